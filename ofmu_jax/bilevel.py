@@ -104,14 +104,16 @@ def _similarity(c: jax.Array, similarity: str) -> tuple[jax.Array, jax.Array]:
 
 
 def _finite_difference(gradient_fn, params, gradient, direction, order=1):
-    """(∇f(θ + εu) − ∇f(θ)) / ε with ‖εu‖ = eps^(1/2) (1 + ‖θ‖).
+    """(∇f(θ + εu) − ∇f(θ)) / ε with ‖εu‖ = eps^(1/2) (1 + ‖θ‖)^(1/2).
 
     With ``order=2`` the gradient is itself a difference, its noise about eps^(1/2),
-    and the displacement that balances noise against curvature is eps^(1/4) (…).
+    and the displacement that balances noise against curvature has eps^(1/4). In
+    float32 expect errors of about a hundredth, and a third for differences of
+    differences; in float64 1e-8 and 1e-4.
     """
     unit_direction, _ = unit(direction)
     eps = jnp.finfo(optax.tree.dtype(params, "lowest")).eps
-    displacement = eps ** (0.5**order) * (1 + norm(params))
+    displacement = eps ** (0.5**order) * jnp.sqrt(1 + norm(params))
     moved = gradient_fn(optax.tree.add_scale(params, displacement, unit_direction))
     difference = optax.tree.sub(widen(moved), widen(gradient))
     return optax.tree.scale(norm(direction) / displacement, difference)
@@ -130,10 +132,10 @@ def _gradient_and_product(loss: LossFn, params: Params, curvature: str):
     # Hessians are symmetric: the pull-back of u through ∇L is ∇²L u.
     if curvature == "vjp":
         (value, gradient), pull = jax.vjp(jax.value_and_grad(loss), params)
-        product = lambda u: pull((jnp.zeros_like(value), u))[0]  # noqa: E731
+        product = lambda u: pull((jnp.zeros_like(value), u))[0]
     else:
         (value, gradient), push = jax.linearize(jax.value_and_grad(loss), params)
-        product = lambda u: push(u)[1]  # noqa: E731
+        product = lambda u: push(u)[1]
     return (
         value,
         widen(gradient),

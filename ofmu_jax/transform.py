@@ -254,7 +254,7 @@ def fill_masked(params: Params, full: Params) -> Params:
     Under `optax.masked` or `optax.partition` a transform sees masked parameters, and
     so would the losses: ``forget_loss=lambda p, i: loss(fill_masked(p, params), i)``.
     """
-    hidden = lambda x: isinstance(x, optax.MaskedNode)  # noqa: E731
+    hidden = lambda x: isinstance(x, optax.MaskedNode)
     return jax.tree.map(
         lambda part, whole: whole if hidden(part) else part,
         params,
