@@ -1,0 +1,351 @@
+"""From a question and an answer to token ids, labels and attention masks.
+
+The formats are those of the public TOFU evaluations (open-unlearning), so that scores
+can be compared number by number; where those differ from what is right, both
+behaviours are offered and the right one is the default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from ofmu_jax.data.records import QA, DataError
+
+IGNORE = -100  # label of a position that is not scored
+PAD_MULTIPLE = 8  # lengths are rounded up to it, so that few shapes are compiled
+
+# The chat template of the embedded tokenizer; says the same as the "plain" format.
+PLAIN_CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ message['content'] + '\\n' }}"
+    "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token }}"
+    "{% endif %}{% endfor %}"
+)
+
+Batch = dict[str, np.ndarray]
+InteriorEot = Literal["correct", "compat"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptFormat:
+    """How a question is put to the model.
+
+    Attributes:
+      name: key in `PROMPT_FORMATS`.
+      prefix: text before the question (no chat template).
+      suffix: text between question and answer (no chat template).
+      chat: use the tokenizer's chat template instead.
+      system_prompt: system turn of the chat; None for no such turn.
+      date_string: today's date for templates that print one (Llama 3), so that
+        prompts do not change from day to day; others ignore it.
+    """
+
+    name: str
+    prefix: str = ""
+    suffix: str = ""
+    chat: bool = False
+    system_prompt: str | None = None
+    date_string: str = "10 Apr 2025"
+
+
+PROMPT_FORMATS = {
+    fmt.name: fmt
+    for fmt in (
+        PromptFormat("chat", chat=True, system_prompt="You are a helpful assistant."),
+        PromptFormat("chat-no-system", chat=True),
+        PromptFormat("llama2", prefix="[INST] ", suffix=" [/INST]"),
+        PromptFormat("phi", prefix="Question: ", suffix="\nAnswer: "),
+        PromptFormat("plain", suffix="\n"),
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A tokenised question with its answer.
+
+    Attributes:
+      input_ids: prompt, answer and end-of-sequence. int32[L]
+      labels: `input_ids` where scored, -100 on the prompt. int32[L]
+      prompt_length: number of prompt ids.
+    """
+
+    input_ids: np.ndarray
+    labels: np.ndarray
+    prompt_length: int
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+def format_for(tokenizer: Any, name: str = "auto") -> PromptFormat:
+    """The prompt format called ``name``, or the one that fits the tokenizer.
+
+    Raises:
+      DataError: unknown name, or "auto" for a tokenizer without a chat template.
+    """
+    known = ", ".join(PROMPT_FORMATS)
+    template = getattr(tokenizer, "chat_template", None)
+    if name == "auto":
+        name = _detect(tokenizer, template, known)
+    if name not in PROMPT_FORMATS:
+        raise DataError(f"unknown prompt format {name!r}; known formats: auto, {known}")
+    if PROMPT_FORMATS[name].chat and not template:
+        raise DataError(
+            f"prompt format {name!r} needs a chat template and the tokenizer "
+            f"{tokenizer.name_or_path!r} has none; choose another of: {known}"
+        )
+    return PROMPT_FORMATS[name]
+
+
+def _detect(tokenizer: Any, template: Any, known: str) -> str:
+    if not template:
+        raise DataError(
+            f"the tokenizer {tokenizer.name_or_path!r} has no chat template to detect "
+            f"its prompt format from; name the format, one of: {known}"
+        )
+    if template == PLAIN_CHAT_TEMPLATE:
+        return "plain"
+    if isinstance(template, str) and "<<SYS>>" in template:
+        return "llama2"
+    try:
+        _chat_ids(tokenizer, "?", None, PROMPT_FORMATS["chat"])
+    except Exception:  # raise_exception in the template: it knows no system turn
+        return "chat-no-system"
+    return "chat"
+
+
+def encode_prompt(tokenizer: Any, question: str, fmt: PromptFormat) -> np.ndarray:
+    """Token ids up to where the answer begins, as generation needs them. int32[L]"""
+    return np.asarray(_ids(tokenizer, question, None, fmt), np.int32)
+
+
+def encode(
+    tokenizer: Any,
+    question: str,
+    answer: str,
+    fmt: PromptFormat,
+    max_length: int | None = None,
+    *,
+    on_overlength: Literal["error", "truncate"] = "error",
+    on_prefix_mismatch: Literal["error", "compat"] = "error",
+) -> Encoded:
+    """Tokenises question and answer; labels are -100 on the prompt.
+
+    The end-of-sequence id is appended unless the ids end with it already. As in
+    open-unlearning the prompt is tokenised on its own to find where the answer
+    begins; other than there, it is checked that its ids begin the whole.
+
+    Args:
+      tokenizer: a transformers tokenizer.
+      question: the question.
+      answer: the answer.
+      fmt: the prompt format, see `format_for`.
+      max_length: largest number of ids; None for no limit.
+      on_overlength: "truncate" cuts the end of the answer instead of refusing.
+      on_prefix_mismatch: "compat" goes on with the prompt's length alone if the
+        prompt's ids do not begin the whole.
+
+    Raises:
+      DataError: naming the example; too long, no prefix, or no label left.
+    """
+    prompt = _ids(tokenizer, question, None, fmt)
+    ids = _ids(tokenizer, question, answer, fmt)
+    if tokenizer.eos_token_id is None:
+        raise DataError(
+            f"the tokenizer {tokenizer.name_or_path!r} has no end-of-sequence token; "
+            "set tokenizer.eos_token"
+        )
+    if ids[-1:] != [tokenizer.eos_token_id]:
+        ids = [*ids, tokenizer.eos_token_id]
+    if ids[: len(prompt)] != prompt and on_prefix_mismatch == "error":
+        differs = [a != b for a, b in zip(ids, prompt, strict=False)]
+        at = differs.index(True) if True in differs else len(ids)
+        raise DataError(
+            f"question {question!r}: in the format {fmt.name!r} the ids of prompt and "
+            f"answer together depart from those of the prompt at position {at} of "
+            f"{len(prompt)}; choose another prompt format, or pass "
+            "on_prefix_mismatch='compat' to score from the prompt's length on"
+        )
+    if max_length is not None and len(ids) > max_length:
+        if on_overlength == "error":
+            raise DataError(
+                f"question {question!r}: {len(ids)} tokens, more than max_length="
+                f"{max_length}; raise max_length or pass on_overlength='truncate'"
+            )
+        ids = ids[:max_length]
+    if len(prompt) >= len(ids):
+        raise DataError(
+            f"question {question!r}: no token of the answer {answer!r} is left to "
+            f"score ({len(prompt)} prompt tokens of {len(ids)}); raise max_length or "
+            "give a longer answer"
+        )
+    input_ids = np.asarray(ids, np.int32)
+    scored = np.arange(len(ids)) >= len(prompt)
+    return Encoded(
+        input_ids, np.where(scored, input_ids, np.int32(IGNORE)), len(prompt)
+    )
+
+
+def encode_rows(
+    tokenizer: Any, rows: Sequence[QA], fmt: PromptFormat, *args, **kwargs
+) -> list[Encoded]:
+    """`encode` for every row; an error names the row (from 1)."""
+    encoded = []
+    for number, row in enumerate(rows, 1):
+        try:
+            encoded.append(
+                encode(tokenizer, row.question, row.answer, fmt, *args, **kwargs)
+            )
+        except DataError as error:
+            raise DataError(f"row {number}: {error}") from None
+    return encoded
+
+
+def _ids(
+    tokenizer: Any, question: str, answer: str | None, fmt: PromptFormat
+) -> list[int]:
+    if fmt.chat:
+        ids = _chat_ids(tokenizer, question, answer, fmt)
+    else:
+        text = fmt.prefix + question + fmt.suffix + (answer or "")
+        ids = list(tokenizer(text, add_special_tokens=True)["input_ids"])
+        if answer is None and ids[-1:] == [tokenizer.eos_token_id]:
+            ids = ids[:-1]  # added by the tokenizer; the answer is yet to come
+    bos = tokenizer.bos_token_id
+    while bos is not None and ids[:2] == [bos, bos]:
+        ids = ids[1:]
+    return ids
+
+
+def _chat_ids(
+    tokenizer: Any, question: str, answer: str | None, fmt: PromptFormat
+) -> list[int]:
+    messages = [{"role": "user", "content": question}]
+    if fmt.system_prompt is not None:
+        messages.insert(0, {"role": "system", "content": fmt.system_prompt})
+    if answer is not None:
+        messages.append({"role": "assistant", "content": answer})
+    encoding = tokenizer.apply_chat_template(
+        messages,
+        tokenize=True,
+        return_dict=True,
+        add_generation_prompt=answer is None,
+        date_string=fmt.date_string,
+    )
+    return list(encoding["input_ids"])
+
+
+def pad_id_of(tokenizer: Any) -> int:
+    """Id to pad with: the tokenizer's own, else its end-of-sequence id.
+
+    Masks are made from lengths, so sharing the id hides no real token.
+    """
+    for pad_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if pad_id is not None:
+            return pad_id
+    raise DataError(
+        f"the tokenizer {tokenizer.name_or_path!r} has neither a padding nor an "
+        "end-of-sequence token; set tokenizer.pad_token"
+    )
+
+
+def padded_length(examples: Sequence[Any], multiple: int = PAD_MULTIPLE) -> int:
+    """Length of the longest example, rounded up to ``multiple``.
+
+    >>> padded_length([range(3), range(9)])
+    16
+    """
+    return -(-max(map(len, examples)) // multiple) * multiple
+
+
+def pad_right(
+    examples: Sequence[Encoded],
+    length: int | None = None,
+    *,
+    pad_id: int,
+    interior_eot: InteriorEot = "correct",
+    eot_id: int | None = None,
+) -> Batch:
+    """Stacks examples for scoring and training.
+
+    Args:
+      examples: at least one.
+      length: L; default: that of the longest, rounded up to a multiple of 8.
+      pad_id: id at the padded positions.
+      interior_eot: "correct" hides only padding from attention. "compat" hides every
+        position that holds ``eot_id``, as open-unlearning does for tokenizers that
+        pad with the end-of-turn token, so that turn ends inside the prompt vanish.
+      eot_id: the id hidden by "compat"; default: ``pad_id``.
+
+    Returns:
+      ``{"input_ids", "labels", "attention_mask"}``, each int32 (B, L); labels are -100
+      where not scored, the mask is 1 where a key may be attended.
+    """
+    length = _check_length(examples, length)
+    shape = (len(examples), length)
+    input_ids = np.full(shape, pad_id, np.int32)
+    labels = np.full(shape, IGNORE, np.int32)
+    mask = np.zeros(shape, np.int32)
+    for i, example in enumerate(examples):
+        input_ids[i, : len(example)] = example.input_ids
+        labels[i, : len(example)] = example.labels
+        mask[i, : len(example)] = 1
+    mask = _hide_eot(mask, input_ids, interior_eot, pad_id, eot_id)
+    return {"input_ids": input_ids, "labels": labels, "attention_mask": mask}
+
+
+def pad_left(
+    prompts: Sequence[np.ndarray],
+    length: int | None = None,
+    *,
+    pad_id: int,
+    interior_eot: InteriorEot = "correct",
+    eot_id: int | None = None,
+) -> Batch:
+    """Stacks prompts so that all end together, for generation.
+
+    Arguments as in `pad_right`. Returns ``{"input_ids", "attention_mask"}``, int32
+    (B, L).
+    """
+    length = _check_length(prompts, length)
+    shape = (len(prompts), length)
+    input_ids = np.full(shape, pad_id, np.int32)
+    mask = np.zeros(shape, np.int32)
+    for i, prompt in enumerate(prompts):
+        start = length - len(prompt)
+        input_ids[i, start:] = prompt
+        mask[i, start:] = 1
+    mask = _hide_eot(mask, input_ids, interior_eot, pad_id, eot_id)
+    return {"input_ids": input_ids, "attention_mask": mask}
+
+
+def _check_length(examples: Sequence[Any], length: int | None) -> int:
+    if not len(examples):
+        raise DataError("no examples to pad; give at least one")
+    longest = max(map(len, examples))
+    if length is not None and longest > length:
+        raise DataError(
+            f"an example has {longest} tokens, more than length={length}; raise length"
+        )
+    return padded_length(examples) if length is None else length
+
+
+def _hide_eot(
+    mask: np.ndarray,
+    input_ids: np.ndarray,
+    interior_eot: InteriorEot,
+    pad_id: int,
+    eot_id: int | None,
+) -> np.ndarray:
+    if interior_eot == "correct":
+        return mask
+    if interior_eot != "compat":
+        raise DataError(
+            f"interior_eot is {interior_eot!r}; choose 'correct' or 'compat'"
+        )
+    return mask * (input_ids != (pad_id if eot_id is None else eot_id)).astype(np.int32)
