@@ -1,0 +1,71 @@
+"""One-level methods: descend a fixed weighting of the forget and the retain loss.
+
+Gradient ascent minimises −L_f, GradDiff −γ L_f + α L_r (arXiv 2401.06121), NPO with
+a retain term γ L_NPO + α L_r (arXiv 2404.05868): they differ in the forget loss, so
+``forget_loss`` here is always the one to be *minimised*.
+"""
+
+import jax
+import optax
+
+from ofmu_jax import bilevel
+from ofmu_jax.methods.base import BatchLoss, Method, minibatch
+
+
+def gradient_ascent(
+    forget_loss: BatchLoss, optimizer: optax.GradientTransformation
+) -> Method:
+    """Minimises ``forget_loss`` alone; hand it the negated cross-entropy."""
+
+    def update(params, state, batches):
+        forget = minibatch(batches["forget"], 0)
+        value, gradient = jax.value_and_grad(forget_loss)(params, forget)
+        updates, state = optimizer.update(gradient, state, params)
+        metrics = {"forget_loss": value, "forget_grad_norm": bilevel.norm(gradient)}
+        return optax.apply_updates(params, updates), state, metrics
+
+    return Method(optimizer.init, update, batches_per_update=1, gradient_evaluations=1)
+
+
+def weighted_difference(
+    forget_loss: BatchLoss,
+    retain_loss: BatchLoss,
+    optimizer: optax.GradientTransformation,
+    *,
+    forget_weight: float = 1.0,
+    retain_weight: float = 1.0,
+) -> Method:
+    """Minimises γ ``forget_loss`` + α ``retain_loss`` (γ = α = 1 by default)."""
+
+    def update(params, state, batches):
+        batch = minibatch(batches, 0)
+        l_f, g_f = jax.value_and_grad(forget_loss)(params, batch["forget"])
+        l_r, g_r = jax.value_and_grad(retain_loss)(params, batch["retain"])
+        gradient = optax.tree.add(
+            optax.tree.scale(forget_weight, g_f), optax.tree.scale(retain_weight, g_r)
+        )
+        updates, state = optimizer.update(gradient, state, params)
+        metrics = {
+            "forget_loss": l_f,
+            "retain_loss": l_r,
+            # Of the gradients of the two losses as OFMU has them: L_f is ascended.
+            "cosine": -bilevel.cosine(g_f, g_r),
+        }
+        return optax.apply_updates(params, updates), state, metrics
+
+    return Method(optimizer.init, update, batches_per_update=1, gradient_evaluations=2)
+
+
+def fine_tune(
+    retain_loss: BatchLoss, optimizer: optax.GradientTransformation
+) -> Method:
+    """Minimises ``retain_loss`` alone: how targets and references are trained."""
+
+    def update(params, state, batches):
+        retain = minibatch(batches["retain"], 0)
+        value, gradient = jax.value_and_grad(retain_loss)(params, retain)
+        updates, state = optimizer.update(gradient, state, params)
+        metrics = {"retain_loss": value, "retain_grad_norm": bilevel.norm(gradient)}
+        return optax.apply_updates(params, updates), state, metrics
+
+    return Method(optimizer.init, update, batches_per_update=1, gradient_evaluations=1)
