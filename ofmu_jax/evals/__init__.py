@@ -1,0 +1,1 @@
+"""Evaluation of unlearned language models: scores, metrics, privacy, uncertainty."""
