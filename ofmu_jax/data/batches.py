@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import grain
 import numpy as np
 
-from ofmu_jax.data.prompts import Batch, Encoded, InteriorEot, pad_right, padded_length
+from ofmu_jax.data.padding import Batch, Encoded, InteriorEot, pad_right, padded_length
 from ofmu_jax.data.records import DataError
 
 Examples = Sequence[Encoded] | Batch
@@ -133,12 +133,12 @@ class _Order:
     def __len__(self) -> int:
         return sys.maxsize
 
-    def __getitem__(self, position: int) -> int:
-        epoch, index = divmod(position, self._size)
+    def __getitem__(self, index: int) -> int:
+        epoch, place = divmod(index, self._size)
         if self._shuffle and epoch != self._epoch:
             rng = np.random.default_rng([self._seed, epoch])
             self._epoch, self._permutation = epoch, rng.permutation(self._size)
-        return self._permutation[index]
+        return self._permutation[place]
 
 
 def _batches(
