@@ -1,0 +1,1 @@
+"""The command line of `ofmu_jax`: recipes, the run, the report."""
