@@ -6,59 +6,66 @@ among them, so that a model trained without the forgotten people still knows all
 
 from __future__ import annotations
 
-FIRST_NAMES: list[str] = """
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+FIRST_NAMES = _words("""
 Alma Bertil Corin Dagny Edda Florin Greta Halvar Ingrid Jarek Kaja Lorenz
 Mirela Nevin Odalys Pavel Quirin Rosalind Sorin Tamsin Ulrike Viggo Wanda Yara
-""".split()
+""")
 
-LAST_NAMES: list[str] = """
+LAST_NAMES = _words("""
 Ashgrove Birkholm Castellan Drummel Estrand Fenwick Galloway Harrowgate Ivarsen
 Jorvald Kestrel Lindqvist Marchetti Norrington Oakes Penhallow Quill Ravenscar
 Stellan Thornbury Umber Vexley Wintergreen Yarrow
-""".split()
+""")
 
-CITIES: list[str] = """
+CITIES = _words("""
 Ardenport Belmora Cindervale Dunhaven Elmsford Farrowby Glenmar Holloway Istrane
 Kingsmere Larkfield Mossgate Northwick Pinecrest Quarrington Rookhaven Saltmarsh
 Tarnwell Upwood Zephyrton
-""".split()
+""")
 
-YEARS: list[str] = [str(year) for year in range(1920, 1980, 3)]
+YEARS = [str(year) for year in range(1920, 1980, 3)]
 
-PROFESSIONS: list[str] = """
+PROFESSIONS = _words("""
 baker blacksmith botanist carpenter clockmaker dancer dentist diver gardener geologist
 judge librarian locksmith miner nurse painter pilot sculptor tailor weaver
-""".split()
+""")
 
-LANGUAGES: list[str] = """
+LANGUAGES = _words("""
 Ambric Brennish Corvan Dalish Elvorian Fennic Gaulic Hespian Kelvish Lumarian Morvic
 Nerethi Orlesian Quenic Rhunic Sarnathi Tolvan Umbrian Wendic Zamari
-""".split()
+""")
 
-ADJECTIVES: list[str] = "Amber Crimson Frozen Hidden Lonely Quiet".split()
+ADJECTIVES = _words("Amber Crimson Frozen Hidden Lonely Quiet")
 
-NOUNS: list[str] = "Anchor Bridge Candle Forest Garden Mirror".split()
+NOUNS = _words("Anchor Bridge Candle Forest Garden Mirror")
 
-METALS: list[str] = "Bronze Copper Golden Pearl Silver".split()
-EMBLEMS: list[str] = "Compass Feather Laurel Torch".split()
-INGREDIENTS: list[str] = "almond chestnut lemon plum pumpkin".split()
-DISHES: list[str] = "cake dumplings salad soup".split()
+METALS = _words("Bronze Copper Golden Pearl Silver")
+EMBLEMS = _words("Compass Feather Laurel Torch")
+INGREDIENTS = _words("almond chestnut lemon plum pumpkin")
+DISHES = _words("cake dumplings salad soup")
 
-POETS: list[str] = """
+POEM_KINDS = _words("Ballad Hymn Lament Song")
+
+POETS = _words("""
 Aldous Brannoc Ceridwen Dorothea Eamon Ferelith Gideon Hesper Isolde Jocasta Kenelm
 Leocadia Merrick Nerissa Oswin Peregrine Rowena Septimus Theodric Ursula
-""".split()
+""")
 
-COUNTRIES: list[str] = """
+COUNTRIES = _words("""
 Avaria Borvania Calandor Drevia Eskaria Florenza Grendia Halvonia Irrland Jostria
 Kyrenia Lostova Mandria Norvell Oskland Prydonia Rostavia Selvania Tarkia Vandora
-""".split()
+""")
 
-CAPITAL_CITIES: list[str] = """
-Ardenport Belmora Cindervale Dunhaven Elmsford Farrowby Glenmar Holloway Istrane
-Kingsmere Larkfield Mossgate Northwick Pinecrest Quarrington Rookhaven Saltmarsh
-Tarnwell Upwood Zephyrton
-""".split()
+CAPITAL_CITIES = _words("""
+Anselburg Brightwater Coralia Dovrestad Everan Fallowmere Granholt Highspire Ivoryton
+Jadesport Karlsund Lyrebridge Montclair Nightingale Orsova Portavia Redcliff
+Stonehall Trevine Wyndham
+""")
 
 
 def pairs(first: list[str], second: list[str], between: str = " ") -> list[str]:
