@@ -1,1 +1,15 @@
-"""Evaluation of unlearned language models: scores, metrics, privacy, uncertainty."""
+"""Evaluation of unlearned language models.
+
+`scores` runs the model, `metrics` and `privacy` are the definitions, `intervals` the
+uncertainty; `tofu.evaluate_language` puts them together.
+"""
+
+from ofmu_jax.evals.evaluation import EvalOptions as EvalOptions
+from ofmu_jax.evals.evaluation import Evaluation as Evaluation
+from ofmu_jax.evals.evaluation import compare_with_reference as compare_with_reference
+from ofmu_jax.evals.scores import EvaluationError as EvaluationError
+from ofmu_jax.evals.scores import TokenScores as TokenScores
+from ofmu_jax.evals.scores import pair_scorer as pair_scorer
+from ofmu_jax.evals.scores import score_batches as score_batches
+from ofmu_jax.evals.tofu import evaluate_language as evaluate_language
+from ofmu_jax.evals.tofu_log import from_tofu_log as from_tofu_log

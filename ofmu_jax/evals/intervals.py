@@ -235,5 +235,9 @@ def _vector(values, name: str) -> np.ndarray:
     if array.ndim != 1 or not len(array):
         raise ValueError(f"{name} must be a non-empty list, got shape {array.shape}")
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} holds a value that is not finite: {array.tolist()}")
+        row = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise ValueError(
+            f"{name} is {array[row]} at row {row}, must be finite: the model diverged; "
+            "evaluate an earlier checkpoint"
+        )
     return array

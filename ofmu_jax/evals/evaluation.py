@@ -1,0 +1,303 @@
+"""What an evaluation leaves behind, its JSON form, and the comparison with another."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ofmu_jax.evals import intervals, metrics, privacy
+from ofmu_jax.evals.intervals import Interval
+from ofmu_jax.evals.metrics import TruthRatioVariant
+from ofmu_jax.evals.scores import EvaluationError
+
+SCHEMA = "ofmu_jax.evaluation"
+VERSION = 1
+ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
+GAPS = tuple(f"{name}_gap" for name in ATTACKS)
+PAIRED = ("forget_truth_ratio_prob_mean", "forget_Q_A_Prob")
+# Metrics that `compare_with_reference` sets, apart from privleak.
+COMPARISONS = (
+    "forget_quality",
+    "forget_quality_ks",
+    *(f"{name}_{what}" for name in PAIRED for what in ("difference", "equivalence_p")),
+    "indistinguishable_from_reference",
+    *GAPS,
+)
+CHANCE_NOTE = "privleak: no AUC of a reference, 0.5 taken as the field does for TOFU"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalOptions:
+    """How an evaluation is computed; stored with it."""
+
+    truth_ratio: TruthRatioVariant = "geometric"  # "prob_mean" is always reported too
+    min_k: float = privacy.MIN_K  # share of tokens in min-k and min-k++
+    confidence: float = 0.95  # coverage of the intervals
+    num_resamples: int = 2000  # of the bootstrap
+    seed: int = 0  # of the bootstrap
+    equivalence_margin: float = 0.05  # on scales from 0 to 1
+    equivalence_alpha: float = 0.05  # level of each one-sided test
+
+    def __post_init__(self) -> None:
+        allowed = [v for v in metrics.TRUTH_RATIO_VARIANTS if v != "prob_mean"]
+        if self.truth_ratio not in allowed:
+            raise ValueError(
+                f"truth_ratio must be one of {allowed}, got {self.truth_ratio!r}"
+            )
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence must be in (0, 1), got {self.confidence}")
+        if self.num_resamples < 1:
+            raise ValueError(f"num_resamples must be ≥ 1, got {self.num_resamples}")
+
+
+@dataclasses.dataclass
+class Evaluation:
+    """All metrics of one model.
+
+    Attributes:
+      metrics: name -> value, under the names of open-unlearning where it has one.
+      intervals: name -> (low, high), a subset of the names of `metrics`.
+      examples: name -> per-example values in the order of the rows. Truth ratios are
+        raw here, as the KS test needs them; `metrics` holds their aggregate.
+      missing: name of a metric that could not be computed -> the reason.
+      notes: what else a reader of the numbers should know.
+      fingerprints: set -> hash of its questions and answers, to refuse a comparison
+        of different rows.
+      options: how it was computed.
+      generations: set -> generated answers; left out of the JSON unless asked for.
+    """
+
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    intervals: dict[str, Interval] = dataclasses.field(default_factory=dict)
+    examples: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    fingerprints: dict[str, str] = dataclasses.field(default_factory=dict)
+    options: EvalOptions = EvalOptions()
+    generations: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+
+    def add_mean(self, name: str, values, *, raw=None) -> None:
+        """Reports the mean of `values` with its bootstrap interval.
+
+        Args:
+          name: name of the metric.
+          values: per-example values, shape (N,).
+          raw: per-example values to keep instead of them.
+        """
+        values = np.asarray(values, np.float64)
+        self.metrics[name] = float(values.mean())
+        self.examples[name] = np.asarray(values if raw is None else raw).tolist()
+        self.add_interval(name, intervals.bootstrap_mean(values, **self.bootstrap))
+
+    def add_interval(self, name: str, interval: Interval | None) -> None:
+        """Keeps an interval, unless one example was too few for any."""
+        if interval is not None:
+            self.intervals[name] = interval
+
+    def add_missing(self, names: Iterable[str], reason: str) -> None:
+        """Names metrics that could not be computed, so that none is silently 0."""
+        self.missing.update(dict.fromkeys(names, reason))
+
+    @property
+    def bootstrap(self) -> dict[str, Any]:
+        """The options that every bootstrap shares."""
+        names = ("confidence", "num_resamples", "seed")
+        return {name: getattr(self.options, name) for name in names}
+
+    def to_json(self, *, include_generations: bool = False) -> str:
+        """A JSON text without questions or answers.
+
+        Args:
+          include_generations: also write the generated answers.
+        """
+        content = {"schema": SCHEMA, "version": VERSION, **dataclasses.asdict(self)}
+        content["intervals"] = {k: list(v) for k, v in self.intervals.items()}
+        if not include_generations:
+            del content["generations"]
+        return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Evaluation":
+        """Reads what `to_json` wrote.
+
+        Raises:
+          EvaluationError: not such a JSON text, or of an unknown version.
+        """
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise EvaluationError(f"not an evaluation: invalid JSON, {error}") from None
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            raise EvaluationError(
+                f"not an evaluation: expected a JSON object with schema {SCHEMA!r}; "
+                "give a file that Evaluation.to_json wrote"
+            )
+        if content.get("version") != VERSION:
+            raise EvaluationError(
+                f"evaluation of version {content.get('version')!r}, this code reads "
+                f"version {VERSION}: evaluate the model again"
+            )
+        names = {field.name for field in dataclasses.fields(cls)}
+        unknown = set(content) - names - {"schema", "version"}
+        absent = names - set(content) - {"generations"}
+        if unknown or absent:
+            raise EvaluationError(
+                f"damaged evaluation: unknown fields {sorted(unknown)}, missing fields "
+                f"{sorted(absent)}; evaluate the model again"
+            )
+        fields = {name: content[name] for name in names if name in content}
+        fields["intervals"] = {
+            name: Interval(*ends) for name, ends in content["intervals"].items()
+        }
+        try:
+            fields["options"] = EvalOptions(**content["options"])
+        except TypeError as error:
+            raise EvaluationError(f"damaged evaluation: options, {error}") from None
+        return cls(**fields)
+
+    def save(self, path: str | os.PathLike, **options) -> None:
+        """Writes `to_json` to a file."""
+        pathlib.Path(path).write_text(self.to_json(**options), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Evaluation":
+        """Reads a file that `save` wrote."""
+        return cls.from_json(pathlib.Path(path).read_text(encoding="utf-8"))
+
+
+def fingerprint(pairs: Iterable[tuple[str, str]]) -> str:
+    """Hash of questions and answers: equal rows in equal order, equal hash."""
+    text = json.dumps([list(pair) for pair in pairs], ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def compare_with_reference(
+    evaluation: Evaluation, reference: Evaluation | None
+) -> Evaluation:
+    """Adds the metrics that need the model retrained without the forget rows.
+
+    forget_quality (p of the KS test) and forget_quality_ks (D); privleak; the
+    distance |AUC − AUC_reference| of every attack; and, on rows paired one to one,
+    mean differences with the p-value of an equivalence test, summed up in
+    indistinguishable_from_reference (1 or 0).
+
+    Args:
+      evaluation: the unlearned model; it is not changed.
+      reference: the retrained model, evaluated on the same rows; None names the
+        metrics as missing, and privleak takes 0.5 for the AUC of the reference.
+
+    Returns:
+      A copy of `evaluation` with those metrics.
+
+    Raises:
+      EvaluationError: the two were computed on other forget rows or with another
+        truth ratio.
+    """
+    result = _without_comparison(evaluation)
+    _add_privleak(result, reference)
+    if reference is None:
+        reason = "no evaluation of a retrained reference model was given"
+        result.add_missing(COMPARISONS, reason)
+        return result
+    _check_comparable(evaluation, reference)
+    _add_forget_quality(result, reference)
+    _add_equivalence(result, reference)
+    for name, gap in zip(ATTACKS, GAPS, strict=True):
+        if name in result.metrics and name in reference.metrics:
+            distance = abs(result.metrics[name] - reference.metrics[name])
+            result.metrics[gap] = distance
+        else:
+            result.add_missing((gap,), f"not both models have {name}")
+    return result
+
+
+def _without_comparison(evaluation: Evaluation) -> Evaluation:
+    """A copy without what an earlier comparison left."""
+    keep = lambda values: {
+        name: value
+        for name, value in values.items()
+        if name not in (*COMPARISONS, "privleak")
+    }
+    return dataclasses.replace(
+        evaluation,
+        metrics=keep(evaluation.metrics),
+        intervals=keep(evaluation.intervals),
+        missing=keep(evaluation.missing),
+        notes=[note for note in evaluation.notes if note != CHANCE_NOTE],
+    )
+
+
+def _check_comparable(evaluation: Evaluation, reference: Evaluation) -> None:
+    """Refuses to compare other rows, or other definitions of the truth ratio."""
+    for name in ("truth_ratio", "min_k"):
+        ours, theirs = (getattr(e.options, name) for e in (evaluation, reference))
+        if ours != theirs:
+            raise EvaluationError(
+                f"the reference was evaluated with {name}={theirs!r}, the model with "
+                f"{ours!r}; evaluate both alike"
+            )
+    for name in ("forget", "holdout"):
+        prints = [e.fingerprints.get(name) for e in (evaluation, reference)]
+        if None not in prints and prints[0] != prints[1]:
+            raise EvaluationError(
+                f"the reference was evaluated on other {name} rows than the model; "
+                "evaluate both on the same split"
+            )
+
+
+def _add_forget_quality(result: Evaluation, reference: Evaluation) -> None:
+    """The KS test between the two models' truth ratios."""
+    name = "forget_truth_ratio"
+    if name not in result.examples or name not in reference.examples:
+        who = "the model" if name not in result.examples else "the reference"
+        reason = f"{who} has no {name}"
+        result.add_missing(("forget_quality", "forget_quality_ks"), reason)
+        return
+    test = privacy.forget_quality(result.examples[name], reference.examples[name])
+    result.metrics["forget_quality"] = test.p_value
+    result.metrics["forget_quality_ks"] = test.statistic
+
+
+def _add_equivalence(result: Evaluation, reference: Evaluation) -> None:
+    """Paired differences, and whether all of them are shown to be small."""
+    options, equivalent = result.options, []
+    for name in PAIRED:
+        ours, theirs = (e.examples.get(name) for e in (result, reference))
+        names = (f"{name}_difference", f"{name}_equivalence_p")
+        if ours is None or theirs is None or len(ours) != len(theirs) or len(ours) < 2:
+            reason = f"{name} is not at hand for the same two or more rows of both"
+            result.add_missing((*names, "indistinguishable_from_reference"), reason)
+            continue
+        test = intervals.equivalence_test(
+            ours,
+            theirs,
+            margin=options.equivalence_margin,
+            alpha=options.equivalence_alpha,
+        )
+        result.metrics[names[0]] = test.difference
+        result.metrics[names[1]] = test.p_value
+        interval = intervals.paired_bootstrap(ours, theirs, **result.bootstrap)
+        result.add_interval(names[0], interval)
+        equivalent.append(test.equivalent)
+    if len(equivalent) == len(PAIRED):
+        # Both must hold (intersection–union test), so the level needs no correction.
+        result.metrics["indistinguishable_from_reference"] = float(all(equivalent))
+
+
+def _add_privleak(result: Evaluation, reference: Evaluation | None) -> None:
+    """Privacy leakage of the min-k attack, against chance without a reference."""
+    if "mia_min_k" not in result.metrics:
+        result.add_missing(("privleak",), result.missing.get("mia_min_k", "no min-k"))
+        return
+    known: Mapping[str, float] = reference.metrics if reference is not None else {}
+    if "mia_min_k" not in known:
+        result.notes.append(CHANCE_NOTE)
+    auc_reference = known.get("mia_min_k", 0.5)
+    result.metrics["privleak"] = privacy.privleak(
+        result.metrics["mia_min_k"], auc_reference
+    )
