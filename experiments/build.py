@@ -47,7 +47,8 @@ def unlearning(
         loss = functools.partial(language.npo, apply_fn, npo_beta=run.npo.npo_beta)
         return _weighted(loss, apply_fn, run.npo)
     raise ValueError(
-        f"method {name!r} is unknown; choose from ofmu, gradient_ascent, grad_diff, npo."
+        f"method {name!r} is unknown; "
+        "choose from ofmu, gradient_ascent, grad_diff and npo."
     )
 
 

@@ -10,58 +10,76 @@ from typing import Any
 
 def fingerprint(*parts: Any) -> str:
     """SHA-256 of dataclasses, paths and JSON-able values; equal input, equal text."""
-    text = json.dumps(parts, sort_keys=True, default=_plain)
+    text = json.dumps(parts, sort_keys=True, default=plain)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Dataclasses as dicts and paths as text, for `json.dumps`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     if isinstance(value, pathlib.PurePath):
         return str(value)
-    raise TypeError(f"cannot fingerprint {type(value).__name__}: {value!r}")
+    raise TypeError(f"cannot write {type(value).__name__} as JSON: {value!r}")
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON so that a crash leaves the old file or the new one, never half."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1, default=_plain) + "\n")
+    partial.write_text(json.dumps(value, indent=1, default=plain) + "\n")
     partial.replace(path)
 
 
 class Stage:
     """A folder of results that knows what they were made from.
 
-    ``done()`` is True only if ``finish`` was reached with the same fingerprint, so a
-    killed stage is done again and one made from other settings is too.
+    ``done`` is True only if `finish` was reached with the same fingerprint, so a
+    killed stage is done again and so is one made from other settings. The mark lies
+    beside the folder, as ``<folder>.stage.json``.
     """
 
     def __init__(self, folder: pathlib.Path, fingerprint: str):
         self.folder, self.fingerprint = folder, fingerprint
+        self._mark = folder.with_name(folder.name + ".stage.json")
 
     @property
-    def _mark(self) -> pathlib.Path:
-        return self.folder / "stage.json"
-
     def done(self) -> bool:
         """True if the folder's results are those of this fingerprint."""
-        try:
-            mark = json.loads(self._mark.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return False
-        return mark.get("fingerprint") == self.fingerprint
+        mark = self._read()
+        return mark.get("fingerprint") == self.fingerprint and self.folder.is_dir()
 
     def begin(self) -> pathlib.Path:
-        """Empties the folder and returns it."""
+        """Empties the folder of an earlier attempt and returns it.
+
+        Raises:
+          FileExistsError: if the folder is not one that a stage has made.
+        """
+        started = self.folder.with_name(self.folder.name + ".started")
         if self.folder.exists():
+            if not (self._mark.exists() or started.exists()):
+                raise FileExistsError(
+                    f"{self.folder} exists and was not made by this command; choose "
+                    "another --output-dir or remove it."
+                )
             shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        started.touch()
+        self._mark.unlink(missing_ok=True)
+        self.folder.mkdir()
         return self.folder
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Marks the stage done; ``result`` is what `result` gives back."""
+        """Marks the stage done; `result` gives ``result`` back."""
         write_json(self._mark, {"fingerprint": self.fingerprint, "result": result})
+        self.folder.with_name(self.folder.name + ".started").unlink(missing_ok=True)
 
+    @property
     def result(self) -> dict[str, Any]:
         """What the finished stage recorded."""
-        return json.loads(self._mark.read_text())["result"]
+        return self._read()["result"]
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return json.loads(self._mark.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}

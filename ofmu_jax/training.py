@@ -36,6 +36,7 @@ class Run:
     update: int  # the parameters are those after this many updates
     updates: int  # how many updates were done
     stopped: str  # why it stopped, for people
+    finite: bool  # False if a loss or a check was not
     metrics: list[dict[str, float]]  # one row per update
     checks: list[dict[str, float]]  # one row per check
 
@@ -148,19 +149,21 @@ def run(
             f"{judge.best_update if judge.best is not None else judge.good_update}"
         )
         if judge.best is not None:
-            return Run(judge.best, judge.best_update, done, stopped, rows, checks)
-        return Run(judge.good, judge.good_update, done, stopped, rows, checks)
+            best = (judge.best, judge.best_update)
+        else:
+            best = (judge.good, judge.good_update)
+        return Run(*best, done, stopped, False, rows, checks)
     if judge.best is not None:
         reason = "retain loss no longer fell" if enough else "budget used up"
         stopped = (
             f"forget target {stopping.forget_target:.3f} met; {reason}; returned the "
             f"lowest retain loss, of update {judge.best_update}"
         )
-        return Run(judge.best, judge.best_update, done, stopped, rows, checks)
+        return Run(judge.best, judge.best_update, done, stopped, True, rows, checks)
     stopped = "budget used up"
     if stopping.forget_target is not None:
         stopped += f"; the forget target {stopping.forget_target:.3f} was not met"
-    return Run(params, done, done, stopped, rows, checks)
+    return Run(params, done, done, stopped, True, rows, checks)
 
 
 def _copy(params: Params) -> Params:

@@ -1,0 +1,183 @@
+"""A language model with its tokenizer: encode, score, generate."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.recipes import EvalConfig, LanguageRun
+from ofmu_jax.data import prompts
+from ofmu_jax.data.records import QA, UnlearningData
+from ofmu_jax.data.tokenizer import build_tokenizer
+from ofmu_jax.evals.scores import TokenScores, score_batches
+from ofmu_jax.models import generation, huggingface
+from ofmu_jax.models.llama import Llama, LlamaConfig, init_params
+
+Params = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageTask:
+    """What does not change from stage to stage: architecture, tokens, conventions."""
+
+    config: LlamaConfig
+    tokenizer: Any
+    prompt_format: prompts.PromptFormat
+    max_length: int
+    evaluation: EvalConfig
+
+    @functools.cached_property
+    def model(self) -> Llama:
+        return Llama(self.config)
+
+    @functools.cached_property
+    def apply_fn(self):
+        """(params, input_ids, attention_mask) -> logits; one object, so that what is
+        compiled for it is compiled once."""
+
+        def apply(params, input_ids, attention_mask):
+            return self.model.apply({"params": params}, input_ids, attention_mask)
+
+        return apply
+
+    @property
+    def pad_id(self) -> int:
+        return prompts.pad_id_of(self.tokenizer)
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        return (self.tokenizer.eos_token_id,)
+
+    def init_params(self, seed: int) -> Params:
+        """Fresh parameters of a model trained from scratch."""
+        return init_params(self.config, jax.random.key(seed))
+
+    def encode(self, rows: Sequence[QA]) -> list[prompts.Encoded]:
+        """Token ids and labels of question-answer rows."""
+        return prompts.encode_rows(
+            self.tokenizer, rows, self.prompt_format, self.max_length
+        )
+
+    def score(
+        self, params: Params, pairs: Sequence[tuple[str, str]]
+    ) -> list[TokenScores]:
+        """Per-token scores of (question, answer) pairs."""
+        examples = self.encode([QA(question, answer) for question, answer in pairs])
+        return self.score_encoded(params, examples)
+
+    def score_encoded(
+        self, params: Params, examples: Sequence[prompts.Encoded]
+    ) -> list[TokenScores]:
+        """Per-token scores of rows that are encoded already."""
+        return score_batches(
+            self.apply_fn,
+            params,
+            examples,
+            batch_size=self.evaluation.batch_size,
+            pad_id=self.pad_id,
+            interior_eot=self.evaluation.interior_eot,
+        )
+
+    def generate(self, params: Params, questions: Sequence[str]) -> list[str]:
+        """Greedy answers, cut at the end-of-sequence token."""
+        answers: list[str] = []
+        size = self.evaluation.batch_size
+        encoded = [
+            prompts.encode_prompt(self.tokenizer, question, self.prompt_format)
+            for question in questions
+        ]
+        length = prompts.padded_length(encoded) if encoded else 0
+        for start in range(0, len(encoded), size):
+            chunk = encoded[start : start + size]
+            blank = [chunk[-1]] * (size - len(chunk))  # one shape, one compilation
+            batch = prompts.pad_left(
+                chunk + blank,
+                length,
+                pad_id=self.pad_id,
+                interior_eot=self.evaluation.interior_eot,
+            )
+            ids = generation.greedy_generate(
+                self.model,
+                params,
+                batch["input_ids"],
+                batch["attention_mask"],
+                max_new_tokens=self.evaluation.max_new_tokens,
+                eos_token_ids=self.eos_ids,
+                pad_token_id=self.pad_id,
+            )
+            answers += self._decode(np.asarray(ids)[: len(chunk)])
+        return answers
+
+    def _decode(self, ids: np.ndarray) -> list[str]:
+        return [
+            text.strip()
+            for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        ]
+
+    def export(self, folder: pathlib.Path, params: Params) -> None:
+        """Writes a Hugging Face folder: config, tokenizer, safetensors."""
+        huggingface.save_pretrained(
+            folder, params, self.config, tokenizer=self.tokenizer
+        )
+
+
+def make_task(
+    run: LanguageRun, data: UnlearningData
+) -> tuple[LanguageTask, dict[str, Params]]:
+    """The task of a run, and the parameters that were given: target, reference, base.
+
+    Raises:
+      ValueError: if two given models differ in architecture.
+    """
+    names = {
+        "target": run.model,
+        "reference": run.retain_model,
+        "base": run.base_model,
+    }
+    given: dict[str, Params] = {}
+    config = source = None
+    for role, name in names.items():
+        if name is None:
+            continue
+        found, given[role] = huggingface.load_pretrained(name)
+        found = dataclasses.replace(found, dtype=run.dtype)
+        if config is not None and found != config:
+            raise ValueError(
+                f"the {role} model {name} has another architecture than {source}: "
+                f"{found} and {config}; give models of one family and size."
+            )
+        config, source = found, source or name
+    if config is None:
+        tokenizer, config = _from_scratch(run, data)
+    else:
+        tokenizer = huggingface.load_tokenizer(source)
+    task = LanguageTask(
+        config,
+        tokenizer,
+        prompts.format_for(tokenizer, run.prompt_format),
+        min(run.max_length, config.max_position_embeddings),
+        run.evaluation,
+    )
+    return task, given
+
+
+def _from_scratch(run: LanguageRun, data: UnlearningData) -> tuple[Any, LlamaConfig]:
+    size = run.model_size
+    texts = [text for row in data.full for text in (row.question, row.answer)]
+    tokenizer = build_tokenizer(texts, vocab_size=size.vocab_size)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=size.hidden_size,
+        intermediate_size=size.intermediate_size,
+        num_layers=size.num_layers,
+        num_heads=size.num_heads,
+        num_kv_heads=size.num_kv_heads,
+        head_dim=size.hidden_size // size.num_heads,
+        max_position_embeddings=run.max_length,
+        dtype=run.dtype,
+    )
+    return tokenizer, config

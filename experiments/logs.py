@@ -1,0 +1,60 @@
+"""What a run tells while it goes on: progress, JSON lines, event files."""
+
+import json
+import math
+import pathlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import tensorboardX
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+console = Console()
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A progress display with the time that is left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        yield bar
+
+
+class MetricsLog:
+    """Writes ``metrics.jsonl`` and event files into a folder."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._lines = (folder / "metrics.jsonl").open("w")
+        self._events = tensorboardX.SummaryWriter(str(folder / "events"))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds one row; values that are not finite are null in the JSON lines."""
+        row = {
+            name: value if math.isfinite(value) else None
+            for name, value in values.items()
+        }
+        self._lines.write(json.dumps({"update": step, **row}) + "\n")
+        for name, value in values.items():
+            if math.isfinite(value):
+                self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes both."""
+        self._lines.close()
+        self._events.close()

@@ -1,0 +1,99 @@
+"""What a run aims at: the forget target, and the checks against it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from experiments.language import LanguageTask, Params
+from ofmu_jax.data.prompts import Encoded
+from ofmu_jax.data.records import UnlearningData
+
+
+def spaced(items: Sequence, most: int) -> list:
+    """At most ``most`` of the items, evenly spaced, in order."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
+
+
+class Checks:
+    """Mean NLL and probability of the training rows, for the stopping rule.
+
+    All forget rows and at most ``rows`` retain rows; none of them is a question of
+    the evaluation in its held-out wording.
+    """
+
+    def __init__(
+        self,
+        task: LanguageTask,
+        forget: Sequence[Encoded],
+        retain: Sequence[Encoded],
+        rows: int,
+    ):
+        self.task = task
+        self.sets = {"forget": list(forget), "retain": spaced(retain, rows)}
+
+    def __call__(self, params: Params) -> Mapping[str, float]:
+        values = {}
+        for name, examples in self.sets.items():
+            scores = self.task.score_encoded(params, examples)
+            losses = np.array([s.avg_loss for s in scores])
+            values[f"{name}_nll"] = float(losses.mean())
+            values[f"{name}_prob"] = float(np.exp(-losses).mean())
+        return values
+
+
+def forget_target(
+    choice: str,
+    data: UnlearningData,
+    task: LanguageTask,
+    target: Params,
+    reference: Params | None,
+) -> float | None:
+    """The mean NLL (nats per token) at which the forget rows count as forgotten.
+
+    Args:
+      choice: ``"reference"``, ``"chance"``, ``"auto"``, ``"none"`` or a number.
+      data: whose forget rows the reference is scored on; chance is the target's NLL
+        on the hold-out rows, or without those on the perturbed (wrong) answers.
+      task: scores.
+      target: parameters of the model before unlearning.
+      reference: parameters of the retrained model, if there is one.
+
+    Raises:
+      ValueError: if the choice is unknown or needs what is not there.
+    """
+    if choice == "none":
+        return None
+    if choice == "auto":
+        choice = "reference" if reference is not None else "chance"
+    if choice == "reference":
+        if reference is None:
+            raise ValueError(
+                "forget_target=reference needs a retrained model: give --retain-model "
+                "or --base-model, or use --budget.forget-target chance."
+            )
+        return _mean_nll(task, reference, [(r.question, r.answer) for r in data.forget])
+    if choice == "chance":
+        pairs = [(row.question, row.answer) for row in data.holdout] or [
+            (row.question, wrong)
+            for row in data.forget_eval
+            for wrong in row.perturbed_answers
+        ]
+        if not pairs:
+            raise ValueError(
+                "forget_target=chance needs hold-out rows or perturbed answers, and "
+                "the data has neither; give a number of nats per token instead."
+            )
+        return _mean_nll(task, target, pairs)
+    try:
+        return float(choice)
+    except ValueError:
+        raise ValueError(
+            f"forget_target={choice!r} is unknown; use reference, chance, auto, none "
+            "or a number of nats per token."
+        ) from None
+
+
+def _mean_nll(task: LanguageTask, params: Params, pairs) -> float:
+    return float(np.mean([s.avg_loss for s in task.score(params, pairs)]))
