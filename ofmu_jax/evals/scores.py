@@ -88,10 +88,10 @@ def token_scores(
     correct_BxL = jnp.argmax(logits_BxLxV, axis=-1) == target_BxL
     p_BxLxV = jnp.exp(logp_BxLxV)
     # `where`: a vocabulary entry masked to -inf adds 0 to the moments, not NaN.
-    first_BxLxV = jnp.where(p_BxLxV > 0, p_BxLxV * logp_BxLxV, 0.0)
-    second_BxLxV = jnp.where(p_BxLxV > 0, first_BxLxV * logp_BxLxV, 0.0)
-    mean_BxL = jnp.sum(first_BxLxV, axis=-1)
-    variance_BxL = jnp.sum(second_BxLxV, axis=-1) - jnp.square(mean_BxL)
+    mean_BxL = jnp.sum(jnp.where(p_BxLxV > 0, p_BxLxV * logp_BxLxV, 0.0), axis=-1)
+    # Σ p (log p − μ)² is Σ p (log p)² − μ² without its cancellation in float32.
+    centred_BxLxV = p_BxLxV * jnp.square(logp_BxLxV - mean_BxL[..., None])
+    variance_BxL = jnp.sum(jnp.where(p_BxLxV > 0, centred_BxLxV, 0.0), axis=-1)
     return log_prob_BxL, correct_BxL, mean_BxL, variance_BxL
 
 
