@@ -1,0 +1,1 @@
+"""Flax models: the Llama family, and Hugging Face folders in and out."""
