@@ -1,0 +1,75 @@
+"""A language run from its configuration to its report."""
+
+import dataclasses
+
+from rich.markup import escape
+
+from experiments import findings, logs
+from experiments.pipeline import Pipeline
+from experiments.recipes import Demo, LanguageRun, Request, Tofu, paper_setting
+from ofmu_jax.data.fictitious import fictitious_people
+from ofmu_jax.data.records import UnlearningData
+from ofmu_jax.data.tofu import load_custom, load_tofu
+
+
+def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
+    """The data of a run and the title of its report.
+
+    Raises:
+      DataError: malformed or missing files; the message names row and reason.
+    """
+    match run:
+        case Demo():
+            data = fictitious_people(run.data_seed, run.people, run.forget_people)
+            title = f"Forgetting {run.forget_people} of {run.people} fictitious people"
+        case Tofu():
+            data = load_tofu(
+                run.split,
+                run.data_dir,
+                allow_overlap=run.allow_overlap,
+                max_retain=run.max_retain,
+            )
+            title = f"TOFU {run.split}"
+        case Request():
+            data = load_custom(
+                run.forget_file, run.retain_file, allow_overlap=run.allow_overlap
+            )
+            title = f"Deletion request {run.forget_file.name}"
+        case _:
+            raise TypeError(f"unknown run {type(run).__name__}")
+    return data, title
+
+
+def run_language(run: LanguageRun) -> dict:
+    """Trains, unlearns, evaluates; writes and prints the report, and returns it."""
+    if run.paper:
+        run = dataclasses.replace(run, ofmu=paper_setting(run.ofmu))
+    _check(run)
+    data, title = load_data(run)
+    run.output_dir.mkdir(parents=True, exist_ok=True)
+    findings.write_config(run.output_dir, run)
+    with logs.progress() as progress:
+        models = list(Pipeline(run, data, progress).models())
+    content = findings.report_content(run, data, models, title)
+    _, page = report.write_report(run.output_dir, content)
+    logs.console.print(tables.console_table(content))
+    for claim in content["claims"]:
+        mark = "[green]yes[/]" if claim["holds"] else "[red]no [/]"
+        line = f"{claim['text']} ({claim['evidence']})"
+        logs.console.print(f"{mark} {escape(line)}", highlight=False)
+    logs.console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    return content
+
+
+def _check(run: LanguageRun) -> None:
+    for name in ("seeds", "methods"):
+        values = getattr(run, name)
+        if not values:
+            raise ValueError(f"--{name} is empty; give at least one.")
+        if len(set(values)) < len(values):
+            raise ValueError(f"--{name} names one twice: {' '.join(map(str, values))}.")
+    if isinstance(run, Request) and run.model is None:
+        raise ValueError(
+            "request needs --model: the checkpoint to unlearn from (a Hugging Face "
+            "folder or hub name)."
+        )

@@ -1,0 +1,62 @@
+"""The command line: ``python -m experiments.run [demo | tofu | request] [options]``."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from experiments.recipes import Demo, LanguageRun, Request, Tofu
+
+Command = (
+    Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Tofu, tyro.conf.subcommand("tofu")]
+    | Annotated[Request, tyro.conf.subcommand("request")]
+)
+DESCRIPTION = """Machine unlearning with OFMU, measured.
+
+Without a command: the embedded demo. Every command trains (or takes) a target model
+and the reference that never saw the forget rows, unlearns with each method, evaluates,
+and leaves report.html, report.json, checkpoints and Hugging Face folders in
+--output-dir. Run it again to go on where it stopped."""
+
+
+def parse(arguments: Sequence[str]) -> LanguageRun:
+    """The run that the command line asks for; exits with a message if it is wrong."""
+    arguments = list(arguments)
+    if not arguments or (arguments[0].startswith("-") and not _asks_for_help(arguments)):
+        arguments.insert(0, "demo")
+    return tyro.cli(
+        Command,
+        prog="python -m experiments.run",
+        description=DESCRIPTION,
+        args=arguments,
+        config=(tyro.conf.FlagConversionOff, tyro.conf.OmitArgPrefixes)[:0],
+    )
+
+
+def _asks_for_help(arguments: Sequence[str]) -> bool:
+    return arguments[0] in ("-h", "--help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    run = parse(sys.argv[1:] if arguments is None else arguments)
+    # Imported late, so that --help and a wrong option answer at once.
+    from experiments.language_run import run_language
+    from ofmu_jax.evals.scores import EvaluationError
+
+    try:
+        run_language(run)
+    except (ValueError, FloatingPointError, OSError, EvaluationError) as error:
+        from experiments.logs import console
+
+        console.print(f"[bold red]error:[/] {error}", markup=True, highlight=False)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
