@@ -220,7 +220,10 @@ def _widen(batch: Batch, name: str, length: int) -> Batch:
     missing = ((0, 0), (0, length - width))
     # Masked and unlabelled, so that the id itself does not matter.
     fill = {"input_ids": 0, "labels": -100, "attention_mask": 0}
+    # What is not per token, such as a reference loss (B,), goes along as it is.
     return {
-        key: np.pad(values, missing, constant_values=fill.get(key, 0))
+        key: np.pad(values, missing, constant_values=fill[key])
+        if key in fill
+        else values
         for key, values in batch.items()
     }

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 Params = Any
@@ -30,4 +31,4 @@ class Method(NamedTuple):
 
 def minibatch(batches: Any, index: int | jax.Array) -> Any:
     """Minibatch ``index`` of stacked ones."""
-    return jax.tree.map(lambda x: x[index], batches)
+    return jax.tree.map(lambda x: jnp.asarray(x)[index], batches)

@@ -1,0 +1,42 @@
+# make demo: install and run the embedded default; make test: install and test.
+# PYTHON chooses the interpreter (3.11 or newer) of the environment in VENV.
+PYTHON ?= python3
+VENV ?= .venv
+PARITY_VENV ?= .venv-parity
+OUT ?= runs/demo
+BIN = $(VENV)/bin
+
+
+.PHONY: demo test parity lint clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m experiments.run demo --output-dir $(OUT)
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q -n 2
+
+# Against transformers' own PyTorch models; torch stays out of the other environment.
+parity: $(PARITY_VENV)/.installed
+	$(PARITY_VENV)/bin/python -m pytest -q tests/parity
+
+lint: $(VENV)/.installed-test
+	$(BIN)/python -m pip install -q -e ".[lint]"
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyrefly check
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install -q -e ".[test]"
+	touch $@
+
+$(PARITY_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(PARITY_VENV)
+	$(PARITY_VENV)/bin/python -m pip install -q "torch==2.13.0"
+	$(PARITY_VENV)/bin/python -m pip install -q -e ".[test,parity]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(PARITY_VENV) runs build *.egg-info

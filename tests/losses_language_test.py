@@ -1,0 +1,90 @@
+"""Language losses against values computed by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ofmu_jax.losses import language
+
+# A "model" whose parameters are its logits: two sequences, four positions, V = 3.
+LOGITS = np.log(
+    np.array(
+        [
+            [[0.5, 0.25, 0.25], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8], [1, 1, 1]],
+            [[0.25, 0.5, 0.25], [0.6, 0.3, 0.1], [0.3, 0.3, 0.4], [1, 1, 1]],
+        ]
+    )
+)
+LABELS = np.array([[-100, 0, 1, 2], [-100, -100, -100, 1]])
+BATCH = {
+    "input_ids": np.zeros((2, 4), np.int32),
+    "attention_mask": np.ones((2, 4), np.int32),
+    "labels": LABELS,
+}
+NLL = np.array([-np.log(0.5 * 0.7 * 0.8), -np.log(0.3)])  # summed, of 3 and 1 tokens
+PARAMS = jnp.asarray(LOGITS, jnp.float32)
+
+
+def apply(params, input_ids, attention_mask):
+    del input_ids, attention_mask
+    return params
+
+
+def test_token_nll_shifts_and_masks():
+    nll, scored = language.token_nll(PARAMS, jnp.asarray(LABELS))
+    np.testing.assert_array_equal(scored, [[1, 1, 1], [0, 0, 1]])
+    expected = -np.log([[0.5, 0.7, 0.8], [1, 1, 0.3]])
+    np.testing.assert_allclose(nll, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_sequence_nll_and_cross_entropy():
+    nll, count = language.sequence_nll(apply, PARAMS, BATCH)
+    np.testing.assert_allclose(nll, NLL, rtol=1e-5)
+    np.testing.assert_array_equal(count, [3, 1])
+    value = language.cross_entropy(apply, PARAMS, BATCH)
+    np.testing.assert_allclose(value, NLL.sum() / 4, rtol=1e-5)
+
+
+def test_bounded_cross_entropy_rests_where_the_target_is_reached():
+    # Mean NLLs .424 and 1.204: the second is above the target and gives no gradient.
+    loss = lambda p: language.bounded_cross_entropy(apply, p, BATCH, target=1.0)
+    np.testing.assert_allclose(loss(PARAMS), (NLL[0] / 3 + 1.0) / 2, rtol=1e-5)
+    gradient = jax.grad(loss)(PARAMS)
+    assert np.any(gradient[0] != 0)
+    np.testing.assert_array_equal(gradient[1], 0)
+
+
+def test_npo():
+    reference = np.array([0.2, 0.4])
+    batch = BATCH | {"reference_nll": jnp.asarray(reference, jnp.float32)}
+    beta = 0.5
+    log_sigmoid = lambda x: -np.log1p(np.exp(-x))
+    expected = -2 / beta * log_sigmoid(beta * (NLL - reference)).mean()
+    value = language.npo(apply, PARAMS, batch, npo_beta=beta)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    # At the reference itself it is (2/β) log 2, with half the slope of −NLL.
+    batch["reference_nll"] = jnp.asarray(NLL, jnp.float32)
+    value, gradient = jax.value_and_grad(
+        lambda p: language.npo(apply, p, batch, npo_beta=beta)
+    )(PARAMS)
+    np.testing.assert_allclose(value, 2 / beta * np.log(2), rtol=1e-5)
+    ascent = jax.grad(lambda p: -language.sequence_nll(apply, p, batch)[0].mean())
+    np.testing.assert_allclose(gradient, ascent(PARAMS), rtol=1e-4, atol=1e-6)
+
+
+def test_npo_without_reference_says_what_is_missing():
+    with pytest.raises(ValueError, match="reference_nll"):
+        language.npo(apply, PARAMS, BATCH, npo_beta=0.1)
+
+
+def test_bfloat16_logits_are_scored_in_float32():
+    low = PARAMS.astype(jnp.bfloat16)
+    value = language.cross_entropy(apply, low, BATCH)
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, NLL.sum() / 4, rtol=1e-2)
+
+
+def test_all_labels_masked_is_zero_not_nan():
+    batch = BATCH | {"labels": np.full((2, 4), -100)}
+    assert float(language.cross_entropy(apply, PARAMS, batch)) == 0.0

@@ -1,0 +1,246 @@
+"""Methods, their cost, and the loop: answers known for quadratics in one variable."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ofmu_jax import methods, training
+from ofmu_jax.bilevel import evaluate_phi
+
+FORGET = lambda p, batch: jnp.sum((p - batch["x"].mean()) ** 2)
+RETAIN = lambda p, batch: jnp.sum((p - 1.0) ** 2) + 0.0 * batch["x"].sum()
+
+
+def stream(size, value=0.0):
+    batch = {"x": np.full((size, 2), value, np.float32)}
+    return itertools.repeat({"forget": batch, "retain": batch})
+
+
+def test_gradient_ascent_and_difference_by_hand():
+    batches = next(stream(1))
+    ascent = methods.gradient_ascent(lambda p, b: -FORGET(p, b), optax.sgd(0.1))
+    params, _, metrics = ascent.update(jnp.array(3.0), ascent.init(0.0), batches)
+    np.testing.assert_allclose(params, 3 + 0.1 * 6)
+    np.testing.assert_allclose(metrics["forget_loss"], -9)
+    difference = methods.weighted_difference(
+        lambda p, b: -FORGET(p, b),
+        RETAIN,
+        optax.sgd(0.1),
+        forget_weight=0.5,
+        retain_weight=2.0,
+    )
+    params, _, metrics = difference.update(
+        jnp.array(3.0), difference.init(0.0), batches
+    )
+    np.testing.assert_allclose(params, 3 - 0.1 * (0.5 * -6 + 2 * 4), rtol=1e-6)
+    # ∇L_f = 6 and ∇L_r = 4 point the same way.
+    np.testing.assert_allclose(metrics["cosine"], 1, rtol=1e-6)
+
+
+def test_ofmu_gives_each_step_its_own_minibatch():
+    method = methods.ofmu_method(
+        FORGET,
+        RETAIN,
+        outer_optimizer=optax.sgd(0.0),
+        inner_optimizer=optax.sgd(0.5),
+        inner_steps=2,
+        beta=0.0,
+        rho=0.0,
+    )
+    assert method.batches_per_update == 3
+    x = np.array([[1.0], [10.0], [100.0]], np.float32)
+    batches = {"forget": {"x": x}, "retain": {"x": x}}
+    start = jnp.array(2.0)
+    params, _, metrics = method.update(start, method.init(start), batches)
+    # θ ← θ + (θ − x): 2 → 3 → −4.
+    np.testing.assert_allclose(params, -4)
+    np.testing.assert_allclose(metrics["retain_loss"], 25)
+
+
+@pytest.mark.parametrize(
+    ("options", "cost"),
+    [
+        ({"inner_steps": 5}, 5 * 6 + 18),
+        (
+            {
+                "inner_steps": 5,
+                "curvature": "finite_difference",
+                "penalty_gradient": "finite_difference",
+            },
+            5 * 4 + 8,
+        ),
+        (
+            {
+                "inner_steps": 5,
+                "retain_direction": "frozen",
+                "curvature": "linearize",
+                "penalty_gradient": "secant",
+            },
+            1 + 5 * 3 + 3 + 1,
+        ),
+        ({"inner_steps": 2, "beta": 0.0, "rho": 0.0, "outer_steps": 3}, 2 + 3),
+        ({"inner_steps": 2, "rho": 0.0}, 2 * 6 + 1),
+    ],
+)
+def test_cost_in_gradient_evaluations(options, cost):
+    method = methods.ofmu_method(
+        FORGET,
+        RETAIN,
+        outer_optimizer=optax.sgd(0.1),
+        inner_optimizer=optax.sgd(0.1),
+        **options,
+    )
+    assert method.gradient_evaluations == cost
+
+
+@pytest.mark.parametrize("curvature", ["vjp", "linearize", "finite_difference"])
+def test_cost_agrees_with_the_compiled_program(curvature):
+    """FLOPs of one ∇Φ over those of one gradient, for a matrix-heavy loss."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = jax.random.normal(keys[0], (3, 96, 96))
+    x = jax.random.normal(keys[1], (2, 256, 96))
+
+    def loss(index, p):
+        h = x[index]
+        for i in range(3):
+            h = jnp.sin(h @ p[i])
+        return jnp.mean(h**2)
+
+    forget, retain = functools.partial(loss, 0), functools.partial(loss, 1)
+
+    def flops(function):
+        return jax.jit(function).lower(params).compile().cost_analysis()["flops"]
+
+    phi = lambda p: (
+        evaluate_phi(p, forget, retain, beta=0.5, curvature=curvature).gradient
+    )
+    ratio = flops(phi) / flops(jax.grad(forget))
+    expected = 4 if curvature == "finite_difference" else 6
+    assert 0.75 * expected < ratio < 1.2 * expected
+
+
+def values_of(path):
+    """A check that reads prepared values instead of a model."""
+    path = iter(path)
+
+    def check(params):
+        forget, retain = next(path)
+        return {"forget_nll": forget, "retain_nll": retain, "theta": float(params)}
+
+    return check
+
+
+def descend(rate=1.0):
+    """θ falls by `rate` an update, so parameters tell which update they are of."""
+    return methods.fine_tune(lambda p, b: jnp.sum(p), optax.sgd(rate))
+
+
+def test_returns_the_lowest_retain_loss_among_those_that_met_the_target():
+    # (forget NLL, retain NLL) at updates 0, 2, 4, 6, 8, 10.
+    path = [(0.1, 0.1), (0.9, 0.2), (2.1, 0.9), (2.2, 0.5), (1.5, 0.1), (2.3, 0.6)]
+    result = training.run(
+        descend(),
+        jnp.array(0.0),
+        stream(1),
+        num_updates=10,
+        check=values_of(path),
+        check_every=2,
+        stopping=training.StoppingRule(forget_target=2.0, patience=9),
+    )
+    assert (result.update, result.updates) == (6, 10)
+    assert float(result.params) == -6.0
+    assert "forget target 2.000 met" in result.stopped
+    assert [row["update"] for row in result.checks] == [0, 2, 4, 6, 8, 10]
+    assert [row["update"] for row in result.metrics] == list(range(1, 11))
+
+
+def test_patience_ends_the_run():
+    path = [(0, 0)] + [(3.0, 0.5)] + [(3.0, 0.6)] * 9
+    result = training.run(
+        descend(),
+        jnp.array(0.0),
+        stream(1),
+        num_updates=10,
+        check=values_of(path),
+        check_every=1,
+        stopping=training.StoppingRule(forget_target=2.0, patience=3),
+    )
+    assert (result.update, result.updates) == (1, 4)
+    assert "no longer fell" in result.stopped
+
+
+def test_budget_without_the_target_returns_the_last_and_says_so():
+    result = training.run(
+        descend(),
+        jnp.array(0.0),
+        stream(1),
+        num_updates=3,
+        check=values_of([(0, 0)] * 9),
+        stopping=training.StoppingRule(forget_target=2.0),
+    )
+    assert float(result.params) == -3.0
+    assert "was not met" in result.stopped
+
+
+def test_nan_returns_the_last_good_parameters_and_says_so():
+    # log(3 − updates) is NaN from the fourth update on.
+    method = methods.fine_tune(
+        lambda p, b: jnp.where(p > -3.5, jnp.sum(p), jnp.nan), optax.sgd(1.0)
+    )
+    result = training.run(
+        method,
+        jnp.array(0.0),
+        stream(1),
+        num_updates=10,
+        check=lambda p: {"forget_nll": 0.0, "retain_nll": 0.0},
+        check_every=2,
+    )
+    assert not result.finite
+    assert float(result.params) == -4.0
+    assert "retain_loss is nan" in result.stopped
+    assert "update 4" in result.stopped
+
+
+def test_nan_in_a_check_returns_the_check_before():
+    path = [(0, 0), (1.0, 1.0), (float("nan"), 1.0)]
+    result = training.run(
+        descend(),
+        jnp.array(0.0),
+        stream(1),
+        num_updates=10,
+        check=values_of(path),
+        check_every=1,
+    )
+    assert not result.finite
+    assert float(result.params) == -1.0
+    assert result.updates == 2
+
+
+def test_a_broken_start_is_an_error():
+    with pytest.raises(FloatingPointError, match="before the first update"):
+        training.run(
+            descend(),
+            jnp.array(0.0),
+            stream(1),
+            num_updates=1,
+            check=values_of([(float("inf"), 0)]),
+        )
+
+
+def test_batches_that_end_early_are_an_error():
+    with pytest.raises(ValueError, match="ended after 2 of 5 updates"):
+        training.run(
+            descend(), jnp.array(0.0), itertools.islice(stream(1), 2), num_updates=5
+        )
+
+
+def test_the_callers_parameters_survive_donation():
+    params = {"w": jnp.ones(3)}
+    method = methods.fine_tune(lambda p, b: jnp.sum(p["w"] ** 2), optax.sgd(0.1))
+    training.run(method, params, stream(1), num_updates=2)
+    np.testing.assert_array_equal(params["w"], 1)
