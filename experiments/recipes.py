@@ -1,4 +1,7 @@
-"""Configurations: frozen dataclasses that hold every choice of a run."""
+"""Configurations: frozen dataclasses that hold every choice of a run.
+
+The text after each field is its help on the command line.
+"""
 
 import dataclasses
 import pathlib
@@ -10,14 +13,15 @@ ForgetLoss = Literal["cross_entropy", "bounded_cross_entropy", "npo"]
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Size of a Llama trained from scratch (ignored where a model is given)."""
+    """Size of a Llama trained from scratch (not used where a model is given)."""
 
     hidden_size: int = 96
     intermediate_size: int = 256
     num_layers: int = 2
     num_heads: int = 4
     num_kv_heads: int = 2
-    vocab_size: int = 2048  # of the tokenizer trained on the data, at most
+    vocab_size: int = 2048
+    """Of the tokenizer built from the data, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,25 +39,29 @@ class TrainConfig:
 class BudgetConfig:
     """What every method gets alike."""
 
-    gradient_evaluations: int = 600  # gradients of one minibatch, GA step = 1
+    gradient_evaluations: int = 600
+    """In gradients of one minibatch; a step of gradient ascent is 1."""
     batch_size: int = 16
-    checks: int = 30  # how often the stopping rule looks, evenly over the budget
-    patience: int = 6  # checks without a lower retain loss before it stops
-    # What the forget rows' mean NLL has to reach: that of the retrained reference,
-    # the target model's on rows it was never shown ("chance"), a number of nats per
-    # token, or "none". "auto": the reference where there is one, else chance.
+    checks: int = 30
+    """How often the stopping rule looks, evenly over the budget."""
+    patience: int = 6
+    """Checks without a lower retain loss, once the target is met, before it stops."""
     forget_target: str = "auto"
-    check_rows: int = 256  # at most this many retain rows in a check
+    """Mean NLL the forget rows must reach: reference, chance, auto, none or nats."""
+    check_rows: int = 256
+    """Retain rows in a check, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OfmuConfig:
-    """OFMU; the defaults were found by search, `paper_setting` is the literal one."""
+    """OFMU; --paper is the paper's literal setting."""
 
     forget_loss: ForgetLoss = "bounded_cross_entropy"
-    ceiling: float = 1.25  # of bounded cross-entropy, times the forget target
+    ceiling: float = 1.25
+    """Of bounded cross-entropy, in multiples of the forget target."""
     npo_beta: float = 0.1
     inner_steps: int = 2
+    """T, steps of ascent on Φ."""
     inner_optimizer: Literal["sgd", "normalized", "adam"] = "normalized"
     inner_learning_rate: float = 0.05
     outer_steps: int = 2
@@ -61,14 +69,19 @@ class OfmuConfig:
     outer_optimizer: Literal["sgd", "adamw"] = "adamw"
     weight_decay: float = 0.0
     beta: float = 0.1
+    """Weight of the gradient similarity in Φ."""
     similarity: Literal["cosine", "squared_cosine"] = "cosine"
     rho: float = 1e-2
-    rho_growth: float = 1.0  # γ: ρ grows by this factor every outer iteration
+    """Weight of ‖∇Φ‖² in F."""
+    rho_growth: float = 1.0
+    """γ: ρ grows by this factor every outer iteration."""
     base: Literal["inner", "outer"] = "inner"
+    """Where the outer step starts: from the inner result, or where that began."""
     curvature: Literal["vjp", "linearize", "finite_difference"] = "linearize"
     retain_direction: Literal["fresh", "frozen"] = "frozen"
     penalty_gradient: Literal["exact", "finite_difference", "secant"] = "secant"
     penalty_clip: float | None = 1.0
+    """The penalty's norm is at most this multiple of the retain gradient's."""
 
 
 def paper_setting(config: OfmuConfig) -> OfmuConfig:
@@ -96,9 +109,12 @@ class BaselineConfig:
 
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    forget_weight: float = 1.0  # γ
-    retain_weight: float = 1.0  # α
-    npo_beta: float = 0.1  # of npo alone
+    forget_weight: float = 1.0
+    """γ (no effect on gradient_ascent)."""
+    retain_weight: float = 1.0
+    """α (no effect on gradient_ascent)."""
+    npo_beta: float = 0.1
+    """Of npo alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +123,13 @@ class EvalConfig:
 
     batch_size: int = 64
     max_new_tokens: int = 48
-    max_rows: int | None = None  # of each evaluation set; None: all
+    """Of the greedy answers that ROUGE is computed on."""
+    max_rows: int | None = None
+    """Rows of each evaluation set, evenly spaced; None: all."""
     interior_eot: Literal["correct", "compat"] = "correct"
-    bootstrap: int = 1000  # resamples behind the intervals within a run
+    """compat masks end-of-turn tokens in prompts, as published chat numbers do."""
+    bootstrap: int = 1000
+    """Resamples behind the intervals within a run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,23 +137,29 @@ class LanguageRun:
     """What the language commands have in common."""
 
     output_dir: pathlib.Path = pathlib.Path("runs/default")
+    """Everything is written here; run again to go on where it stopped."""
     methods: tuple[MethodName, ...] = ("ofmu", "gradient_ascent", "grad_diff")
     seeds: tuple[int, ...] = (0, 1)
-    # Train one target and one reference, of the first seed, for all seeds; otherwise
-    # every seed has its own.
     share_models: bool = False
-    # Folder or hub name of a trained target model; it is not fine-tuned.
+    """One target and one reference, of the first seed, for all seeds."""
     model: str | None = None
-    # Folder or hub name of the reference that never saw the forget rows.
+    """Folder or hub name of the target, which knows the forget rows already."""
     retain_model: str | None = None
-    # Folder or hub name of a pretrained model to fine-tune target and reference from.
+    """Folder or hub name of the reference that never saw the forget rows."""
     base_model: str | None = None
+    """Folder or hub name of a pretrained model to fine-tune both from."""
     prompt_format: str = "auto"
+    """chat, llama2, phi, plain, …; auto looks at the tokenizer."""
     max_length: int = 512
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation
-    allow_overlap: bool = False  # accept forget rows that are also retain rows
-    paper: bool = False  # OFMU in the paper's literal setting
-    export: bool = True  # write Hugging Face folders
+    """Tokens of question and answer; longer rows are refused."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation; parameters are kept in float32."""
+    allow_overlap: bool = False
+    """Accept forget rows that are also retain rows."""
+    paper: bool = False
+    """OFMU in the paper's literal setting."""
+    export: bool = True
+    """Write a Hugging Face folder for every model."""
     model_size: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     budget: BudgetConfig = BudgetConfig()
@@ -149,9 +175,13 @@ class Demo(LanguageRun):
     """Unlearn built-in fictitious people from a small model trained on the spot."""
 
     output_dir: pathlib.Path = pathlib.Path("runs/demo")
+    """Everything is written here; run again to go on where it stopped."""
     people: int = 40
+    """Fictitious people that the target model knows."""
     forget_people: int = 4
+    """How many of them to forget."""
     data_seed: int = 0
+    """Of the people; --seeds are of training and unlearning."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,12 +189,14 @@ class Tofu(LanguageRun):
     """Unlearn the authors of a TOFU forget split."""
 
     output_dir: pathlib.Path = pathlib.Path("runs/tofu")
-    # Folder with the public TOFU files; without it they come from the hub.
+    """Everything is written here; run again to go on where it stopped."""
     data_dir: pathlib.Path | None = None
+    """Folder with the public TOFU files; without it they come from the hub."""
     split: Literal["forget01", "forget05", "forget10"] = "forget10"
-    # Use only this many retain rows (evenly spaced): a smaller run on small machines.
     max_retain: int | None = None
+    """Use only the first so many retain rows: a smaller run for small machines."""
     share_models: bool = True
+    """One target and one reference, of the first seed, for all seeds."""
     model_size: ModelConfig = ModelConfig(
         hidden_size=128, intermediate_size=384, num_layers=3, vocab_size=4096
     )
@@ -175,8 +207,12 @@ class Request(LanguageRun):
     """Unlearn your own rows (a deletion request) from your own checkpoint."""
 
     output_dir: pathlib.Path = pathlib.Path("runs/request")
-    # JSON lines with "question" and "answer": what is to be forgotten.
+    """Everything is written here; run again to go on where it stopped."""
     forget_file: pathlib.Path = pathlib.Path("forget.jsonl")
-    # The same fields: what has to stay.
+    """JSON lines with question and answer (and TOFU's perturbed fields, if any)."""
     retain_file: pathlib.Path = pathlib.Path("retain.jsonl")
+    """The same fields: what has to stay."""
+    holdout_file: pathlib.Path | None = None
+    """The same fields: rows no model saw, for membership inference and chance."""
     share_models: bool = True
+    """One reference, of the first seed, for all seeds."""

@@ -24,19 +24,15 @@ and leaves report.html, report.json, checkpoints and Hugging Face folders in
 def parse(arguments: Sequence[str]) -> LanguageRun:
     """The run that the command line asks for; exits with a message if it is wrong."""
     arguments = list(arguments)
-    if not arguments or (arguments[0].startswith("-") and not _asks_for_help(arguments)):
+    helps = ("-h", "--help")
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in helps):
         arguments.insert(0, "demo")
     return tyro.cli(
         Command,
         prog="python -m experiments.run",
         description=DESCRIPTION,
         args=arguments,
-        config=(tyro.conf.FlagConversionOff, tyro.conf.OmitArgPrefixes)[:0],
     )
-
-
-def _asks_for_help(arguments: Sequence[str]) -> bool:
-    return arguments[0] in ("-h", "--help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
