@@ -95,6 +95,7 @@ def _ofmu(apply_fn: ApplyFn, config: OfmuConfig, forget_target: float | None) ->
     rate = config.inner_learning_rate
     inner = {
         "sgd": optax.sgd(rate),
+        "clipped": optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(rate)),
         "normalized": optax.chain(optax.normalize_by_update_norm(), optax.sgd(rate)),
         "adam": optax.adam(rate),
     }[config.inner_optimizer]

@@ -45,7 +45,7 @@ class BudgetConfig:
     checks: int = 30
     """How often the stopping rule looks, evenly over the budget."""
     patience: int = 6
-    """Checks without a lower retain loss, once the target is met, before it stops."""
+    """Checks that do not improve, once the target is met, before it stops."""
     forget_target: str = "auto"
     """Mean NLL the forget rows must reach: reference, chance, auto, none or nats."""
     check_rows: int = 256
@@ -62,7 +62,7 @@ class OfmuConfig:
     npo_beta: float = 0.1
     inner_steps: int = 2
     """T, steps of ascent on Φ."""
-    inner_optimizer: Literal["sgd", "normalized", "adam"] = "normalized"
+    inner_optimizer: Literal["sgd", "clipped", "normalized", "adam"] = "clipped"
     inner_learning_rate: float = 0.05
     outer_steps: int = 2
     outer_learning_rate: float = 1e-3
@@ -200,6 +200,7 @@ class Tofu(LanguageRun):
     model_size: ModelConfig = ModelConfig(
         hidden_size=128, intermediate_size=384, num_layers=3, vocab_size=4096
     )
+    evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
 
 
 @dataclasses.dataclass(frozen=True)

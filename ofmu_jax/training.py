@@ -18,10 +18,12 @@ class StoppingRule:
     """When a run has forgotten enough, and which of its parameters to return.
 
     A run is judged at its checks. One *meets the target* if the mean NLL of the
-    forget rows is at least ``forget_target``; of those the run returns the parameters
-    with the lowest retain NLL, and it stops once ``patience`` further checks have not
-    lowered it. If no check meets the target, the run uses up its budget and returns
-    its last parameters. The same rule serves every method.
+    forget rows is at least ``forget_target``. Of those the run returns the one with
+    the least retain NLL + (forget NLL − target): forgetting far beyond the target is
+    a defect of its own, as visible from outside as remembering. It stops once
+    ``patience`` further checks have not lowered that sum. If no check meets the
+    target, the run uses up its budget and returns its last parameters. The same rule
+    serves every method.
     """
 
     forget_target: float | None = None  # nats per token; None: run the whole budget
@@ -48,7 +50,7 @@ class _Judge:
         self.rule = rule
         self.good, self.good_update = _copy(params), 0
         self.best, self.best_update = None, 0
-        self.best_retain, self.waited = math.inf, 0
+        self.best_score, self.waited = math.inf, 0
 
     def judge(self, params: Params, update: int, values: Mapping[str, float]) -> bool:
         """Records a check; True if the run may stop."""
@@ -56,9 +58,10 @@ class _Judge:
         target = self.rule.forget_target
         if target is None or values["forget_nll"] < target:
             return False
-        if values["retain_nll"] < self.best_retain:
+        score = values["retain_nll"] + values["forget_nll"] - target
+        if score < self.best_score:
             self.best, self.best_update = self.good, update
-            self.best_retain, self.waited = values["retain_nll"], 0
+            self.best_score, self.waited = score, 0
         else:
             self.waited += 1
         return self.waited >= self.rule.patience
@@ -154,10 +157,10 @@ def run(
             best = (judge.good, judge.good_update)
         return Run(*best, done, stopped, False, rows, checks)
     if judge.best is not None:
-        reason = "retain loss no longer fell" if enough else "budget used up"
+        reason = "no longer improved" if enough else "budget used up"
         stopped = (
             f"forget target {stopping.forget_target:.3f} met; {reason}; returned the "
-            f"lowest retain loss, of update {judge.best_update}"
+            f"best check, of update {judge.best_update}"
         )
         return Run(judge.best, judge.best_update, done, stopped, True, rows, checks)
     stopped = "budget used up"
