@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -39,8 +39,9 @@ class LanguageTask:
         """(params, input_ids, attention_mask) -> logits; one object, so that what is
         compiled for it is compiled once."""
 
-        def apply(params, input_ids, attention_mask):
-            return self.model.apply({"params": params}, input_ids, attention_mask)
+        def apply(params, input_ids, attention_mask) -> jax.Array:
+            logits = self.model.apply({"params": params}, input_ids, attention_mask)
+            return cast(jax.Array, logits)
 
         return apply
 
@@ -151,7 +152,7 @@ def make_task(
                 f"{found} and {config}; give models of one family and size."
             )
         config, source = found, source or name
-    if config is None:
+    if config is None or source is None:
         tokenizer, config = _from_scratch(run, data)
     else:
         tokenizer = huggingface.load_tokenizer(source)

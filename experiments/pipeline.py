@@ -281,10 +281,10 @@ def _limited(data: UnlearningData, most: int | None) -> UnlearningData:
     """At most ``most`` rows, evenly spaced, of each evaluation set."""
     if most is None:
         return data
-    return dataclasses.replace(
-        data,
-        **{f: tuple(targets.spaced(getattr(data, f), most)) for f in _EVALUATED},
-    )
+    fewer: dict[str, Any] = {
+        field: tuple(targets.spaced(getattr(data, field), most)) for field in _EVALUATED
+    }
+    return dataclasses.replace(data, **fewer)
 
 
 def _rows(rows: Sequence[Any]) -> str:

@@ -94,7 +94,7 @@ def cosine(g_f: Params, g_r: Params) -> jax.Array:
     >>> print(cosine({"w": jnp.ones(4)}, {"w": -jnp.ones(4)}))
     -1.0
     """
-    return optax.tree.vdot(unit(g_f)[0], unit(g_r)[0])
+    return jnp.asarray(optax.tree.vdot(unit(g_f)[0], unit(g_r)[0]))
 
 
 def _similarity(c: jax.Array, similarity: str) -> tuple[jax.Array, jax.Array]:
@@ -175,18 +175,19 @@ def evaluate_phi(
 
     l_f, g_f, product_f = _gradient_and_product(forget_loss, params, curvature)
     unit_f, inverse_f = unit(g_f)
+    l_r, g_r, unit_r, retain_side = nan, None, retain_direction, None
     if retain_direction is None:
         l_r, g_r, product_r = _gradient_and_product(retain_loss, params, curvature)
         unit_r, inverse_r = unit(g_r)
-    else:
-        l_r, g_r, unit_r = nan, None, retain_direction
-    c = optax.tree.vdot(unit_f, unit_r)
+        retain_side = (product_r, inverse_r)
+    c = jnp.asarray(optax.tree.vdot(unit_f, unit_r))
     s, slope = _similarity(c, similarity)
 
     towards = optax.tree.add_scale
     u_f = optax.tree.scale(inverse_f, towards(unit_r, -c, unit_f))
     bend = product_f(u_f)
-    if retain_direction is None:
+    if retain_side is not None:
+        product_r, inverse_r = retain_side
         u_r = optax.tree.scale(inverse_r, towards(unit_f, -c, unit_r))
         bend = optax.tree.add(bend, product_r(u_r))
     gradient = towards(g_f, -beta * slope, bend)

@@ -138,13 +138,13 @@ def ofmu(
 
     def update_fn(
         updates: Params,
-        state: OfmuState,
+        state: Any,  # OfmuState
         params: Params | None = None,
         *,
         forget_loss: StepLossFn | None = None,
         retain_loss: StepLossFn | None = None,
         **extra_args: Any,
-    ) -> tuple[Params, OfmuState]:
+    ) -> tuple[Any, OfmuState]:
         del updates  # the retain gradient counts at θ'_T, not at θ_k
         if params is None or forget_loss is None or retain_loss is None:
             raise ValueError(
@@ -237,9 +237,9 @@ def ofmu(
             else {}
         )
         metrics |= {name: values[0] for name, values in records.items()}
-        metrics["rho"] = rho_k
+        metrics["rho"] = jnp.asarray(rho_k)
         return optax.tree.cast_like(change, params), OfmuState(
-            optax.safe_increment(state.outer_iteration),
+            jnp.asarray(optax.safe_increment(state.outer_iteration)),
             ascent.optimizer_state,
             outer_state,
             **{name: jnp.asarray(metrics[name], jnp.float32) for name in METRICS},

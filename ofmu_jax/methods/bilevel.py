@@ -1,5 +1,7 @@
 """OFMU as a method: the transform, minibatches and the count of its cost."""
 
+from typing import Any
+
 import optax
 
 from ofmu_jax import transform
@@ -19,8 +21,9 @@ def ofmu_method(forget_loss: BatchLoss, retain_loss: BatchLoss, **options) -> Me
     outer_steps = options.get("outer_steps", 1)
 
     def update(params, state, batches):
+        unused: Any = None  # the transform takes the retain gradient itself
         updates, state = tx.update(
-            None,
+            unused,
             state,
             params,
             forget_loss=lambda p, i: forget_loss(p, minibatch(batches["forget"], i)),
