@@ -1,0 +1,263 @@
+"""What the metrics of a report are called, what they mean and where they should be."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+Goal = Literal["reference", "higher", "lower", "zero", "unknown"]
+
+# Sign beside a column's name -> what it says.
+GOALS: dict[Goal, tuple[str, str]] = {
+    "reference": ("→ref", "as in the retrained model"),
+    "higher": ("↑", "higher is better"),
+    "lower": ("↓", "lower is better"),
+    "zero": ("→0", "as close to 0 as possible"),
+    "unknown": ("", "not in the glossary"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One metric: ``label`` for tables, ``text`` for people new to the field."""
+
+    name: str
+    label: str
+    goal: Goal
+    text: str = ""
+    minor: bool = False  # a variant or a derived number: left out of the bar charts
+
+    @property
+    def sign(self) -> str:
+        """Sign of the goal, such as ``↑``."""
+        return GOALS[self.goal][0]
+
+    @property
+    def goal_text(self) -> str:
+        """The goal in words."""
+        return GOALS[self.goal][1]
+
+
+_PROB = "Probability per token (geometric mean) that the model gives the right answer"
+_KNOWN = "Retrained models give such answers some probability too, by guessing alone."
+_ATTACK = (
+    "how well an attacker tells forget rows from rows never seen, as an area under the "
+    "curve: 1 = perfectly memorised, 0.5 = chance; far below 0.5 gives it away as well."
+)
+
+_METRICS = (
+    Metric(
+        "forget_heldout_Q_A_Prob",
+        "forget, held-out",
+        "reference",
+        f"{_PROB} to questions about forgotten facts, asked in words it was never "
+        f"trained on. {_KNOWN}",
+    ),
+    Metric(
+        "forget_Q_A_Prob",
+        "forget prob.",
+        "reference",
+        f"{_PROB} to the questions that were to be forgotten. {_KNOWN}",
+    ),
+    Metric(
+        "forget_accuracy",
+        "forget accuracy",
+        "reference",
+        "Share of forget examples classified correctly; unlearning accuracy is 1 minus "
+        "this.",
+    ),
+    Metric(
+        "retain_heldout_Q_A_Prob",
+        "retain, held-out",
+        "higher",
+        f"{_PROB} to questions about kept facts, asked in words it was never trained "
+        "on: knowledge, not the memory of a sentence.",
+    ),
+    Metric(
+        "retain_Q_A_Prob",
+        "retain prob.",
+        "higher",
+        f"{_PROB} to the questions that were to be kept.",
+    ),
+    Metric(
+        "retain_accuracy",
+        "retain accuracy",
+        "higher",
+        "Share of kept examples classified correctly.",
+    ),
+    Metric(
+        "test_accuracy",
+        "test accuracy",
+        "higher",
+        "Share of test examples classified correctly.",
+    ),
+    Metric(
+        "model_utility",
+        "model utility",
+        "higher",
+        "Harmonic mean of probability, ROUGE and truth ratio on retain rows, real "
+        "authors and world facts; one of them at 0 makes it 0.",
+    ),
+    Metric(
+        "forget_truth_ratio",
+        "truth ratio",
+        "reference",
+        "Whether the model prefers the true answer to invented ones: 1 = cannot tell "
+        "them apart, 0 = one of them is far likelier.",
+    ),
+    Metric(
+        "forget_quality_ks",
+        "forget quality D",
+        "lower",
+        "Kolmogorov–Smirnov distance between the truth ratios of this model and of the "
+        "retrained one: 0 = same distribution, 1 = fully apart.",
+    ),
+    Metric(
+        "forget_quality",
+        "forget quality p",
+        "higher",
+        "p-value of that distance. Above 0.05 no difference was found, which is no "
+        "proof that there is none; small forget sets give coarse values. A mean of "
+        "p-values over seeds is no p-value.",
+    ),
+    Metric(
+        "extraction_strength",
+        "extraction",
+        "reference",
+        "Share of an answer that the model completes word for word from its beginning.",
+    ),
+    Metric(
+        "exact_memorization",
+        "exact memor.",
+        "reference",
+        "Share of answer tokens that are the model's first choice, given those before.",
+    ),
+    Metric(
+        "forget_Q_A_ROUGE",
+        "forget ROUGE",
+        "reference",
+        "Overlap (ROUGE-L recall) of generated and true answers on forget questions.",
+    ),
+    Metric(
+        "retain_Q_A_ROUGE",
+        "retain ROUGE",
+        "higher",
+        "Overlap (ROUGE-L recall) of generated and true answers on retain questions.",
+    ),
+    Metric(
+        "retain_Truth_Ratio",
+        "retain truth r.",
+        "higher",
+        "How far the true answer is preferred to invented ones on retain rows.",
+    ),
+    Metric("mia_loss", "MIA loss", "reference", f"By the loss: {_ATTACK}"),
+    Metric("mia_zlib", "MIA zlib", "reference", f"By loss per zipped byte: {_ATTACK}"),
+    Metric(
+        "mia_min_k", "MIA min-k", "reference", f"By the least likely tokens: {_ATTACK}"
+    ),
+    Metric(
+        "mia_min_k_plus_plus",
+        "MIA min-k++",
+        "reference",
+        f"By the least likely tokens, normalised: {_ATTACK}",
+    ),
+    Metric(
+        "privleak",
+        "privleak",
+        "zero",
+        "Difference of the min-k attack to the retrained model's, in percent of the "
+        "latter.",
+    ),
+    Metric(
+        "indistinguishable_from_reference",
+        "like retrained",
+        "higher",
+        "1 if an equivalence test shows that truth ratio and forget probability differ "
+        "from the retrained model's by less than its margin, else 0.",
+        minor=True,
+    ),
+)
+# Other names that the same quantity goes by.
+_ALIASES = {
+    "forget_heldout_Prob": "forget_heldout_Q_A_Prob",
+    "retain_heldout_Prob": "retain_heldout_Q_A_Prob",
+    "forget_quality_D": "forget_quality_ks",
+    "exact_memorisation": "exact_memorization",
+    **{
+        f"{name}_auc": name
+        for name in ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
+    },
+}
+_BY_NAME = {metric.name: metric for metric in _METRICS}
+_ORDER = {name: place for place, name in enumerate(_BY_NAME)}
+_SETS = {"ra": "real authors", "wf": "world facts", "retain": "retain"}
+_METHODS = {
+    "target": "Target (before)",
+    "retrained": "Retrained (goal)",
+    "ofmu": "OFMU",
+    "gradient_ascent": "Gradient ascent",
+    "grad_diff": "GradDiff",
+    "npo": "NPO",
+}
+
+# What stands for forgetting and for keeping where one number has to.
+FORGET = ("forget_heldout_Q_A_Prob", "forget_Q_A_Prob", "forget_accuracy")
+RETAIN = ("retain_heldout_Q_A_Prob", "retain_Q_A_Prob", "retain_accuracy")
+
+
+def canonical(name: str) -> str:
+    """The glossary's name of a metric that goes by several."""
+    return _ALIASES.get(name, name)
+
+
+def metric(name: str) -> Metric:
+    """The entry of a metric; one made from the name if the glossary lacks it.
+
+    >>> metric("forget_heldout_Prob").label
+    'forget, held-out'
+    >>> metric("wf_Q_A_ROUGE").label, metric("my_score").label
+    ('world facts ROUGE', 'my score')
+    """
+    known = _BY_NAME.get(canonical(name))
+    if known is not None:
+        return dataclasses.replace(known, name=name)
+    group, _, rest = name.partition("_")
+    if group in _SETS and rest:
+        label = f"{_SETS[group]} {rest.replace('Q_A_', '').replace('_', ' ')}"
+        goal: Goal = "higher"
+        if rest.startswith(("Q_A_", "Truth_Ratio")):
+            text = f"As for retain, on the {_SETS[group]} set."
+            return Metric(name, label, goal, text)
+    label = name.replace("_", " ")
+    if name.endswith("_gap"):
+        text = "Distance of this attack's AUC from the retrained model's."
+        return Metric(name, label, "lower", text, minor=True)
+    if name.endswith("_difference"):
+        text = "Mean difference to the retrained model, row against row."
+        return Metric(name, label, "zero", text, minor=True)
+    if name.endswith("_equivalence_p"):
+        text = "p-value of the test that this difference is within its margin."
+        return Metric(name, label, "lower", text, minor=True)
+    if name.startswith(("forget_", "extraction_", "mia_")):
+        return Metric(name, label, "reference", minor=True)
+    return Metric(name, label, "unknown")
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Metric names without repeats: those of the glossary in its order, then others."""
+    known, unknown = [], []
+    for name in dict.fromkeys(names):
+        (known if canonical(name) in _ORDER else unknown).append(name)
+    return [*sorted(known, key=lambda n: _ORDER[canonical(n)]), *sorted(unknown)]
+
+
+def first_present(candidates: Iterable[str], present: Iterable[str]) -> str | None:
+    """The name in ``present`` of the first candidate that is there, by any alias."""
+    by_canonical = {canonical(name): name for name in present}
+    return next((by_canonical[c] for c in candidates if c in by_canonical), None)
+
+
+def method_label(row: Mapping[str, Any]) -> str:
+    """Name for people of a model or of a row of the summary."""
+    name = row["method"]
+    label = _METHODS.get(row["role"] if row["role"] != "unlearned" else name, name)
+    return f"{label} · {row['run']}" if row.get("run") else label

@@ -1,0 +1,99 @@
+"""The summary of a report as a table for the console and in Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from experiments import glossary
+from experiments.summary import cell, core_metrics, summarise
+
+WIDTH = 100  # columns of a console that the table fits into
+CAPTION = (
+    "Mean ± half of its Student-t 95 % interval over seeds. →ref: the goal is the "
+    "retrained model's value; ↑ higher, ↓ lower is better."
+)
+
+
+def console_table(report: Mapping[str, Any], width: int = WIDTH) -> Table:
+    """The summary of a report, reference first, in at most ``width`` columns.
+
+    Args:
+      report: as `experiments.report.write_report` takes it.
+      width: columns of the console; metrics that do not fit are left out.
+    """
+    summary = _summary(report)
+    table = Table(
+        title=Text(report["title"]),
+        caption=CAPTION,
+        box=box.SIMPLE_HEAD,
+        width=None,
+        padding=(0, 1),
+    )
+    labels = [_short(glossary.method_label(row)) for row in summary]
+    table.add_column("model", no_wrap=True)
+    table.add_column("seeds", justify="right", no_wrap=True)
+    used = 2 + max([5, *map(len, labels)]) + 3 + len("seeds") + 3
+    shown = []
+    for name in core_metrics(summary):
+        header = _header(name)
+        lines = [header, *(cell(row["metrics"].get(name), "\n") for row in summary)]
+        wide = max(len(part) for text in lines for part in text.split("\n")) + 3
+        if used + wide > width:
+            break
+        used += wide
+        shown.append(name)
+        table.add_column(Text(header, justify="right"), justify="right", no_wrap=True)
+    for row, label in zip(summary, labels, strict=True):
+        cells = [Text(cell(row["metrics"].get(n), "\n")) for n in shown]
+        style = "bold" if row["role"] == "unlearned" else None
+        table.add_row(Text(label), Text(str(row["seeds"])), *cells, style=style)
+    return table
+
+
+def markdown_table(
+    report: Mapping[str, Any], metrics: Sequence[str] | None = None
+) -> str:
+    """The summary of a report in Markdown.
+
+    Args:
+      report: as `experiments.report.write_report` takes it.
+      metrics: names of the columns; by default the core metrics that are there.
+    """
+    summary = _summary(report)
+    names = core_metrics(summary) if metrics is None else list(metrics)
+    heads = [f"{glossary.metric(n).label} {glossary.metric(n).sign}" for n in names]
+    lines = [
+        ["Model", "Seeds", *heads],
+        ["---", *["---:"] * (len(names) + 1)],
+        *(
+            [
+                glossary.method_label(row),
+                str(row["seeds"]),
+                *(cell(row["metrics"].get(n)) for n in names),
+            ]
+            for row in summary
+        ),
+    ]
+    rows = ["| " + " | ".join(map(_escape, line)) + " |" for line in lines]
+    return "\n".join(rows) + "\n"
+
+
+def _summary(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return report.get("summary") or summarise(report["models"])
+
+
+def _header(name: str) -> str:
+    """The label on narrow lines, with its sign."""
+    entry = glossary.metric(name)
+    return f"{entry.label} {entry.sign}".strip().replace(", ", ",\n").replace(" ", "\n")
+
+
+def _escape(text: str) -> str:
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
+
+
+def _short(text: str, most: int = 24) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
