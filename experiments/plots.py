@@ -212,8 +212,8 @@ def _curves(
 ) -> Figure | None:
     """A panel per (key, label, {role: level}) with a line per unlearned run.
 
-    Long curves without ``marker`` are their running mean, over a faint raw line whose
-    gid is "raw".
+    Long curves without ``marker`` (but ρ, a schedule) are their running mean, over a
+    faint raw line whose gid is "raw".
     """
     if not panels:
         return None
@@ -230,7 +230,7 @@ def _curves(
                 if name not in palette or not points:
                     continue
                 x, y = zip(*points, strict=True)
-                noisy = not marker and len(points) >= SMOOTHED
+                noisy = not marker and key != "rho" and len(points) >= SMOOTHED
                 if noisy:
                     faint = {"linewidth": 0.6, "alpha": 0.25, "gid": "raw"}
                     axes.plot(x, y, color=palette[name], **faint)
@@ -243,7 +243,7 @@ def _curves(
                     marker="o" if marker or len(points) == 1 else None,
                     markersize=2.5,
                 )
-                handles.setdefault(_short(name), line)
+                handles.setdefault(name, line)
             for role, level in levels.items():
                 if level is None:
                     continue
@@ -261,8 +261,15 @@ def _curves(
 def _log_scale(axes: Axes, nonpositive: Literal["clip", "mask"]) -> None:
     """A log scale whose ticks are plain text: math text is off in a page."""
     axes.set_yscale("log", nonpositive=nonpositive)
-    axes.yaxis.set_major_formatter(ticker.LogFormatter())
-    axes.yaxis.set_minor_formatter(ticker.LogFormatter(minor_thresholds=(1, 0.4)))
+    axes.yaxis.set_major_formatter(_PlainLog())
+    axes.yaxis.set_minor_formatter(_PlainLog(minor_thresholds=(1, 0.4)))
+
+
+class _PlainLog(ticker.LogFormatter):
+    """Labels the ticks that its base would, as plain numbers."""
+
+    def __call__(self, x, pos=None):
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def _smooth(values: Sequence[float]) -> np.ndarray:
@@ -328,7 +335,7 @@ def _point_style(row: Mapping[str, Any], palette: Mapping[str, str]) -> dict[str
 
 def _point_handles(summary: Rows, palette: Mapping[str, str]) -> dict[str, Line2D]:
     return {
-        _short(glossary.method_label(row)): Line2D([], [], **_point_style(row, palette))
+        glossary.method_label(row): Line2D([], [], **_point_style(row, palette))
         for row in summary
     }
 
@@ -364,7 +371,7 @@ def _legend(figure: Figure, handles: Mapping[str, Any]) -> None:
     if handles:
         figure.legend(
             list(handles.values()),
-            list(handles),
+            [_short(label) for label in handles],
             loc="outside lower center",
             ncols=min(4, len(handles)),
         )

@@ -81,6 +81,10 @@ dd { margin: .1rem 0 0; max-width: 85ch; overflow-wrap: anywhere; }
 details { margin: .7rem 0; padding: .7rem 1rem; }
 summary { cursor: pointer; font-weight: 600; }
 details .scroll { margin-top: .7rem; }
+@media (max-width: 720px) {
+  figure { overflow-x: auto; }
+  figure svg { min-width: 660px; }
+}
 @media print { details, figure, .card { break-inside: avoid; } }
 """
 

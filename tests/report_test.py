@@ -531,6 +531,8 @@ def test_a_penalty_of_zero_has_a_plot(content):
     figure = plots.penalty_figure(content["models"])
     assert figure.axes[1].get_yscale() == "linear"
     assert "$" not in plots.to_svg(figure, "penalty")  # no raw math text
+    labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    assert {"0.01", "1"} <= set(labels)
 
 
 def test_long_curves_are_smoothed(content):
