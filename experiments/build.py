@@ -32,7 +32,7 @@ def unlearning(
     """The method ``name`` with its configuration from ``run``.
 
     Raises:
-      ValueError: for an unknown name, or a bounded loss without a target.
+      ValueError: for an unknown name, or target_cross_entropy without a target.
     """
     cross_entropy = functools.partial(language.cross_entropy, apply_fn)
     if name == "ofmu":
@@ -83,12 +83,12 @@ def _ofmu(apply_fn: ApplyFn, config: OfmuConfig, forget_target: float | None) ->
         forget_loss = lambda p, b: -minimised(p, b)
     elif forget_target is None:
         raise ValueError(
-            "bounded_cross_entropy needs a forget target: set --budget.forget-target "
+            "target_cross_entropy needs a forget target: set --budget.forget-target "
             "to reference, chance or a number, or choose another --ofmu.forget-loss."
         )
     else:
         forget_loss = functools.partial(
-            language.bounded_cross_entropy,
+            language.target_cross_entropy,
             apply_fn,
             target=config.ceiling * forget_target,
         )

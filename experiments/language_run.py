@@ -4,7 +4,7 @@ import dataclasses
 
 from rich.markup import escape
 
-from experiments import findings, logs
+from experiments import findings, logs, report, tables
 from experiments.pipeline import Pipeline
 from experiments.recipes import Demo, LanguageRun, Request, Tofu, paper_setting
 from ofmu_jax.data.fictitious import fictitious_people
@@ -32,7 +32,10 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
             title = f"TOFU {run.split}"
         case Request():
             data = load_custom(
-                run.forget_file, run.retain_file, allow_overlap=run.allow_overlap
+                run.forget_file,
+                run.retain_file,
+                holdout_file=run.holdout_file,
+                allow_overlap=run.allow_overlap,
             )
             title = f"Deletion request {run.forget_file.name}"
         case _:

@@ -8,7 +8,7 @@ import pathlib
 from typing import Literal
 
 MethodName = Literal["ofmu", "gradient_ascent", "grad_diff", "npo"]
-ForgetLoss = Literal["cross_entropy", "bounded_cross_entropy", "npo"]
+ForgetLoss = Literal["cross_entropy", "target_cross_entropy", "npo"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +56,9 @@ class BudgetConfig:
 class OfmuConfig:
     """OFMU; --paper is the paper's literal setting."""
 
-    forget_loss: ForgetLoss = "bounded_cross_entropy"
+    forget_loss: ForgetLoss = "target_cross_entropy"
     ceiling: float = 1.25
-    """Of bounded cross-entropy, in multiples of the forget target."""
+    """What target_cross_entropy ascends to, in multiples of the forget target."""
     npo_beta: float = 0.1
     inner_steps: int = 2
     """T, steps of ascent on Φ."""

@@ -46,12 +46,15 @@ def test_sequence_nll_and_cross_entropy():
     np.testing.assert_allclose(value, NLL.sum() / 4, rtol=1e-5)
 
 
-def test_bounded_cross_entropy_rests_where_the_target_is_reached():
+def test_target_cross_entropy_rests_where_the_target_is_reached():
     # Mean NLLs .424 and 1.204: the second is above the target and gives no gradient.
-    loss = lambda p: language.bounded_cross_entropy(apply, p, BATCH, target=1.0)
-    np.testing.assert_allclose(loss(PARAMS), (NLL[0] / 3 + 1.0) / 2, rtol=1e-5)
+    loss = lambda p: language.target_cross_entropy(apply, p, BATCH, target=1.0)
+    gap = 1 - NLL[0] / 3
+    np.testing.assert_allclose(loss(PARAMS), -(gap**2) / 4, rtol=1e-5)
     gradient = jax.grad(loss)(PARAMS)
-    assert np.any(gradient[0] != 0)
+    first = lambda p: language.sequence_nll(apply, p, BATCH)[0][0] / 3
+    expected = gap / 2 * jax.grad(first)(PARAMS)
+    np.testing.assert_allclose(gradient[0], expected[0], rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(gradient[1], 0)
 
 

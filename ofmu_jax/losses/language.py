@@ -55,17 +55,19 @@ def cross_entropy(apply_fn: ApplyFn, params: Params, batch: Batch) -> jax.Array:
     return jnp.sum(nll) / jnp.maximum(jnp.sum(count), 1)
 
 
-def bounded_cross_entropy(
+def target_cross_entropy(
     apply_fn: ApplyFn, params: Params, batch: Batch, *, target: float | jax.Array
 ) -> jax.Array:
-    """Mean over sequences of min(s/N, target): cross-entropy with a ceiling.
+    """−½ mean over sequences of max(target − s/N, 0)²: cross-entropy up to a target.
 
     For a loss that is to be *maximised*: plain cross-entropy has no maximum, so its
-    ascent never rests, while a sequence whose mean NLL is at the target has been
-    forgotten well enough and gives no gradient any more.
+    ascent never rests. This one has its maximum, 0, where the mean NLL of every
+    sequence has reached the target; its gradient fades on the way there and gives
+    most weight to what is remembered best.
     """
     nll, count = sequence_nll(apply_fn, params, batch)
-    return jnp.mean(jnp.minimum(nll / jnp.maximum(count, 1), target))
+    gap = jnp.maximum(target - nll / jnp.maximum(count, 1), 0)
+    return -jnp.mean(gap**2) / 2
 
 
 def npo(
