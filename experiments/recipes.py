@@ -44,7 +44,7 @@ class BudgetConfig:
     batch_size: int = 16
     checks: int = 30
     """How often the stopping rule looks, evenly over the budget."""
-    patience: int = 6
+    patience: int = 15
     """Checks that do not improve, once the target is met, before it stops."""
     forget_target: str = "auto"
     """Mean NLL the forget rows must reach: reference, chance, auto, none or nats."""
@@ -57,13 +57,13 @@ class OfmuConfig:
     """OFMU; --paper is the paper's literal setting."""
 
     forget_loss: ForgetLoss = "target_cross_entropy"
-    ceiling: float = 1.25
+    ceiling: float = 1.05
     """What target_cross_entropy ascends to, in multiples of the forget target."""
     npo_beta: float = 0.1
     inner_steps: int = 2
     """T, steps of ascent on Φ."""
     inner_optimizer: Literal["sgd", "clipped", "normalized", "adam"] = "clipped"
-    inner_learning_rate: float = 0.05
+    inner_learning_rate: float = 0.1
     outer_steps: int = 2
     outer_learning_rate: float = 1e-3
     outer_optimizer: Literal["sgd", "adamw"] = "adamw"
@@ -165,9 +165,9 @@ class LanguageRun:
     budget: BudgetConfig = BudgetConfig()
     evaluation: EvalConfig = EvalConfig()
     ofmu: OfmuConfig = OfmuConfig()
-    gradient_ascent: BaselineConfig = BaselineConfig()
-    grad_diff: BaselineConfig = BaselineConfig()
-    npo: BaselineConfig = BaselineConfig()
+    gradient_ascent: BaselineConfig = BaselineConfig(learning_rate=3e-4)
+    grad_diff: BaselineConfig = BaselineConfig(learning_rate=1e-4)
+    npo: BaselineConfig = BaselineConfig(learning_rate=3e-4)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,16 +46,16 @@ def test_sequence_nll_and_cross_entropy():
     np.testing.assert_allclose(value, NLL.sum() / 4, rtol=1e-5)
 
 
-def test_target_cross_entropy_rests_where_the_target_is_reached():
-    # Mean NLLs .424 and 1.204: the second is above the target and gives no gradient.
+def test_target_cross_entropy_pulls_from_both_sides():
+    # Mean NLLs .424 and 1.204: one sequence below the target, one above it.
     loss = lambda p: language.target_cross_entropy(apply, p, BATCH, target=1.0)
-    gap = 1 - NLL[0] / 3
-    np.testing.assert_allclose(loss(PARAMS), -(gap**2) / 4, rtol=1e-5)
+    gaps = 1 - NLL / [3, 1]
+    np.testing.assert_allclose(loss(PARAMS), -np.mean(gaps**2) / 2, rtol=1e-5)
     gradient = jax.grad(loss)(PARAMS)
-    first = lambda p: language.sequence_nll(apply, p, BATCH)[0][0] / 3
-    expected = gap / 2 * jax.grad(first)(PARAMS)
-    np.testing.assert_allclose(gradient[0], expected[0], rtol=1e-4, atol=1e-7)
-    np.testing.assert_array_equal(gradient[1], 0)
+    for i, count in enumerate([3, 1]):
+        one = lambda p, i=i: language.sequence_nll(apply, p, BATCH)[0][i]
+        expected = gaps[i] / 2 * jax.grad(one)(PARAMS)[i] / count
+        np.testing.assert_allclose(gradient[i], expected, rtol=1e-4, atol=1e-7)
 
 
 def test_npo():

@@ -58,15 +58,17 @@ def cross_entropy(apply_fn: ApplyFn, params: Params, batch: Batch) -> jax.Array:
 def target_cross_entropy(
     apply_fn: ApplyFn, params: Params, batch: Batch, *, target: float | jax.Array
 ) -> jax.Array:
-    """−½ mean over sequences of max(target − s/N, 0)²: cross-entropy up to a target.
+    """−½ mean over sequences of (target − s/N)²: cross-entropy up to a target.
 
     For a loss that is to be *maximised*: plain cross-entropy has no maximum, so its
     ascent never rests. This one has its maximum, 0, where the mean NLL of every
-    sequence has reached the target; its gradient fades on the way there and gives
-    most weight to what is remembered best.
+    sequence is the target, say that of a model which never saw it. The gradient fades
+    on the way there, gives most weight to what is remembered best, and turns round
+    for a sequence that was pushed beyond: to be improbable far below the level of
+    ignorance would show, too, that it was there.
     """
     nll, count = sequence_nll(apply_fn, params, batch)
-    gap = jnp.maximum(target - nll / jnp.maximum(count, 1), 0)
+    gap = target - nll / jnp.maximum(count, 1)
     return -jnp.mean(gap**2) / 2
 
 
