@@ -101,7 +101,7 @@ def claims(models: Sequence[Model]) -> list[dict[str, Any]]:
     the seeds, and each method's numbers stand beside OFMU's.
     """
     found = []
-    unlearned = sorted({m.name for m in models if m.role == "unlearned"})
+    unlearned = dict.fromkeys(m.name for m in models if m.role == "unlearned")
     for name in unlearned:
         kept = _pairs(models, name, TARGET, "retain")
         if kept is not None:

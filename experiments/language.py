@@ -29,6 +29,7 @@ class LanguageTask:
     prompt_format: prompts.PromptFormat
     max_length: int
     evaluation: EvalConfig
+    source: str | None = None  # the given model whose config an export keeps
 
     @functools.cached_property
     def model(self) -> Llama:
@@ -120,9 +121,16 @@ class LanguageTask:
         ]
 
     def export(self, folder: pathlib.Path, params: Params) -> None:
-        """Writes a Hugging Face folder: config, tokenizer, safetensors."""
+        """Writes a Hugging Face folder: config, tokenizer, safetensors.
+
+        A model that was given keeps its config and the dtype of its files.
+        """
+        hf_config = dtype = None
+        if self.source is not None:
+            hf_config = huggingface.load_config(self.source)
+            dtype = str(hf_config.dtype or "float32").removeprefix("torch.")
         huggingface.save_pretrained(
-            folder, params, self.config, tokenizer=self.tokenizer
+            folder, params, self.config, self.tokenizer, hf_config, dtype=dtype
         )
 
 
@@ -144,7 +152,7 @@ def make_task(
     for role, name in names.items():
         if name is None:
             continue
-        found, given[role] = huggingface.load_pretrained(name)
+        found, given[role] = huggingface.load_pretrained(name, dtype="float32")
         found = dataclasses.replace(found, dtype=run.dtype)
         if config is not None and found != config:
             raise ValueError(
@@ -162,6 +170,7 @@ def make_task(
         prompts.format_for(tokenizer, run.prompt_format),
         min(run.max_length, config.max_position_embeddings),
         run.evaluation,
+        source,
     )
     return task, given
 

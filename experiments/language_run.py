@@ -71,6 +71,18 @@ def _check(run: LanguageRun) -> None:
             raise ValueError(f"--{name} is empty; give at least one.")
         if len(set(values)) < len(values):
             raise ValueError(f"--{name} names one twice: {' '.join(map(str, values))}.")
+    if run.retain_model is not None and run.model is None and run.base_model is None:
+        raise ValueError(
+            "--retain-model is a reference for a target model: give --model (the "
+            "target) or --base-model (to train the target from) as well."
+        )
+    given = run.model or run.base_model
+    if given is not None and run.ofmu.outer_learning_rate > 1e-4:
+        logs.console.print(
+            f"[yellow]note:[/] the learning rates are those of small models trained "
+            f"from scratch; for a pretrained model such as {escape(given)} 1e-5 is "
+            "usual: --ofmu.outer-learning-rate, --train.learning-rate, …"
+        )
     if isinstance(run, Request) and run.model is None:
         raise ValueError(
             "request needs --model: the checkpoint to unlearn from (a Hugging Face "

@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -17,7 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console()
+# A log file has no width of its own; the tables need about a hundred columns.
+console = Console(width=None if sys.stdout.isatty() else 110)
 
 
 @contextmanager

@@ -217,3 +217,10 @@ class Request(LanguageRun):
     """The same fields: rows no model saw, for membership inference and chance."""
     share_models: bool = True
     """One reference, of the first seed, for all seeds."""
+    # Rates for pretrained models; those of the other commands suit small ones that
+    # are trained from scratch.
+    train: TrainConfig = TrainConfig(epochs=5, learning_rate=1e-5)
+    ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
+    gradient_ascent: BaselineConfig = BaselineConfig(learning_rate=1e-5)
+    grad_diff: BaselineConfig = BaselineConfig(learning_rate=1e-5)
+    npo: BaselineConfig = BaselineConfig(learning_rate=1e-5)

@@ -102,7 +102,7 @@ def test_other_settings_redo_only_what_depends_on_them(finished, tmp_path):
     changed = dataclasses.replace(
         run,
         seeds=(0,),
-        grad_diff=dataclasses.replace(run.grad_diff, learning_rate=1e-4),
+        grad_diff=dataclasses.replace(run.grad_diff, learning_rate=2e-4),
     )
     run_language(changed)
     after = marks(run.output_dir)
@@ -170,6 +170,7 @@ def test_wrong_options_are_named(arguments, message, capsys):
         (["demo", "--seeds", "1", "1"], "--seeds names one twice: 1 1"),
         (["demo", "--forget-people", "40"], "num_forget=40 of num_people=40"),
         (["request"], "request needs --model"),
+        (["demo", "--retain-model", "{tmp}"], "give --model"),
         (["tofu", "--data-dir", "{tmp}/nowhere"], "nowhere"),
         (["demo", "--model", "{tmp}/nowhere"], "there is no model folder"),
         (["demo", "--model", "{tmp}"], "has no config.json"),
