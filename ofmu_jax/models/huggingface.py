@@ -3,30 +3,24 @@
 Only safetensors are read: a pickle can run code, safetensors cannot.
 """
 
-import json
+import copy
+import dataclasses
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 import transformers
 
+from ofmu_jax.models import weights
 from ofmu_jax.models.llama import LlamaConfig, Params, RopeScaling
+from ofmu_jax.models.weights import ModelError as ModelError
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
-IGNORED_TENSORS = "rotary_emb.inv_freq"  # older exports carry this constant
-_FILES = ("*.safetensors", "*.json", "tokenizer*", "*.model", "*.jinja")
-
-
-class ModelError(ValueError):
-    """A model folder that cannot be used; the message says why and what to do."""
+_TOKENIZER_FILES = ("*.json", "tokenizer*", "*.model", "*.jinja", "vocab*", "merges*")
+_FILES = ("*.safetensors", *_TOKENIZER_FILES)
 
 
 def config_from_hf(hf_config: Any, **overrides: Any) -> LlamaConfig:
@@ -48,7 +42,7 @@ def config_from_hf(hf_config: Any, **overrides: Any) -> LlamaConfig:
     theta, scaling = _rope(hf_config)
     heads = hf_config.num_attention_heads
     bias = bool(getattr(hf_config, "attention_bias", False))
-    fields = {
+    fields: dict[str, Any] = {
         "vocab_size": hf_config.vocab_size,
         "hidden_size": hf_config.hidden_size,
         "intermediate_size": hf_config.intermediate_size,
@@ -65,7 +59,7 @@ def config_from_hf(hf_config: Any, **overrides: Any) -> LlamaConfig:
         "output_bias": bias,
         "mlp_bias": bool(getattr(hf_config, "mlp_bias", False)),
         "qk_norm": kind == "qwen3",
-        "sliding_window": _sliding_window(hf_config),
+        "sliding_window": None if kind == "llama" else _sliding_window(hf_config),
         "max_position_embeddings": hf_config.max_position_embeddings,
         "initializer_range": hf_config.initializer_range,
     }
@@ -73,7 +67,11 @@ def config_from_hf(hf_config: Any, **overrides: Any) -> LlamaConfig:
 
 
 def config_to_hf(config: LlamaConfig, tokenizer: Any = None) -> Any:
-    """A transformers config that describes the same model."""
+    """A transformers config that describes the same model.
+
+    Raises:
+      ModelError: if no supported model type has this combination of fields.
+    """
     options: dict[str, Any] = {
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -117,15 +115,32 @@ def config_to_hf(config: LlamaConfig, tokenizer: Any = None) -> Any:
             options[name] = getattr(tokenizer, name)
     hf_config = kind(**options)
     hf_config.architectures = [kind.__name__.replace("Config", "ForCausalLM")]
+    same = config_from_hf(hf_config, dtype=config.dtype, remat=config.remat)
+    if same != config:
+        lost = {
+            field.name: getattr(config, field.name)
+            for field in dataclasses.fields(config)
+            if getattr(same, field.name) != getattr(config, field.name)
+        }
+        raise ModelError(
+            f"none of {SUPPORTED} has these fields together, {kind.__name__} lacks "
+            f"{lost}; choose the fields of one of these models."
+        )
     return hf_config
 
 
 def load_config(path_or_name: str | pathlib.Path) -> Any:
     """The transformers config of a folder or hub name; runs no remote code."""
-    folder = locate(path_or_name)
+    folder = locate(path_or_name, ("config.json",))
     if not (folder / "config.json").is_file():
         raise ModelError(f"{path_or_name} has no config.json; is it a model folder?")
-    return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    try:
+        return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError) as error:
+        raise ModelError(
+            f"config.json of {path_or_name} cannot be used; supported model types are "
+            f"{SUPPORTED}: {error}"
+        ) from error
 
 
 def load_pretrained(
@@ -143,33 +158,7 @@ def load_pretrained(
     """
     folder = locate(path_or_name)
     config = config_from_hf(load_config(folder))
-    shapes = dict(_tensor_shapes(config))
-    tensors: dict[str, np.ndarray] = {}
-    for file in _weight_files(folder):
-        with safetensors.safe_open(file, "numpy") as handle:
-            for name in handle.keys():
-                if name.endswith(IGNORED_TENSORS):
-                    continue
-                if name == "lm_head.weight" and config.tie_word_embeddings:
-                    continue  # some exports write the tied head a second time
-                if name not in shapes:
-                    raise ModelError(
-                        f"{file.name} has the unknown tensor {name!r}; the model is "
-                        f"not a {config.num_layers}-layer model of its config."
-                    )
-                tensor = handle.get_tensor(name)
-                if tensor.shape != shapes[name]:
-                    raise ModelError(
-                        f"{name!r} in {file.name} has shape {tensor.shape}, its "
-                        f"config says {shapes[name]}."
-                    )
-                tensors[name] = tensor if dtype is None else tensor.astype(dtype)
-    if missing := sorted(shapes.keys() - tensors.keys()):
-        raise ModelError(
-            f"{folder} lacks {len(missing)} tensors, the first is {missing[0]!r}; the "
-            "download is incomplete or config.json is of another model."
-        )
-    return config, _to_params(config, tensors)
+    return config, weights.read_params(folder, config, dtype)
 
 
 def save_pretrained(
@@ -203,20 +192,23 @@ def save_pretrained(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    hf_config = config_to_hf(config, tokenizer) if hf_config is None else hf_config
-    written = dtype or jax.tree.leaves(params)[0].dtype
+    if hf_config is None:
+        hf_config = config_to_hf(config, tokenizer)
+    hf_config = copy.deepcopy(hf_config)
+    written = jax.tree.leaves(params)[0].dtype if dtype is None else dtype
     hf_config.dtype = np.dtype(written).name
     hf_config.save_pretrained(partial)
-    ends = getattr(tokenizer, "eos_token_id", None) or hf_config.eos_token_id
     transformers.GenerationConfig(
         bos_token_id=hf_config.bos_token_id,
-        eos_token_id=ends,
+        eos_token_id=_end_ids(hf_config, tokenizer),
         pad_token_id=hf_config.pad_token_id,
         do_sample=False,
     ).save_pretrained(partial)
     if tokenizer is not None:
         tokenizer.save_pretrained(partial)
-    _write_shards(partial, _to_tensors(config, params, dtype), max_shard_bytes)
+    weights.write_params(
+        partial, params, config, dtype=dtype, max_shard_bytes=max_shard_bytes
+    )
     partial.replace(folder)
 
 
@@ -226,7 +218,7 @@ def load_tokenizer(path_or_name: str | pathlib.Path) -> Any:
     Raises:
       ModelError: if the folder has no tokenizer.
     """
-    folder = locate(path_or_name)
+    folder = locate(path_or_name, _TOKENIZER_FILES)
     names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
     if not any((folder / name).is_file() for name in names):
         raise ModelError(
@@ -236,8 +228,14 @@ def load_tokenizer(path_or_name: str | pathlib.Path) -> Any:
     return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
-def locate(path_or_name: str | pathlib.Path) -> pathlib.Path:
-    """The local folder of a model; one that is not local is fetched from the hub."""
+def locate(
+    path_or_name: str | pathlib.Path, patterns: Sequence[str] = _FILES
+) -> pathlib.Path:
+    """The local folder of a model; else the hub's files of these name patterns.
+
+    Raises:
+      ModelError: if there is neither.
+    """
     path = pathlib.Path(path_or_name)
     if path.is_dir():
         return path
@@ -248,7 +246,7 @@ def locate(path_or_name: str | pathlib.Path) -> pathlib.Path:
     from huggingface_hub import errors
 
     try:
-        found = huggingface_hub.snapshot_download(name, allow_patterns=list(_FILES))
+        found = huggingface_hub.snapshot_download(name, allow_patterns=list(patterns))
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
         raise ModelError(
             f"{name!r} is neither a local folder nor a model that could be fetched "
@@ -259,9 +257,8 @@ def locate(path_or_name: str | pathlib.Path) -> pathlib.Path:
 
 def _rope(hf_config: Any) -> tuple[float, RopeScaling | None]:
     """Rotary base and scaling, from transformers 5's field or the two older ones."""
-    rope: Mapping[str, Any] = getattr(hf_config, "rope_parameters", None) or {}
     old = getattr(hf_config, "rope_scaling", None) or {}
-    rope = {**old, **rope}
+    rope = {**old, **(getattr(hf_config, "rope_parameters", None) or {})}
     theta = rope.get("rope_theta") or getattr(hf_config, "rope_theta", None) or 1e4
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind == "default":
@@ -270,8 +267,23 @@ def _rope(hf_config: Any) -> tuple[float, RopeScaling | None]:
         raise ModelError(
             f"rotary scaling {kind!r} is not supported, only 'default' and 'llama3'."
         )
-    names = RopeScaling.__dataclass_fields__
+    names = [field.name for field in dataclasses.fields(RopeScaling)]
+    if missing := [name for name in names if rope.get(name) is None]:
+        raise ModelError(
+            f"rotary scaling 'llama3' needs {missing}, config.json has only {rope}."
+        )
     return float(theta), RopeScaling(**{name: rope[name] for name in names})
+
+
+def _end_ids(hf_config: Any, tokenizer: Any) -> int | list[int] | None:
+    """Every end-of-sequence id: chat models list several in their config."""
+    found = hf_config.eos_token_id
+    ids = list(found) if isinstance(found, list | tuple) else [found]
+    ids.append(getattr(tokenizer, "eos_token_id", None))
+    ids = list(dict.fromkeys(i for i in ids if i is not None))
+    if len(ids) > 1:
+        return ids
+    return ids[0] if ids else None
 
 
 def _sliding_window(hf_config: Any) -> int | None:
@@ -286,135 +298,3 @@ def _sliding_window(hf_config: Any) -> int | None:
             f"layers of several kinds ({', '.join(sorted(kinds))}) are not supported."
         )
     return window
-
-
-def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    if (folder / INDEX).is_file():
-        index = json.loads((folder / INDEX).read_text())
-        files = [folder / name for name in sorted(set(index["weight_map"].values()))]
-    elif (folder / SINGLE).is_file():
-        files = [folder / SINGLE]
-    else:
-        pickles = [path.name for path in folder.glob("*.bin")]
-        hint = (
-            f"; {pickles[0]} is a pickle, which can run code and is not read: convert "
-            "it with transformers' save_pretrained(safe_serialization=True)"
-            if pickles
-            else ""
-        )
-        raise ModelError(f"{folder} has no {SINGLE} and no {INDEX}{hint}.")
-    for file in files:
-        if not file.is_file():
-            raise ModelError(f"{INDEX} names {file.name}, which is not in {folder}.")
-    return files
-
-
-def _layout(config: LlamaConfig) -> Iterator[tuple[str, tuple[str, ...], bool]]:
-    """(name in a layer's tensors, path in the layer's parameters, transposed?)."""
-    attention = [("q_proj", config.qkv_bias), ("k_proj", config.qkv_bias)]
-    attention += [("v_proj", config.qkv_bias), ("o_proj", config.output_bias)]
-    for name, bias in attention:
-        yield f"self_attn.{name}.weight", ("attention", name, "kernel"), True
-        if bias:
-            yield f"self_attn.{name}.bias", ("attention", name, "bias"), False
-    if config.qk_norm:
-        for name in ("q_norm", "k_norm"):
-            yield f"self_attn.{name}.weight", ("attention", name, "scale"), False
-    for name in ("gate_proj", "up_proj", "down_proj"):
-        yield f"mlp.{name}.weight", (name, "kernel"), True
-        if config.mlp_bias:
-            yield f"mlp.{name}.bias", (name, "bias"), False
-    yield "input_layernorm.weight", ("input_norm", "scale"), False
-    yield "post_attention_layernorm.weight", ("post_attention_norm", "scale"), False
-
-
-def _whole(config: LlamaConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(tensor, path in the parameters) of what is not in a layer."""
-    yield "model.embed_tokens.weight", ("embed_tokens", "embedding")
-    yield "model.norm.weight", ("norm", "scale")
-    if not config.tie_word_embeddings:
-        yield "lm_head.weight", ("lm_head",)
-
-
-def _tensor_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of all tensors, from the shapes of the module's parameters."""
-    from ofmu_jax.models.llama import init_params
-
-    abstract = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
-    for name, path in _whole(config):
-        yield name, _get(abstract, path).shape
-    for name, path, transposed in _layout(config):
-        shape = _get(abstract["layers"], path).shape[1:]
-        for i in range(config.num_layers):
-            yield f"model.layers.{i}.{name}", shape[::-1] if transposed else shape
-
-
-def _to_params(config: LlamaConfig, tensors: dict[str, np.ndarray]) -> Params:
-    params: Params = {}
-    for name, path in _whole(config):
-        _set(params, path, jnp.asarray(tensors.pop(name)))
-    for name, path, transposed in _layout(config):
-        layers = [
-            tensors.pop(f"model.layers.{i}.{name}") for i in range(config.num_layers)
-        ]
-        stacked = np.stack([x.T if transposed else x for x in layers])
-        _set(params, ("layers", *path), jnp.asarray(stacked))
-    return params
-
-
-def _to_tensors(
-    config: LlamaConfig, params: Params, dtype: Any
-) -> Iterator[tuple[str, np.ndarray]]:
-    def host(x) -> np.ndarray:
-        x = np.asarray(jax.device_get(x))
-        return np.ascontiguousarray(x if dtype is None else x.astype(dtype))
-
-    for name, path in _whole(config):
-        yield name, host(_get(params, path))
-    for i in range(config.num_layers):
-        for name, path, transposed in _layout(config):
-            layer = _get(params["layers"], path)[i]
-            yield f"model.layers.{i}.{name}", host(layer.T if transposed else layer)
-
-
-def _write_shards(folder: pathlib.Path, tensors, max_bytes: int) -> None:
-    """Writes one file, or several with an index, holding one shard in memory."""
-    shards: list[list[str]] = []
-    shard: dict[str, np.ndarray] = {}
-    size = total = 0
-
-    def flush() -> None:
-        file = folder / f"shard-{len(shards)}"
-        safetensors.numpy.save_file(shard, file, metadata={"format": "pt"})
-        shards.append(list(shard))
-
-    for name, tensor in tensors:
-        if shard and size + tensor.nbytes > max_bytes:
-            flush()
-            shard, size = {}, 0
-        shard[name] = tensor
-        size += tensor.nbytes
-        total += tensor.nbytes
-    flush()
-    if len(shards) == 1:
-        (folder / "shard-0").rename(folder / SINGLE)
-        return
-    weight_map = {}
-    for i, names in enumerate(shards):
-        file = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        (folder / f"shard-{i}").rename(folder / file)
-        weight_map |= dict.fromkeys(names, file)
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
-
-
-def _get(tree: Params, path: tuple[str, ...]) -> Any:
-    for key in path:
-        tree = tree[key]
-    return tree
-
-
-def _set(tree: Params, path: tuple[str, ...], value: Any) -> None:
-    for key in path[:-1]:
-        tree = tree.setdefault(key, {})
-    tree[path[-1]] = value

@@ -252,9 +252,7 @@ class Llama(nn.Module):
             length=c.num_layers,
         )(c, name="layers")
         layer_cache = None if cache is None else (cache.keys, cache.values)
-        x_BxLxD, layer_cache = layers(
-            embed(input_ids_BxL), layer_cache, angles, mask, start
-        )
+        x_BxLxD, new = layers(embed(input_ids_BxL), layer_cache, angles, mask, start)
         x_BxLxD = RMSNorm(c.rms_norm_eps, c.dtype, name="norm")(x_BxLxD)
         if c.tie_word_embeddings:
             head_VxD = embed.embedding
@@ -272,7 +270,8 @@ class Llama(nn.Module):
         )
         if cache is None:
             return logits
-        return logits, Cache(*layer_cache, keys_BxM, start + length)
+        keys, values = new
+        return logits, Cache(keys, values, keys_BxM, start + length)
 
 
 def init_params(config: LlamaConfig, key: jax.Array) -> Params:

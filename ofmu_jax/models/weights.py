@@ -1,0 +1,234 @@
+"""Tensors of a Hugging Face folder: names, shapes, layout, files.
+
+Only safetensors are read: a pickle can run code, safetensors cannot. A kernel here is
+(inputs, outputs) and stacked over the layers; a PyTorch weight is (outputs, inputs)
+and one tensor a layer.
+"""
+
+import json
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from ofmu_jax.models.llama import LlamaConfig, Params, init_params
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+HEAD = "lm_head.weight"
+EMBEDDING = "model.embed_tokens.weight"
+IGNORED_TENSORS = "rotary_emb.inv_freq"  # older exports carry this constant
+
+
+class ModelError(ValueError):
+    """A model folder that cannot be used; the message says why and what to do."""
+
+
+def read_params(folder: pathlib.Path, config: LlamaConfig, dtype: Any = None) -> Params:
+    """Parameters from the safetensors of a folder; every tensor is accounted for.
+
+    Args:
+      folder: with one safetensors file, or several and an index.
+      config: the architecture they must have.
+      dtype: of the parameters; None keeps that of the files.
+
+    Raises:
+      ModelError: no safetensors, a broken file, or a missing, unknown or misshapen
+        tensor.
+    """
+    shapes = dict(tensor_shapes(config))
+    tensors: dict[str, np.ndarray] = {}
+    second_head = None
+    for name, tensor, file in _read(folder):
+        if name.endswith(IGNORED_TENSORS):
+            continue
+        if name == HEAD and config.tie_word_embeddings:
+            second_head = tensor if dtype is None else tensor.astype(dtype)
+            continue
+        if name not in shapes:
+            raise ModelError(
+                f"{file} has the unknown tensor {name!r}; the model is not a "
+                f"{config.num_layers}-layer model of its config."
+            )
+        if tensor.shape != shapes[name]:
+            raise ModelError(
+                f"{name!r} in {file} has shape {tensor.shape}, its config says "
+                f"{shapes[name]}."
+            )
+        tensors[name] = tensor if dtype is None else tensor.astype(dtype)
+    if missing := sorted(shapes.keys() - tensors.keys()):
+        raise ModelError(
+            f"{folder} lacks {len(missing)} tensors, the first is {missing[0]!r}; the "
+            "download is incomplete or config.json is of another model."
+        )
+    # Some exports write the tied head a second time; transformers unties one that
+    # differs, so that leaving it out would be another model.
+    if second_head is not None and not np.array_equal(second_head, tensors[EMBEDDING]):
+        raise ModelError(
+            f"{HEAD!r} in {folder} differs from {EMBEDDING!r}, but config.json ties "
+            "them; set tie_word_embeddings to false there, or remove the tensor."
+        )
+    return _to_params(config, tensors)
+
+
+def write_params(
+    folder: pathlib.Path,
+    params: Params,
+    config: LlamaConfig,
+    *,
+    dtype: Any = None,
+    max_shard_bytes: int,
+) -> None:
+    """Writes parameters as safetensors: one file, or several with an index."""
+    _write_shards(folder, _to_tensors(config, params, dtype), max_shard_bytes)
+
+
+def tensor_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of all tensors, from the shapes of the module's parameters."""
+    abstract = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    for name, path in _whole(config):
+        yield name, _get(abstract, path).shape
+    for name, path, transposed in _layout(config):
+        shape = _get(abstract["layers"], path).shape[1:]
+        for i in range(config.num_layers):
+            yield f"model.layers.{i}.{name}", shape[::-1] if transposed else shape
+
+
+def _read(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray, str]]:
+    """(name, tensor, file name) of all tensors."""
+    for file in _weight_files(folder):
+        try:
+            with safetensors.safe_open(file, "numpy") as handle:
+                for name in handle.keys():
+                    yield name, handle.get_tensor(name), file.name
+        except safetensors.SafetensorError as error:
+            raise ModelError(
+                f"{file} is not a whole safetensors file ({error}); copy or download "
+                "it again."
+            ) from error
+
+
+def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    if (folder / INDEX).is_file():
+        index = json.loads((folder / INDEX).read_text())
+        files = [folder / name for name in sorted(set(index["weight_map"].values()))]
+    elif (folder / SINGLE).is_file():
+        files = [folder / SINGLE]
+    else:
+        pickles = [path.name for path in folder.glob("*.bin")]
+        hint = (
+            f"; {pickles[0]} is a pickle, which can run code and is not read: convert "
+            "it with transformers' save_pretrained(safe_serialization=True)"
+            if pickles
+            else ""
+        )
+        raise ModelError(f"{folder} has no {SINGLE} and no {INDEX}{hint}.")
+    for file in files:
+        if not file.is_file():
+            raise ModelError(f"{INDEX} names {file.name}, which is not in {folder}.")
+    return files
+
+
+def _layout(config: LlamaConfig) -> Iterator[tuple[str, tuple[str, ...], bool]]:
+    """(name in a layer's tensors, path in the layer's parameters, transposed?)."""
+    attention = [("q_proj", config.qkv_bias), ("k_proj", config.qkv_bias)]
+    attention += [("v_proj", config.qkv_bias), ("o_proj", config.output_bias)]
+    for name, bias in attention:
+        yield f"self_attn.{name}.weight", ("attention", name, "kernel"), True
+        if bias:
+            yield f"self_attn.{name}.bias", ("attention", name, "bias"), False
+    if config.qk_norm:
+        for name in ("q_norm", "k_norm"):
+            yield f"self_attn.{name}.weight", ("attention", name, "scale"), False
+    for name in ("gate_proj", "up_proj", "down_proj"):
+        yield f"mlp.{name}.weight", (name, "kernel"), True
+        if config.mlp_bias:
+            yield f"mlp.{name}.bias", (name, "bias"), False
+    yield "input_layernorm.weight", ("input_norm", "scale"), False
+    yield "post_attention_layernorm.weight", ("post_attention_norm", "scale"), False
+
+
+def _whole(config: LlamaConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(tensor, path in the parameters) of what is not in a layer."""
+    yield "model.embed_tokens.weight", ("embed_tokens", "embedding")
+    yield "model.norm.weight", ("norm", "scale")
+    if not config.tie_word_embeddings:
+        yield "lm_head.weight", ("lm_head",)
+
+
+def _to_params(config: LlamaConfig, tensors: dict[str, np.ndarray]) -> Params:
+    params: Params = {}
+    for name, path in _whole(config):
+        _set(params, path, jnp.asarray(tensors.pop(name)))
+    for name, path, transposed in _layout(config):
+        layers = [
+            tensors.pop(f"model.layers.{i}.{name}") for i in range(config.num_layers)
+        ]
+        stacked = np.stack([x.T if transposed else x for x in layers])
+        _set(params, ("layers", *path), jnp.asarray(stacked))
+    return params
+
+
+def _to_tensors(
+    config: LlamaConfig, params: Params, dtype: Any
+) -> Iterator[tuple[str, np.ndarray]]:
+    def host(x) -> np.ndarray:
+        x = np.asarray(jax.device_get(x))
+        return np.ascontiguousarray(x if dtype is None else x.astype(dtype))
+
+    for name, path in _whole(config):
+        yield name, host(_get(params, path))
+    for i in range(config.num_layers):
+        for name, path, transposed in _layout(config):
+            layer = _get(params["layers"], path)[i]
+            yield f"model.layers.{i}.{name}", host(layer.T if transposed else layer)
+
+
+def _write_shards(
+    folder: pathlib.Path, tensors: Iterable[tuple[str, np.ndarray]], max_bytes: int
+) -> None:
+    """Writes one file, or several with an index, holding one shard in memory."""
+    shards: list[list[str]] = []
+    shard: dict[str, np.ndarray] = {}
+    size = total = 0
+
+    def flush() -> None:
+        file = folder / f"shard-{len(shards)}"
+        safetensors.numpy.save_file(shard, file, metadata={"format": "pt"})
+        shards.append(list(shard))
+
+    for name, tensor in tensors:
+        if shard and size + tensor.nbytes > max_bytes:
+            flush()
+            shard, size = {}, 0
+        shard[name] = tensor
+        size += tensor.nbytes
+        total += tensor.nbytes
+    flush()
+    if len(shards) == 1:
+        (folder / "shard-0").rename(folder / SINGLE)
+        return
+    weight_map = {}
+    for i, names in enumerate(shards):
+        file = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+        (folder / f"shard-{i}").rename(folder / file)
+        weight_map |= dict.fromkeys(names, file)
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+
+
+def _get(tree: Params, path: tuple[str, ...]) -> Any:
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+def _set(tree: Params, path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
