@@ -42,7 +42,8 @@ def paired_batches(
     retain example drawn uniformly with replacement.
 
     Args:
-      forget: encoded examples, or a batch of all of them, already padded.
+      forget: encoded examples, or a batch of all of them, already padded; what such
+        a batch has beside its tokens (a reference loss (N,)) goes along.
       retain: the same.
       batch_size: B, pairs in a batch over all hosts.
       seed: of the order and of the pairing.
@@ -216,7 +217,15 @@ def _widen(batch: Batch, name: str, length: int) -> Batch:
     if not rows:
         raise DataError(f"the {name} set is empty; give at least one example")
     if width > length:
-        raise DataError(f"the {name} batch is {width} wide, more than length={length}")
+        raise DataError(
+            f"the {name} batch is {width} wide, more than length={length}; raise length"
+        )
+    for key, values in batch.items():
+        if len(values) != rows:
+            raise DataError(
+                f"field {key!r} of the {name} batch has {len(values)} rows, its "
+                f"'input_ids' {rows}; give one value for each example"
+            )
     missing = ((0, 0), (0, length - width))
     # Masked and unlabelled, so that the id itself does not matter.
     fill = {"input_ids": 0, "labels": -100, "attention_mask": 0}

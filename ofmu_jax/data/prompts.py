@@ -21,7 +21,7 @@ from ofmu_jax.data.padding import pad_id_of as pad_id_of
 from ofmu_jax.data.padding import pad_left as pad_left
 from ofmu_jax.data.padding import pad_right as pad_right
 from ofmu_jax.data.padding import padded_length as padded_length
-from ofmu_jax.data.records import QA, DataError
+from ofmu_jax.data.records import QA, DataError, excerpt
 
 # The chat template of the embedded tokenizer; says the same as the "plain" format.
 PLAIN_CHAT_TEMPLATE = (
@@ -117,12 +117,24 @@ def encode(
     *,
     on_overlength: Literal["error", "truncate"] = "error",
     on_prefix_mismatch: Literal["error", "compat"] = "error",
+    after_eos: Literal["cut", "compat"] = "cut",
 ) -> Encoded:
     """Tokenises question and answer; labels are -100 on the prompt.
 
     The end-of-sequence id is appended unless the ids end with it already. As in
     open-unlearning the prompt is tokenised on its own to find where the answer
     begins; other than there, it is checked that its ids begin the whole.
+
+    With the word-level tokenizer of `build_tokenizer`, "What?" is two words after
+    the beginning-of-sequence token, the line break of the format a third:
+
+    >>> from ofmu_jax.data.tokenizer import build_tokenizer
+    >>> tokenizer = build_tokenizer(["What?\\nPoems."], vocab_size=300)
+    >>> example = encode(tokenizer, "What?", "Poems.", PROMPT_FORMATS["plain"])
+    >>> tokenizer.convert_ids_to_tokens(example.input_ids)
+    ['<bos>', 'What', '?', 'Ċ', 'Poems', '.', '<eos>']
+    >>> example.labels[: example.prompt_length].tolist()
+    [-100, -100, -100, -100]
 
     Args:
       tokenizer: a transformers tokenizer.
@@ -133,46 +145,67 @@ def encode(
       on_overlength: "truncate" cuts the end of the answer instead of refusing.
       on_prefix_mismatch: "compat" goes on with the prompt's length alone if the
         prompt's ids do not begin the whole.
+      after_eos: ChatML templates (Qwen, SmolLM2) put a line break after the
+        end-of-turn token that ends the answer. "cut" drops it; "compat" scores it
+        and a second end-of-turn token after it, as open-unlearning does.
 
     Raises:
       DataError: naming the example; too long, no prefix, or no label left.
     """
-    prompt = _ids(tokenizer, question, None, fmt)
-    ids = _ids(tokenizer, question, answer, fmt)
     if tokenizer.eos_token_id is None:
         raise DataError(
             f"the tokenizer {tokenizer.name_or_path!r} has no end-of-sequence token; "
             "set tokenizer.eos_token"
         )
+    prompt = _ids(tokenizer, question, None, fmt)
+    ids = _ids(tokenizer, question, answer, fmt)
+    if after_eos == "cut":
+        ids = _cut_after_eos(tokenizer, ids, len(prompt))
     if ids[-1:] != [tokenizer.eos_token_id]:
         ids = [*ids, tokenizer.eos_token_id]
-    if ids[: len(prompt)] != prompt and on_prefix_mismatch == "error":
-        differs = [a != b for a, b in zip(ids, prompt, strict=False)]
-        at = differs.index(True) if True in differs else len(ids)
-        raise DataError(
-            f"question {question!r}: in the format {fmt.name!r} the ids of prompt and "
-            f"answer together depart from those of the prompt at position {at} of "
-            f"{len(prompt)}; choose another prompt format, or pass "
-            "on_prefix_mismatch='compat' to score from the prompt's length on"
-        )
+    if on_prefix_mismatch == "error":
+        _check_prefix(prompt, ids, question, fmt)
     if max_length is not None and len(ids) > max_length:
         if on_overlength == "error":
             raise DataError(
-                f"question {question!r}: {len(ids)} tokens, more than max_length="
-                f"{max_length}; raise max_length or pass on_overlength='truncate'"
+                f"question {excerpt(question)}: {len(ids)} tokens, more than "
+                f"max_length={max_length}; raise max_length or pass "
+                "on_overlength='truncate'"
             )
         ids = ids[:max_length]
     if len(prompt) >= len(ids):
         raise DataError(
-            f"question {question!r}: no token of the answer {answer!r} is left to "
-            f"score ({len(prompt)} prompt tokens of {len(ids)}); raise max_length or "
-            "give a longer answer"
+            f"question {excerpt(question)}: no token of the answer {excerpt(answer)} "
+            f"is left to score ({len(prompt)} prompt tokens of {len(ids)}); raise "
+            "max_length or give a longer answer"
         )
     input_ids = np.asarray(ids, np.int32)
-    scored = np.arange(len(ids)) >= len(prompt)
-    return Encoded(
-        input_ids, np.where(scored, input_ids, np.int32(IGNORE)), len(prompt)
+    labels = input_ids.copy()
+    labels[: len(prompt)] = IGNORE
+    return Encoded(input_ids, labels, len(prompt))
+
+
+def _check_prefix(
+    prompt: list[int], ids: list[int], question: str, fmt: PromptFormat
+) -> None:
+    if ids[: len(prompt)] == prompt:
+        return
+    differs = [a != b for a, b in zip(ids, prompt, strict=False)]
+    at = differs.index(True) if True in differs else len(ids)
+    raise DataError(
+        f"question {excerpt(question)}: in the format {fmt.name!r} the ids of prompt "
+        f"and answer together depart from those of the prompt at position {at} of "
+        f"{len(prompt)}; choose another prompt format, or pass "
+        "on_prefix_mismatch='compat' to score from the prompt's length on"
     )
+
+
+def _cut_after_eos(tokenizer: Any, ids: list[int], start: int) -> list[int]:
+    """Drops white space behind the last end-of-sequence id from ``start`` on."""
+    for end in range(len(ids), start, -1):
+        if ids[end - 1] == tokenizer.eos_token_id:
+            return ids if tokenizer.decode(ids[end:]).strip() else ids[:end]
+    return ids
 
 
 def encode_rows(

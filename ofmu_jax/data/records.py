@@ -1,13 +1,12 @@
-"""Question-answer records, their JSON files, and what an unlearning request is."""
+"""Question-answer records, and what an unlearning request is.
+
+They are read from files in `ofmu_jax.data.json_lines`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 
 class DataError(ValueError):
@@ -71,159 +70,19 @@ class UnlearningData:
                 )
 
 
-Path = str | os.PathLike[str]
-
-
-def read_json_lines(
-    path: Path,
-    *,
-    required: Sequence[str] = ("question", "answer"),
-    question_key: str = "question",
-    answer_key: str = "answer",
-) -> list[QA]:
-    """Reads question-answer rows: one JSON object a line, or one JSON array.
-
-    Args:
-      path: a UTF-8 file. Besides question and answer a row may carry
-        ``paraphrased_question``, ``paraphrased_answer`` and ``perturbed_answer``
-        (a string or a list of strings); other fields are ignored.
-      required: field names that every row must have.
-      question_key: the field that holds the question.
-      answer_key: the field that holds the answer.
-
-    Returns:
-      At least one row, in the order of the file.
-
-    Raises:
-      DataError: naming the file, the row (from 1), the reason and the remedy.
-    """
-    path = pathlib.Path(path)
-    keys = {"question": question_key, "answer": answer_key}
-    required = [keys.get(name, name) for name in required]
-    rows = _parse_rows(path, _read_text(path))
-    if not rows:
-        raise DataError(f"{path}: the file is empty; it needs at least one row")
-    return [_to_qa(path, i, row, required, keys) for i, row in enumerate(rows, 1)]
-
-
-def _read_text(path: pathlib.Path) -> str:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file in the folder {path.parent}; check the path"
-        ) from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:  # a NUL character in the name
-        raise DataError(f"{path!r}: not a file name ({error})") from None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = content[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{path}, row {row}: not UTF-8 (byte 0x{content[error.start]:02x}); "
-            "save the file with UTF-8 encoding"
-        ) from None
-
-
-def _parse_rows(path: pathlib.Path, text: str) -> list[Any]:
-    if text.lstrip().startswith("["):
-        rows = _parse_json(path, 1, text, "write one JSON object per line")
-        return rows if isinstance(rows, list) else [rows]
-    # Not splitlines(): U+2028 and its like are legal inside a JSON string.
-    lines = text.rstrip().split("\n") if text.strip() else []
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise DataError(f"{path}, row {number}: blank line; remove it")
-        remedy = "every line must hold one whole JSON object"
-        rows.append(_parse_json(path, number, line, remedy))
-    return rows
-
-
-def _parse_json(path: pathlib.Path, number: int, text: str, remedy: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
-    except (ValueError, RecursionError) as error:  # huge integers, deep nesting
-        reason = str(error)
-    raise DataError(f"{path}, row {number}: broken JSON ({reason}); {remedy}")
-
-
-def _to_qa(
-    path: pathlib.Path,
-    number: int,
-    row: Any,
-    required: Sequence[str],
-    keys: dict[str, str],
-) -> QA:
-    where = f"{path}, row {number}"
-    if not isinstance(row, dict):
-        raise DataError(
-            f"{where}: a JSON {_json_type(row)} where an object is needed; "
-            f'write {{"{keys["question"]}": ..., "{keys["answer"]}": ...}}'
-        )
-    for field in (*keys.values(), *required):
-        if row.get(field) is None:
-            found = ", ".join(map(repr, row)) or "none"
-            raise DataError(
-                f"{where}: field {field!r} is missing (fields found: {found}); "
-                "add it or check its spelling"
-            )
-    wrong = row.get("perturbed_answer")
-    wrong = [] if wrong is None else [wrong] if isinstance(wrong, str) else wrong
-    if not isinstance(wrong, list):
-        raise DataError(
-            f"{where}: field 'perturbed_answer' is a JSON {_json_type(wrong)}; "
-            "give a string or a list of strings"
-        )
-    text = lambda field: _checked_text(where, field, row[field])
-    optional = lambda field: text(field) if row.get(field) is not None else None
-    return QA(
-        question=text(keys["question"]),
-        answer=text(keys["answer"]),
-        paraphrased_question=optional("paraphrased_question"),
-        paraphrased_answer=optional("paraphrased_answer"),
-        perturbed_answers=tuple(
-            _checked_text(where, "perturbed_answer", w) for w in wrong
-        ),
-    )
-
-
-def _checked_text(where: str, field: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise DataError(
-            f"{where}: field {field!r} is a JSON {_json_type(value)}, not a string; "
-            "put the text in quotes"
-        )
-    if not value.strip():
-        raise DataError(
-            f"{where}: field {field!r} is empty; fill it in or remove the row"
-        )
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise DataError(
-            f"{where}: field {field!r} holds half of a surrogate pair (\\ud800-\\udfff)"
-            ", which no tokenizer can encode; remove it"
-        ) from None
-    return value
-
-
-def _json_type(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    names = {dict: "object", list: "array", str: "string"}
-    return names.get(type(value), "number")
-
-
 def _key(row: QA) -> tuple[str, str]:
     """A row's identity: question and answer, spacing and letter case ignored."""
-    return " ".join(row.question.split()).casefold(), " ".join(
-        row.answer.split()
-    ).casefold()
+    folded = lambda text: " ".join(text.split()).casefold()
+    return folded(row.question), folded(row.answer)
+
+
+def excerpt(text: str, most: int = 80) -> str:
+    """A quotation short enough for a message.
+
+    >>> excerpt("Who?"), excerpt("Who is it?", most=6)
+    ("'Who?'", "'Who is…'")
+    """
+    return repr(text if len(text) <= most else text[:most] + "…")
 
 
 def check_overlap(
@@ -242,16 +101,49 @@ def check_overlap(
     Raises:
       DataError: naming the first such row (from 1) in both sets.
     """
-    if allow_overlap:
-        return
-    kept = {_key(row): i for i, row in reversed(list(enumerate(retain, 1)))}
-    for number, row in enumerate(forget, 1):
-        if (other := kept.get(_key(row))) is not None:
-            raise DataError(
-                f"{forget_source}, row {number}: also in the {retain_source} as row "
-                f"{other} (question {row.question!r}); remove it from one of the two, "
-                "or pass allow_overlap=True to go on with contradictory targets"
-            )
+    common = None if allow_overlap else _first_common(forget, retain)
+    if common is not None:
+        number, other = common
+        raise DataError(
+            f"{forget_source}, row {number}: also in the {retain_source} as row "
+            f"{other} (question {excerpt(forget[number - 1].question)}); remove it "
+            "from one of the two, or go on with contradictory targets "
+            "(allow_overlap=True, --allow-overlap on the command line)"
+        )
+
+
+def check_unseen(
+    holdout: Sequence[QA],
+    full: Sequence[QA],
+    allow_overlap: bool = False,
+    *,
+    source: str = "holdout set",
+) -> None:
+    """Refuses a row that counts as never seen although it is a training row.
+
+    Membership inference compares forgotten rows with ones that no model has seen;
+    a training row among these would make it look blind.
+
+    Raises:
+      DataError: naming the first such row (from 1).
+    """
+    common = None if allow_overlap else _first_common(holdout, full)
+    if common is not None:
+        raise DataError(
+            f"{source}, row {common[0]}: a training row, where rows that no model has "
+            f"seen are needed (question {excerpt(holdout[common[0] - 1].question)}); "
+            "remove it from the holdout file, or go on with biased membership scores "
+            "(allow_overlap=True, --allow-overlap on the command line)"
+        )
+
+
+def _first_common(rows: Sequence[QA], others: Sequence[QA]) -> tuple[int, int] | None:
+    """The first row of ``rows`` that ``others`` has too: its number in both."""
+    known = {_key(row): i for i, row in reversed(list(enumerate(others, 1)))}
+    for number, row in enumerate(rows, 1):
+        if (other := known.get(_key(row))) is not None:
+            return number, other
+    return None
 
 
 def check_contained(
@@ -267,7 +159,7 @@ def check_contained(
         if _key(row) not in known:
             raise DataError(
                 f"{source}, row {number}: not in {whole_source} (question "
-                f"{row.question!r}); check that the files belong together"
+                f"{excerpt(row.question)}); check that the files belong together"
             )
 
 

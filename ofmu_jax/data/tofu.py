@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pathlib
 
+from ofmu_jax.data.json_lines import Path, read_json_lines
 from ofmu_jax.data.records import (
     QA,
     DataError,
-    Path,
     UnlearningData,
     check_contained,
     check_overlap,
+    check_unseen,
     heldout_questions,
-    read_json_lines,
     subtract,
 )
 
@@ -39,7 +39,8 @@ def load_tofu(
         ``forget01_perturbed.json``, ``retain99.json``, ``retain_perturbed.json``,
         ``real_authors_perturbed.json``, ``world_facts_perturbed.json``; if present
         ``holdout01.json``). None: from ``repo`` on the Hugging Face Hub.
-      allow_overlap: go on if a forget row is in the retain set as well.
+      allow_overlap: go on if a forget row is in the retain set as well, or a holdout
+        row in the full set.
       max_retain: keep only the first ``max_retain`` retain rows, for quick trials;
         ``full`` and ``retain_eval`` are cut to match.
       repo: name of the data set on the Hub.
@@ -51,7 +52,7 @@ def load_tofu(
         known = ", ".join(SPLITS)
         raise DataError(f"unknown TOFU split {split!r}; known splits: {known}")
     retain_split = SPLITS[split]
-    holdout = split.replace("forget", "holdout")
+    unseen = split.replace("forget", "holdout")
 
     def read(name: str, required: tuple[str, ...]) -> tuple[QA, ...]:
         path = _locate(f"{name}.json", data_dir, repo)
@@ -69,6 +70,10 @@ def load_tofu(
     check_contained(retain, full, names[1], "full.json")
     check_contained(forget_eval, forget, f"{split}_perturbed.json", names[0])
     check_contained(retain_eval, retain, "retain_perturbed.json", names[1])
+    holdout = (
+        read(unseen, _EVAL[:2]) if _exists(f"{unseen}.json", data_dir, repo) else ()
+    )
+    check_unseen(holdout, full, allow_overlap, source=f"{unseen}.json")
     if max_retain is not None:
         full, retain, retain_eval = _cut(full, retain, retain_eval, forget, max_retain)
     return UnlearningData(
@@ -82,7 +87,7 @@ def load_tofu(
         world_facts=read("world_facts_perturbed", _OPTIONS),
         forget_heldout=heldout_questions(forget_eval),
         retain_heldout=heldout_questions(retain_eval),
-        holdout=read(holdout, _EVAL[:2]) if _exists(holdout, data_dir, repo) else (),
+        holdout=holdout,
     )
 
 
@@ -137,20 +142,23 @@ def load_custom(
         forget_source=str(forget_file),
         retain_source=str(retain_file),
     )
+    full = full or retain + forget
+    holdout = read(holdout_file)
+    check_unseen(holdout, full, allow_overlap, source=str(holdout_file))
     forget_eval = read(forget_eval_file, forget)
     retain_eval = read(retain_eval_file, retain)
     return UnlearningData(
         name=name,
         forget=forget,
         retain=retain,
-        full=full or retain + forget,
+        full=full,
         forget_eval=forget_eval,
         retain_eval=retain_eval,
         real_authors=read(real_authors_file),
         world_facts=read(world_facts_file),
         forget_heldout=heldout_questions(forget_eval),
         retain_heldout=heldout_questions(retain_eval),
-        holdout=read(holdout_file),
+        holdout=holdout,
     )
 
 
@@ -163,7 +171,7 @@ def _cut(
 ) -> tuple[tuple[QA, ...], tuple[QA, ...], tuple[QA, ...]]:
     if max_retain < 1:
         raise DataError(f"max_retain is {max_retain}; it must be at least 1")
-    dropped = subtract(retain[max_retain:], forget)
+    dropped = subtract(retain[max_retain:], retain[:max_retain] + forget)
     kept_eval = subtract(retain_eval, dropped)
     if not kept_eval:
         raise DataError(
@@ -175,36 +183,42 @@ def _cut(
 
 def _locate(filename: str, data_dir: Path | None, repo: str) -> pathlib.Path:
     """Path of a data file in ``data_dir``, or of its download from the Hub."""
+    if data_dir is None:
+        return _download(filename, repo)
+    path = pathlib.Path(data_dir) / filename
+    if not path.is_file():
+        raise DataError(
+            f"{filename}: not found in the folder {data_dir}; put the file of that "
+            f"name from {repo} there, or choose another data folder"
+        )
+    return path
+
+
+def _exists(filename: str, data_dir: Path | None, repo: str) -> bool:
+    """Whether an optional file is in the folder, or on the Hub or in its cache."""
     if data_dir is not None:
-        path = pathlib.Path(data_dir) / filename
-        if not path.is_file():
-            raise DataError(
-                f"{filename}: not found in the folder {data_dir}; put the file of that "
-                f"name from {repo} there, or choose another data folder"
-            )
-        return path
-    # Imported here: reading local files needs no Hub client.
+        return (pathlib.Path(data_dir) / filename).is_file()
+    try:
+        _download(filename, repo)
+    except DataError as error:
+        # Imported here: reading local files needs no Hub client.
+        from huggingface_hub.errors import EntryNotFoundError
+
+        if isinstance(error.__cause__, EntryNotFoundError):
+            return False
+        raise
+    return True
+
+
+def _download(filename: str, repo: str) -> pathlib.Path:
     from huggingface_hub import hf_hub_download
 
     try:
         return pathlib.Path(hf_hub_download(repo, filename, repo_type="dataset"))
     except Exception as error:  # network, proxy, missing file: many unrelated types
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].strip()
         raise DataError(
-            f"{filename}: cannot be fetched from the data set {repo} "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}); check the "
-            "network, or pass data_dir= with a folder that holds the files"
+            f"{filename}: cannot be fetched from the data set {repo} ({reason}); check "
+            "the network, or give a folder that holds the files (data_dir=, --data-dir "
+            "on the command line)"
         ) from error
-
-
-def _exists(name: str, data_dir: Path | None, repo: str) -> bool:
-    """Whether an optional file is in the folder, or on the Hub or in its cache."""
-    if data_dir is not None:
-        return (pathlib.Path(data_dir) / f"{name}.json").is_file()
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        hf_hub_download(repo, f"{name}.json", repo_type="dataset")
-    except EntryNotFoundError:
-        return False
-    return True
