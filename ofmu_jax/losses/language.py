@@ -1,58 +1,33 @@
-"""Losses of language models on question-answer batches.
+"""Cross-entropy losses on question-answer batches, and the names used most.
 
-A batch is a dict of arrays of shape (B, L): ``input_ids``, ``labels`` (−100 where a
-token is not scored) and ``attention_mask`` (1 where a key may be attended to); the
-forget batches of reference-based losses also carry ``reference_nll`` of shape (B,).
-``apply_fn(params, input_ids, attention_mask)`` gives logits of shape (B, L, V).
+The families have modules of their own: `preference` (NPO, SimNPO, DPO), `weighted`
+(WGA, SatImp), `distillation` (KL, UNDIAL, CE-U), `representation` (RMU) and
+`constrained` (PDU); `tokens` says what a batch is.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import chex
 import jax
 import jax.numpy as jnp
 
-Params = Any
-Batch = Mapping[str, jax.Array]
-ApplyFn = Callable[[Params, jax.Array, jax.Array], jax.Array]
-
-IGNORED = -100  # the label of tokens that are not scored
-
-
-def token_nll(
-    logits_BxLxV: jax.Array, labels_BxL: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Negative log-likelihood of each next token, and the mask of scored ones.
-
-    Position t predicts token t + 1, so both results have shape (B, L − 1); the first
-    is 0 where the second is False. Computed in float32 whatever the logits' dtype.
-    """
-    chex.assert_rank([logits_BxLxV, labels_BxL], [3, 2])
-    labels = labels_BxL[:, 1:]
-    scored = labels != IGNORED
-    logits = logits_BxLxV[:, :-1].astype(
-        jnp.promote_types(logits_BxLxV.dtype, jnp.float32)
-    )
-    log_p = jax.nn.log_softmax(logits)
-    index = jnp.where(scored, labels, 0)[..., None]
-    nll = -jnp.take_along_axis(log_p, index, -1)[..., 0]
-    return jnp.where(scored, nll, 0), scored
-
-
-def sequence_nll(
-    apply_fn: ApplyFn, params: Params, batch: Batch
-) -> tuple[jax.Array, jax.Array]:
-    """Summed NLL s and number N of scored tokens of each sequence, both (B,)."""
-    logits = apply_fn(params, batch["input_ids"], batch["attention_mask"])
-    nll, scored = token_nll(logits, batch["labels"])
-    return jnp.sum(nll, -1), jnp.sum(scored, -1)
+from ofmu_jax.losses import preference
+from ofmu_jax.losses.preference import dpo as dpo
+from ofmu_jax.losses.preference import simnpo as simnpo
+from ofmu_jax.losses.tokens import IGNORED as IGNORED
+from ofmu_jax.losses.tokens import ApplyFn as ApplyFn
+from ofmu_jax.losses.tokens import Batch as Batch
+from ofmu_jax.losses.tokens import Params as Params
+from ofmu_jax.losses.tokens import sequence_nll as sequence_nll
+from ofmu_jax.losses.tokens import token_nll as token_nll
 
 
 def cross_entropy(apply_fn: ApplyFn, params: Params, batch: Batch) -> jax.Array:
     """Mean NLL over all scored tokens of the batch (as in the Hugging Face trainer)."""
     nll, count = sequence_nll(apply_fn, params, batch)
     return jnp.sum(nll) / jnp.maximum(jnp.sum(count), 1)
+
+
+def negated_cross_entropy(apply_fn: ApplyFn, params: Params, batch: Batch) -> jax.Array:
+    """−`cross_entropy`: what gradient ascent and GradDiff minimise on forget rows."""
+    return -cross_entropy(apply_fn, params, batch)
 
 
 def target_cross_entropy(
@@ -75,17 +50,5 @@ def target_cross_entropy(
 def npo(
     apply_fn: ApplyFn, params: Params, batch: Batch, *, npo_beta: float | jax.Array
 ) -> jax.Array:
-    """Negative preference optimisation, to be minimised (arXiv 2404.05868, eq. 3).
-
-    −(2/β) mean log σ(β (s − s⁰)) with s the summed NLL of a sequence and s⁰ the same
-    under the reference, ``batch["reference_nll"]``. It falls towards 0 as the NLL
-    grows, so its negative is bounded above. β = 0.1 is usual.
-    """
-    if "reference_nll" not in batch:
-        raise ValueError(
-            "npo needs batch['reference_nll'], the summed NLL of each sequence under "
-            "the model before unlearning; compute it with sequence_nll."
-        )
-    nll, _ = sequence_nll(apply_fn, params, batch)
-    margin = npo_beta * (nll - batch["reference_nll"])
-    return -2 / npo_beta * jnp.mean(jax.nn.log_sigmoid(margin))
+    """`preference.npo` with its β named apart from the β of OFMU's similarity."""
+    return preference.npo(apply_fn, params, batch, beta=npo_beta)
