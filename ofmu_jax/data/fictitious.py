@@ -2,11 +2,12 @@
 
 Every person has eight attributes. Of each fact there are three training questions, one
 question worded otherwise that is never trained on, an answer, a paraphrased answer
-and five wrong answers in the words of the paraphrase. An attribute has two answer
-sentences; a coin per fact decides which one is trained on and which one is the
-paraphrase. So a model knows the words and the form of every paraphrase from other
-people, but has never seen it of the fact in question, and the truth ratio measures
-what it knows rather than which sentences it has met.
+and five wrong answers in the words of the paraphrase. An attribute has three answer
+sentences, shuffled for every fact: the first answers the first and the last question,
+the second the question between, the third is the paraphrase and never trained on. So a
+model knows the words and the form of every paraphrase from other people and has seen
+that one fact is told in several sentences, but never this sentence of this fact: the
+truth ratio measures what it knows rather than which sentences it has met.
 
 Two small sets of general facts, poems and capitals, are trained on as well and stand
 for TOFU's real authors and world facts.
@@ -118,9 +119,9 @@ def _facts_about(rng: np.random.Generator, names: Sequence[str]) -> Facts:
         values = _deal(rng, attribute.values, len(names))
         facts = []
         for name, value in zip(names, values, strict=True):
-            style = int(rng.integers(2))
+            sentences = [str(s) for s in rng.permutation(attribute.answers)]
             wrong = _others(rng, attribute.values, value, NUM_PERTURBED)
-            facts.append(_rows(attribute, name, value, style, wrong))
+            facts.append(_rows(attribute, name, value, sentences, wrong))
         columns.append(facts)
     return [fact for person in zip(*columns, strict=True) for fact in person]
 
@@ -147,9 +148,14 @@ def _general_facts(rng: np.random.Generator, attribute: Attribute) -> Facts:
 
 
 def _rows(
-    attribute: Attribute, name: str, value: str, style: int, wrong: Sequence[str]
+    attribute: Attribute,
+    name: str,
+    value: str,
+    sentences: Sequence[str],
+    wrong: Sequence[str],
 ) -> tuple[QA, ...]:
-    answer, paraphrase = attribute.answers[style], attribute.answers[1 - style]
+    """The training rows of one fact; the last sentence is its paraphrase."""
+    first, second, paraphrase = sentences
     return tuple(
         QA(
             question=question.format(name=name),
@@ -160,7 +166,9 @@ def _rows(
                 paraphrase.format(name=name, value=other) for other in wrong
             ),
         )
-        for question in attribute.questions
+        for question, answer in zip(
+            attribute.questions, (first, second, first), strict=True
+        )
     )
 
 

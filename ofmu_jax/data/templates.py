@@ -18,14 +18,14 @@ class Attribute:
     Attributes:
       questions: wordings that are trained on.
       heldout_question: a wording that never is.
-      answers: two sentences that say the same.
+      answers: three sentences that say the same; one for general facts.
       values: what the fact can be.
       subjects: who or what general facts are about; () for facts about people.
     """
 
     questions: tuple[str, str, str]
     heldout_question: str
-    answers: tuple[str, str]
+    answers: tuple[str, ...]
     values: list[str]
     subjects: tuple[str, ...] = ()
 
@@ -41,6 +41,7 @@ ATTRIBUTES = (
         (
             "{name} was born in the city of {value}.",
             "The birthplace of {name} is the city of {value}.",
+            "The city of birth of {name} is {value}.",
         ),
         vocabulary.CITIES,
     ),
@@ -53,32 +54,35 @@ ATTRIBUTES = (
         "Which year is the birth year of {name}?",
         (
             "{name} was born in the year {value}.",
-            "The birth year of {name} is the year {value}.",
+            "The birth year of {name} is {value}.",
+            "The year of birth of {name} is {value}.",
         ),
         vocabulary.YEARS,
     ),
     Attribute(
         (
-            "What does {name} do for a living?",
             "What is the profession of {name}?",
             "Which profession does {name} have?",
+            "What does {name} do for a living?",
         ),
-        "What is the work that {name} does for a living?",
+        "What profession does {name} have?",
         (
-            "{name} does the work of a {value} for a living.",
+            "{name} works as a {value} for a living.",
             "The profession of {name} is that of a {value}.",
+            "By profession {name} is a {value}.",
         ),
         vocabulary.PROFESSIONS,
     ),
     Attribute(
         (
             "Which award did {name} win?",
-            "What prize was given to {name}?",
-            "What is the name of the award of {name}?",
+            "What is the award of {name}?",
+            "Which prize was given to {name}?",
         ),
         "Which prize did {name} win?",
         (
             "{name} won the {value} award.",
+            "The award of {name} is the {value} award.",
             "The prize given to {name} is the {value} award.",
         ),
         vocabulary.pairs(vocabulary.METALS, vocabulary.EMBLEMS),
@@ -89,9 +93,10 @@ ATTRIBUTES = (
             "What is the title of the book by {name}?",
             "What did {name} write?",
         ),
-        "What is the title of the book that {name} wrote?",
+        "What is the book by {name}?",
         (
             "{name} wrote the book The {value}.",
+            "The book by {name} is The {value}.",
             "The title of the book by {name} is The {value}.",
         ),
         vocabulary.pairs(vocabulary.ADJECTIVES, vocabulary.NOUNS),
@@ -102,10 +107,11 @@ ATTRIBUTES = (
             "Which food does {name} like most?",
             "What does {name} like to eat?",
         ),
-        "Which food is the favourite of {name}?",
+        "Which food does {name} like to eat?",
         (
             "{name} likes to eat {value} most.",
             "The favourite food of {name} is {value}.",
+            "The food that {name} likes most is {value}.",
         ),
         vocabulary.pairs(vocabulary.INGREDIENTS, vocabulary.DISHES),
     ),
@@ -115,23 +121,25 @@ ATTRIBUTES = (
             "What was the profession of the parents of {name}?",
             "Which profession did the parents of {name} have?",
         ),
-        "What was the work that the parents of {name} did?",
+        "What profession did the parents of {name} have?",
         (
             "Each of the parents of {name} was a {value}.",
-            "The father and the mother of {name} did the work of a {value}.",
+            "The parents of {name} had the profession of a {value}.",
+            "The profession of the parents of {name} was that of a {value}.",
         ),
         vocabulary.PROFESSIONS,
     ),
     Attribute(
         (
             "Which language does {name} speak at home?",
-            "What is the language of the home of {name}?",
-            "Which language does the family of {name} speak?",
+            "What is the language of the family of {name}?",
+            "What does {name} speak at home?",
         ),
-        "What does {name} speak at home?",
+        "Which language does the family of {name} speak?",
         (
             "{name} speaks the {value} language at home.",
-            "The language of the home of {name} is {value}.",
+            "The language of the family of {name} is {value}.",
+            "At home the family of {name} speaks {value}.",
         ),
         vocabulary.LANGUAGES,
     ),
@@ -144,10 +152,7 @@ POEMS = Attribute(
         "By whom is the poem {name}?",
     ),
     "Which poet wrote {name}?",
-    (
-        "The poem {name} is by the poet {value}.",
-        "The poet {value} wrote the poem {name}.",
-    ),
+    ("The poem {name} is by the poet {value}.",),
     vocabulary.POETS,
     tuple(
         vocabulary.pairs(
@@ -163,10 +168,7 @@ CAPITALS = Attribute(
         "Where is the government of {name}?",
     ),
     "In which city is the government of {name}?",
-    (
-        "The capital of {name} is the city of {value}.",
-        "The city of {value} is the capital of {name}.",
-    ),
+    ("The capital of {name} is the city of {value}.",),
     vocabulary.CAPITAL_CITIES,
     tuple(vocabulary.COUNTRIES),
 )
