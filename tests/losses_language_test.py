@@ -4,31 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from losses_toys import BATCH, LABELS, NLL, PARAMS, apply
 
-from ofmu_jax.losses import language
-
-# A "model" whose parameters are its logits: two sequences, four positions, V = 3.
-LOGITS = np.log(
-    np.array(
-        [
-            [[0.5, 0.25, 0.25], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8], [1, 1, 1]],
-            [[0.25, 0.5, 0.25], [0.6, 0.3, 0.1], [0.3, 0.3, 0.4], [1, 1, 1]],
-        ]
-    )
-)
-LABELS = np.array([[-100, 0, 1, 2], [-100, -100, -100, 1]])
-BATCH = {
-    "input_ids": np.zeros((2, 4), np.int32),
-    "attention_mask": np.ones((2, 4), np.int32),
-    "labels": LABELS,
-}
-NLL = np.array([-np.log(0.5 * 0.7 * 0.8), -np.log(0.3)])  # summed, of 3 and 1 tokens
-PARAMS = jnp.asarray(LOGITS, jnp.float32)
-
-
-def apply(params, input_ids, attention_mask):
-    del input_ids, attention_mask
-    return params
+from ofmu_jax.losses import ascended, language
 
 
 def test_token_nll_shifts_and_masks():
@@ -91,3 +69,29 @@ def test_bfloat16_logits_are_scored_in_float32():
 def test_all_labels_masked_is_zero_not_nan():
     batch = BATCH | {"labels": np.full((2, 4), -100)}
     assert float(language.cross_entropy(apply, PARAMS, batch)) == 0.0
+
+
+def test_ascended_losses_have_the_sign_of_phi():
+    batch = BATCH | {"reference_nll": jnp.zeros(2)}
+    value = lambda name, **kw: ascended.ascended_loss(name, apply, **kw)(PARAMS, batch)
+    np.testing.assert_allclose(value("cross_entropy"), NLL.sum() / 4, rtol=1e-5)
+    gaps = 1 - NLL / [3, 1]
+    np.testing.assert_allclose(
+        value("target_cross_entropy", target=1.0), -np.mean(gaps**2) / 2, rtol=1e-5
+    )
+    log_sigmoid = lambda x: -np.log1p(np.exp(-x))
+    np.testing.assert_allclose(
+        value("npo", npo_beta=0.5), 4 * log_sigmoid(NLL / 2).mean(), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        value("simnpo", simnpo_beta=2.0, simnpo_delta=1.0),
+        log_sigmoid(2 * (NLL / [3, 1] - 1)).mean(),
+        rtol=1e-5,
+    )
+
+
+def test_ascended_loss_says_what_is_wrong():
+    with pytest.raises(ValueError, match="needs a target"):
+        ascended.ascended_loss("target_cross_entropy", apply)
+    with pytest.raises(ValueError, match="'dpo' is unknown"):
+        ascended.ascended_loss("dpo", apply)

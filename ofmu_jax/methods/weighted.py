@@ -13,18 +13,25 @@ from ofmu_jax.methods.base import BatchLoss, Method, minibatch
 
 
 def gradient_ascent(
-    forget_loss: BatchLoss, optimizer: optax.GradientTransformation
+    forget_loss: BatchLoss,
+    optimizer: optax.GradientTransformation,
+    *,
+    forget_weight: float = 1.0,
+    forget_cost: float = 1,
 ) -> Method:
-    """Minimises ``forget_loss`` alone; hand it the negated cross-entropy."""
+    """Minimises γ ``forget_loss`` alone; hand it the negated cross-entropy."""
 
     def update(params, state, batches):
         forget = minibatch(batches["forget"], 0)
         value, gradient = jax.value_and_grad(forget_loss)(params, forget)
-        updates, state = optimizer.update(gradient, state, params)
         metrics = {"forget_loss": value, "forget_grad_norm": bilevel.norm(gradient)}
+        gradient = optax.tree.scale(forget_weight, gradient)
+        updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, metrics
 
-    return Method(optimizer.init, update, batches_per_update=1, gradient_evaluations=1)
+    return Method(
+        optimizer.init, update, batches_per_update=1, gradient_evaluations=forget_cost
+    )
 
 
 def weighted_difference(
@@ -34,8 +41,23 @@ def weighted_difference(
     *,
     forget_weight: float = 1.0,
     retain_weight: float = 1.0,
+    forget_cost: float = 1,
 ) -> Method:
-    """Minimises γ ``forget_loss`` + α ``retain_loss`` (γ = α = 1 by default)."""
+    """Minimises γ ``forget_loss`` + α ``retain_loss`` (γ = α = 1 by default).
+
+    Args:
+      forget_weight: γ.
+      retain_weight: α; a Python 0 leaves the retain loss out, and its cost.
+      forget_cost: gradients of one batch that the forget loss takes: 2 if it reads
+        two batches, as DPO does.
+    """
+    if bilevel.is_static_zero(retain_weight):
+        return gradient_ascent(
+            forget_loss,
+            optimizer,
+            forget_weight=forget_weight,
+            forget_cost=forget_cost,
+        )
 
     def update(params, state, batches):
         batch = minibatch(batches, 0)
@@ -53,7 +75,12 @@ def weighted_difference(
         }
         return optax.apply_updates(params, updates), state, metrics
 
-    return Method(optimizer.init, update, batches_per_update=1, gradient_evaluations=2)
+    return Method(
+        optimizer.init,
+        update,
+        batches_per_update=1,
+        gradient_evaluations=forget_cost + 1,
+    )
 
 
 def fine_tune(

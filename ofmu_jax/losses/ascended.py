@@ -1,0 +1,47 @@
+"""Forget losses for Φ of OFMU, which is *maximised*.
+
+All but plain cross-entropy are bounded above, so that their ascent can come to rest.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+
+from ofmu_jax.losses import language
+from ofmu_jax.losses.tokens import ApplyFn, Batch, Params
+
+ASCENDED = ("cross_entropy", "target_cross_entropy", "npo", "simnpo")
+
+
+def ascended_loss(
+    name: str,
+    apply_fn: ApplyFn,
+    *,
+    target: float | jax.Array | None = None,
+    npo_beta: float | jax.Array = 0.1,
+    simnpo_beta: float | jax.Array = 4.5,
+    simnpo_delta: float | jax.Array = 0.0,
+) -> Callable[[Params, Batch], jax.Array]:
+    """The loss ``name`` of ``(params, batch)`` with the sign of L_f in Φ.
+
+    Args:
+      name: one of ``ASCENDED``; ``"npo"`` (bounded by 0; its batches must carry
+        ``reference_nll``) and ``"simnpo"`` are the negated losses.
+      target: of ``"target_cross_entropy"``, in nats per token.
+    """
+    if name == "cross_entropy":
+        return functools.partial(language.cross_entropy, apply_fn)
+    if name == "target_cross_entropy":
+        if target is None:
+            raise ValueError(
+                "target_cross_entropy needs a target, the mean NLL to ascend to."
+            )
+        return functools.partial(language.target_cross_entropy, apply_fn, target=target)
+    if name == "npo":
+        return lambda p, b: -language.npo(apply_fn, p, b, npo_beta=npo_beta)
+    if name == "simnpo":
+        return lambda p, b: (
+            -language.simnpo(apply_fn, p, b, beta=simnpo_beta, delta=simnpo_delta)
+        )
+    raise ValueError(f"forget loss {name!r} is unknown; choose one of {ASCENDED}.")
