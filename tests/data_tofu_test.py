@@ -1,13 +1,13 @@
 """TOFU's real files where they are at hand, a small folder of the same shape always."""
 
 import dataclasses
-import json
 
 import pytest
+from tofu_rows import evaluated, names, row, write
 
 from ofmu_jax.data import tofu
 from ofmu_jax.data.records import DataError
-from ofmu_jax.data.tofu import SPLITS, load_custom, load_tofu
+from ofmu_jax.data.tofu import SPLITS, load_tofu
 
 SIZES = {"forget01": 40, "forget05": 200, "forget10": 400}
 
@@ -21,7 +21,7 @@ def real(data_dir):
 
 
 def pairs(rows):
-    return [(row.question, row.answer) for row in rows]
+    return [(qa.question, qa.answer) for qa in rows]
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -66,12 +66,12 @@ def test_real_numbers_of_answers(real, split):
     count = lambda rows: {len(row.perturbed_answers) for row in rows}
     assert count(data.forget_eval) == count(data.retain_eval) == {5}
     assert count(data.real_authors) == count(data.world_facts) == {3}
-    for row in data.forget_eval + data.retain_eval:
-        assert row.paraphrased_answer and row.paraphrased_question
-    asked = [row.paraphrased_question for row in data.forget_eval]
-    assert [row.question for row in data.forget_heldout] == asked
-    for row in data.real_authors + data.world_facts:
-        assert row.paraphrased_answer is None
+    for qa in data.forget_eval + data.retain_eval:
+        assert qa.paraphrased_answer and qa.paraphrased_question
+    asked = [qa.paraphrased_question for qa in data.forget_eval]
+    assert [qa.question for qa in data.forget_heldout] == asked
+    for qa in data.real_authors + data.world_facts:
+        assert qa.paraphrased_answer is None
 
 
 def test_real_splits_are_nested(real):
@@ -95,23 +95,6 @@ def test_real_data_cut(real, data_dir, most, kept_eval):
 
 
 # A folder of TOFU's shape: four training rows, the last of them to be forgotten.
-def row(name, options=0, **more):
-    wrong = {"perturbed_answer": [f"not {name} {k}" for k in range(options)]}
-    return (
-        {"question": f"{name}?", "answer": f"{name}."}
-        | (wrong if options else {})
-        | more
-    )
-
-
-def evaluated(name):
-    texts = {
-        "paraphrased_question": f"what {name}?",
-        "paraphrased_answer": f"It's {name}",
-    }
-    return row(name, 5, **texts)
-
-
 FILES = {
     "full": [row("a"), row("b"), row("c"), row("d")],
     "forget01": [row("d")],
@@ -123,20 +106,11 @@ FILES = {
 }
 
 
-def write(path, rows):
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    return path
-
-
 @pytest.fixture
 def folder(tmp_path):
     for name, rows in FILES.items():
         write(tmp_path / f"{name}.json", rows)
     return tmp_path
-
-
-def names(rows):
-    return "".join(r.question[0] for r in rows)
 
 
 def test_small_folder(folder):
@@ -261,73 +235,6 @@ def test_hub_out_of_reach(hub, name, error):
     hub[name] = error
     with pytest.raises(DataError, match=rf"^{name}: cannot be fetched .*--data-dir"):
         load_tofu("forget01")
-
-
-def test_custom_with_all_its_files(tmp_path):
-    path = lambda name, *rows: write(tmp_path / f"{name}.json", rows)
-    data = load_custom(
-        path("f", row("d")),
-        path("r", row("a"), row("b")),
-        full_file=path("full", row("d"), row("a"), row("b"), row("c")),
-        forget_eval_file=path("fe", evaluated("d")),
-        retain_eval_file=path("re", evaluated("a")),
-        real_authors_file=path("ra", row("T", 3)),
-        world_facts_file=path("wf", row("P", 3)),
-        holdout_file=path("h", row("x")),
-        name="mine",
-    )
-    sets = dataclasses.asdict(data)
-    assert sets.pop("name") == "mine"
-    found = {field: "".join(r["question"][0] for r in sets[field]) for field in sets}
-    assert found == {
-        "forget": "d",
-        "retain": "ab",
-        "full": "dabc",
-        "forget_eval": "d",
-        "retain_eval": "a",
-        "real_authors": "T",
-        "world_facts": "P",
-        "forget_heldout": "w",
-        "retain_heldout": "w",
-        "holdout": "x",
-    }
-
-
-def test_custom_defaults(tmp_path):
-    forget = write(tmp_path / "f.json", [row("d")])
-    data = load_custom(forget, write(tmp_path / "r.json", [row("a"), row("b")]))
-    assert names(data.full) == "abd"
-    assert (data.forget_eval, data.retain_eval) == (data.forget, data.retain)
-    assert data.forget_heldout == data.holdout == data.real_authors == ()
-
-
-def test_custom_keeps_all_other_rows_of_the_full_file(tmp_path):
-    forget = write(tmp_path / "f.json", [row("b")])
-    full = write(tmp_path / "full.json", [row("a"), row("b"), row("c")])
-    data = load_custom(forget, full_file=full)
-    assert (names(data.retain), names(data.full)) == ("ac", "abc")
-    with pytest.raises(DataError, match="nothing says what to keep; give retain_file"):
-        load_custom(forget)
-    with pytest.raises(DataError, match="the retain set is empty"):
-        load_custom(full, full_file=full)
-
-
-def test_custom_refusals(tmp_path):
-    path = lambda name, *rows: write(tmp_path / f"{name}.json", rows)
-    a, ab, x = path("a", row("a")), path("ab", row("a"), row("b")), path("x", row("x"))
-    with pytest.raises(DataError, match=r"empty\.json: the file is empty"):
-        load_custom(path("empty"), a)
-    with pytest.raises(DataError, match=r"empty\.json: the file is empty"):
-        load_custom(a, path("empty"))
-    with pytest.raises(DataError, match=r"a\.json, row 1: also in the .*ab\.json as"):
-        load_custom(a, ab)
-    assert names(load_custom(a, ab, allow_overlap=True).full) == "aba"
-    with pytest.raises(DataError, match=r"x\.json, row 1: not in .*ab\.json"):
-        load_custom(x, full_file=ab)
-    with pytest.raises(DataError, match=r"x\.json, row 1: not in .*ab\.json"):
-        load_custom(a, x, full_file=ab)
-    with pytest.raises(DataError, match=r"a\.json, row 1: a training row"):
-        load_custom(a, x, holdout_file=a)
 
 
 def test_splits_are_the_public_ones():

@@ -11,7 +11,6 @@ equally often.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import grain
@@ -132,7 +131,8 @@ class _Order:
         self._epoch, self._permutation = -1, np.arange(size)
 
     def __len__(self) -> int:
-        return sys.maxsize
+        # Without end. grain divides it as a float, which holds this number exactly.
+        return 2**52
 
     def __getitem__(self, index: int) -> int:
         epoch, place = divmod(index, self._size)

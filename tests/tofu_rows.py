@@ -1,0 +1,29 @@
+"""Rows of TOFU's shape, made from one letter, and files of them."""
+
+import json
+
+
+def row(name, options=0, **more):
+    wrong = {"perturbed_answer": [f"not {name} {k}" for k in range(options)]}
+    return (
+        {"question": f"{name}?", "answer": f"{name}."}
+        | (wrong if options else {})
+        | more
+    )
+
+
+def evaluated(name):
+    texts = {
+        "paraphrased_question": f"what {name}?",
+        "paraphrased_answer": f"It's {name}",
+    }
+    return row(name, 5, **texts)
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def names(rows):
+    return "".join(r.question[0] for r in rows)
