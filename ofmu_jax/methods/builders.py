@@ -97,7 +97,7 @@ def rmu(config: configs.RmuConfig, setting: Setting, rule=weighted_difference):
     what lies there: leave it out, or mask those parameters in the optimizer. The
     cost counts whole passes; a ``hidden_fn`` that stops at its layer takes less.
     """
-    hidden_fn = setting.hidden_fn
+    hidden_fn = _hidden_fn(config, setting)
     retain, passes = _retain(config, setting)
     options = {"positions": config.positions, "compat": config.compat}
 
@@ -162,7 +162,7 @@ def _retain(config, setting: Setting) -> tuple[Callable, int]:
     if config.retain == "hidden":
         loss = functools.partial(
             representation.rmu_retain,
-            setting.hidden_fn,
+            _hidden_fn(config, setting),
             positions=config.positions,
             compat=config.compat,
         )
@@ -170,3 +170,12 @@ def _retain(config, setting: Setting) -> tuple[Callable, int]:
     raise ValueError(
         f"retain={config.retain!r} is unknown; choose nll or kl, or hidden for RMU."
     )
+
+
+def _hidden_fn(config: configs.RmuConfig, setting: Setting) -> HiddenFn:
+    if setting.hidden_fn is None:
+        raise ValueError(
+            "RMU needs Setting.hidden_fn, which returns the output of decoder layer "
+            f"{config.layer} as (B, L, D)."
+        )
+    return setting.hidden_fn

@@ -75,7 +75,7 @@ def primal_dual(
         state = PrimalDualState(
             inner,
             jnp.where(warm, moved, state.multiplier).astype(jnp.float32),
-            optax.safe_increment(state.count),
+            jnp.asarray(optax.safe_increment(state.count)),
         )
         return optax.apply_updates(params, updates), state, metrics
 

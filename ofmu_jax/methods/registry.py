@@ -54,11 +54,6 @@ def build(name: str, setting: Setting, config: Any = None) -> Method:
             f"{name} needs a {type(spec.config).__name__}, "
             f"but got a {type(config).__name__}."
         )
-    if spec.needs_hidden_fn and setting.hidden_fn is None:
-        raise ValueError(
-            f"{name} needs Setting.hidden_fn, which returns the output of decoder "
-            f"layer {config.layer} as (B, L, D)."
-        )
     return spec.build(config, setting)
 
 
