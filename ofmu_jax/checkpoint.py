@@ -1,12 +1,23 @@
-"""Parameters on disk, through Orbax."""
+"""Parameters on disk, through Orbax: whole or absent, and checked when read.
 
+Orbax alone deletes the old checkpoint before it writes the new one, reads a lost
+chunk as zeros, and casts, pads or cuts an array to what is asked for. Here a finished
+folder takes the old one's place by renaming, a list of SHA-256 sums lies in it, and
+names, shapes and dtypes must be those of the model.
+"""
+
+import hashlib
+import json
 import pathlib
+import shutil
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 Params = Any
+SUMS = "sha256.json"  # file name -> SHA-256 of all other files
 
 
 class CheckpointError(ValueError):
@@ -14,10 +25,26 @@ class CheckpointError(ValueError):
 
 
 def save(folder: str | pathlib.Path, params: Params) -> None:
-    """Writes a pytree; Orbax renames the finished folder, so it is whole or absent."""
+    """Writes a pytree; interrupted at any time, `restore` finds the one before.
+
+    >>> import jax.numpy as jnp, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp()) / "checkpoint"
+    >>> save(folder, {"w": jnp.arange(3.0)})
+    >>> print(restore(folder, {"w": jnp.zeros(3)})["w"])
+    [0. 1. 2.]
+    """
     path = pathlib.Path(folder).absolute()
+    fresh, old = _beside(path)
+    for leftover in (fresh, *path.parent.glob(f"{fresh.name}.orbax-checkpoint-tmp*")):
+        shutil.rmtree(leftover, ignore_errors=True)
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path, params, force=True)
+        checkpointer.save(fresh, params)
+    (fresh / SUMS).write_text(json.dumps(_sums(fresh), indent=1) + "\n")
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+    fresh.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def restore(folder: str | pathlib.Path, like: Params) -> Params:
@@ -25,18 +52,28 @@ def restore(folder: str | pathlib.Path, like: Params) -> Params:
 
     Args:
       folder: what `save` wrote.
-      like: arrays or `jax.ShapeDtypeStruct`, with shardings if they matter.
+      like: arrays or `jax.ShapeDtypeStruct`; a leaf without a sharding is placed on
+        the first device, wherever it lay when it was written.
 
     Raises:
       CheckpointError: if the folder is absent, damaged, or of another model.
     """
     path = pathlib.Path(folder).absolute()
+    if not path.is_dir() and _beside(path)[1].is_dir():
+        path = _beside(path)[1]  # a save ended between its two renames
     if not path.is_dir():
         raise CheckpointError(f"there is no checkpoint at {path}.")
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    _check_sums(path)
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(
+            x.shape, x.dtype, sharding=getattr(x, "sharding", None) or device
+        ),
+        like,
+    )
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            _check_shapes(path, checkpointer.metadata(path), abstract)
+            _check_arrays(path, checkpointer.metadata(path), abstract)
             return checkpointer.restore(path, abstract)
     except CheckpointError:
         raise
@@ -46,23 +83,55 @@ def restore(folder: str | pathlib.Path, like: Params) -> Params:
         ) from error
 
 
-def _check_shapes(path: pathlib.Path, metadata: Any, abstract: Params) -> None:
-    """Orbax pads or cuts arrays of another shape in silence; this does not."""
-    tree = getattr(metadata, "item_metadata", metadata)
-    found = _shapes(getattr(tree, "tree", tree))
-    wanted = _shapes(abstract)
-    if wanted and not found:
+def _beside(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    """Where a new checkpoint is written, and where the old one waits meanwhile."""
+    return path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
+
+
+def _sums(path: pathlib.Path) -> dict[str, str]:
+    sums = {}
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path).as_posix()
+        if file.is_file() and name != SUMS:
+            with file.open("rb") as stream:
+                sums[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return sums
+
+
+def _check_sums(path: pathlib.Path) -> None:
+    try:
+        written = dict(json.loads((path / SUMS).read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"the checkpoint at {path} is damaged: it names no arrays."
+            f"the checkpoint at {path} is damaged: its {SUMS} cannot be read "
+            f"({error}); remove it and run again, or copy it again."
+        ) from error
+    found = _sums(path)
+    if found != written:
+        names = sorted(set(found.items()) ^ set(written.items()))
+        raise CheckpointError(
+            f"the checkpoint at {path} is damaged: {names[0][0]} is not as it was "
+            "written; remove the checkpoint and run again, or copy it again."
         )
+
+
+def _check_arrays(path: pathlib.Path, metadata: Any, abstract: Params) -> None:
+    tree = getattr(metadata, "item_metadata", metadata)
+    found, wanted = _arrays(getattr(tree, "tree", tree)), _arrays(abstract)
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise CheckpointError(
-                f"the checkpoint at {path} is of another model: {name} has shape "
-                f"{found.get(name, 'none')}, expected {wanted.get(name, 'none')}."
+                f"the checkpoint at {path} is of another model: {name} is "
+                f"{found.get(name, 'absent')}, expected {wanted.get(name, 'absent')}."
             )
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _arrays(tree: Any) -> dict[str, str]:
+    """Name to 'dtype(shape)'; one name for a key, an attribute and an index."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in flat}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): (
+            f"{np.dtype(leaf.dtype)}{tuple(leaf.shape)}"
+        )
+        for path, leaf in flat
+    }
