@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from ofmu_jax.data.records import QA, DataError
-
-Path = str | os.PathLike[str]
+from ofmu_jax.data.records import QA, DataError, Path
 
 
 def read_json_lines(

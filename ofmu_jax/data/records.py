@@ -6,7 +6,10 @@ They are read from files in `ofmu_jax.data.json_lines`.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Sequence
+
+Path = str | os.PathLike[str]
 
 
 class DataError(ValueError):

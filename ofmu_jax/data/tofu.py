@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pathlib
 
-from ofmu_jax.data.json_lines import Path, read_json_lines
+from ofmu_jax.data.json_lines import read_json_lines
 from ofmu_jax.data.records import (
     QA,
     DataError,
+    Path,
     UnlearningData,
     check_contained,
     check_overlap,
