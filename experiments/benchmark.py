@@ -80,7 +80,18 @@ def pieces(config: Benchmark, apply_fn) -> dict[str, Method]:
     }
 
 
-def measure(config: Benchmark) -> list[dict[str, float | str]]:
+@dataclasses.dataclass
+class Cost:
+    """What one update costs, relative to gradient ascent."""
+
+    piece: str
+    counted: float  # gradient evaluations
+    updates: int  # optimizer steps in it
+    memory: float  # temporary, by XLA's own analysis
+    time: float = 0.0  # wall, median
+
+
+def measure(config: Benchmark) -> list[Cost]:
     """One row per piece: counted and measured cost relative to gradient ascent."""
     model = Llama(
         LlamaConfig(
@@ -96,19 +107,20 @@ def measure(config: Benchmark) -> list[dict[str, float | str]]:
     params = init_params(model.config, jax.random.key(0))
     apply_fn = lambda p, ids, mask: model.apply({"params": p}, ids, mask)
     runs: dict[str, Callable] = {}
-    rows: list[dict] = []
+    rows: list[Cost] = []
     for name, method in pieces(config, apply_fn).items():
         batches = _batches(config, method.batches_per_update)
         state = method.init(params)
         compiled = jax.jit(method.update).lower(params, state, batches).compile()
         memory = compiled.memory_analysis()
+        assert memory is not None  # every backend of JAX has it
         rows.append(
-            {
-                "piece": name,
-                "counted": method.gradient_evaluations,
-                "updates": method.parameter_updates,
-                "memory": float(memory.temp_size_in_bytes),
-            }
+            Cost(
+                name,
+                method.gradient_evaluations,
+                method.parameter_updates,
+                float(memory.temp_size_in_bytes),
+            )
         )
         runs[name] = functools.partial(compiled, params, state, batches)
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -118,11 +130,11 @@ def measure(config: Benchmark) -> list[dict[str, float | str]]:
             jax.block_until_ready(call())
             times[name].append(time.perf_counter() - start)
     for row in rows:
-        row["time"] = statistics.median(times[row["piece"]])
-    unit = dict(rows[0])
+        row.time = statistics.median(times[row.piece])
+    unit = dataclasses.replace(rows[0])
     for row in rows:
-        row["time"] /= unit["time"]
-        row["memory"] /= unit["memory"]
+        row.time /= unit.time
+        row.memory /= unit.memory
     return rows
 
 
@@ -149,11 +161,11 @@ def main() -> None:
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
-            row["piece"],
-            f"{row['counted']:.0f}",
-            f"{row['time']:.1f}",
-            f"{row['time'] / row['updates']:.1f}",
-            f"{row['memory']:.1f}",
+            row.piece,
+            f"{row.counted:.0f}",
+            f"{row.time:.1f}",
+            f"{row.time / row.updates:.1f}",
+            f"{row.memory:.1f}",
         )
     Console().print(table)
 

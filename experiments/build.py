@@ -1,14 +1,17 @@
 """From configurations to optimizers and methods."""
 
 import functools
+from collections.abc import Callable
+from typing import Literal
 
 import optax
 
-from experiments.recipes import BaselineConfig, LanguageRun, OfmuConfig, TrainConfig
+from experiments.recipes import LanguageRun, OfmuConfig, TrainConfig
 from ofmu_jax import methods
 from ofmu_jax.losses import language
+from ofmu_jax.losses.ascended import ascended_loss
 from ofmu_jax.losses.language import ApplyFn
-from ofmu_jax.methods import Method
+from ofmu_jax.methods import Method, Setting
 
 
 def fine_tuning(apply_fn: ApplyFn, config: TrainConfig, num_updates: int) -> Method:
@@ -17,80 +20,62 @@ def fine_tuning(apply_fn: ApplyFn, config: TrainConfig, num_updates: int) -> Met
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, warmup, max(num_updates, warmup + 1)
     )
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.adamw(schedule, weight_decay=config.weight_decay),
-    )
     return methods.fine_tune(
-        functools.partial(language.cross_entropy, apply_fn), optimizer
+        functools.partial(language.cross_entropy, apply_fn),
+        _clipped_adamw(schedule, config.weight_decay),
     )
 
 
 def unlearning(
-    name: str, apply_fn: ApplyFn, run: LanguageRun, forget_target: float | None
+    name: str,
+    apply_fn: ApplyFn,
+    run: LanguageRun,
+    forget_target: float | None,
+    hidden_fn_of: Callable[[int], Callable] | None = None,
 ) -> Method:
     """The method ``name`` with its configuration from ``run``.
+
+    ``hidden_fn_of(layer)`` gives the function of RMU's hidden states.
 
     Raises:
       ValueError: for an unknown name, or target_cross_entropy without a target.
     """
-    cross_entropy = functools.partial(language.cross_entropy, apply_fn)
     if name == "ofmu":
         return _ofmu(apply_fn, run.ofmu, forget_target)
-    if name == "gradient_ascent":
-        return methods.gradient_ascent(
-            lambda p, b: -cross_entropy(p, b), _adamw(run.gradient_ascent)
-        )
-    if name == "grad_diff":
-        return _weighted(lambda p, b: -cross_entropy(p, b), apply_fn, run.grad_diff)
-    if name == "npo":
-        loss = functools.partial(language.npo, apply_fn, npo_beta=run.npo.npo_beta)
-        return _weighted(loss, apply_fn, run.npo)
-    raise ValueError(
-        f"method {name!r} is unknown; "
-        "choose from ofmu, gradient_ascent, grad_diff and npo."
+    config, hidden_fn = run.method(name), None
+    if methods.METHODS[name].needs_hidden_fn and hidden_fn_of is not None:
+        hidden_fn = hidden_fn_of(config.loss.layer)
+    setting = Setting(
+        apply_fn,
+        _clipped_adamw(config.learning_rate, config.weight_decay),
+        hidden_fn,
+        run.budget.gradient_evaluations,
     )
+    return methods.build(name, setting, config.loss)
 
 
-def needs_reference_nll(name: str, run: LanguageRun) -> bool:
-    """True if the method's forget batches must carry the NLL before unlearning."""
-    return name == "npo" or (name == "ofmu" and run.ofmu.forget_loss == "npo")
+def needs(
+    name: str, run: LanguageRun, what: Literal["reference_nll", "alternative"]
+) -> bool:
+    """True if the forget batches of a method must carry it."""
+    if name == "ofmu":
+        return what == "reference_nll" and run.ofmu.forget_loss == "npo"
+    return getattr(methods.METHODS[name], f"needs_{what}")
 
 
-def _adamw(config: BaselineConfig) -> optax.GradientTransformation:
+def _clipped_adamw(
+    rate: float | optax.Schedule, weight_decay: float
+) -> optax.GradientTransformation:
     return optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.adamw(config.learning_rate, weight_decay=config.weight_decay),
-    )
-
-
-def _weighted(forget_loss, apply_fn: ApplyFn, config: BaselineConfig) -> Method:
-    return methods.weighted_difference(
-        forget_loss,
-        functools.partial(language.cross_entropy, apply_fn),
-        _adamw(config),
-        forget_weight=config.forget_weight,
-        retain_weight=config.retain_weight,
+        optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=weight_decay)
     )
 
 
 def _ofmu(apply_fn: ApplyFn, config: OfmuConfig, forget_target: float | None) -> Method:
-    cross_entropy = functools.partial(language.cross_entropy, apply_fn)
-    if config.forget_loss == "cross_entropy":
-        forget_loss = cross_entropy
-    elif config.forget_loss == "npo":
-        minimised = functools.partial(language.npo, apply_fn, npo_beta=config.npo_beta)
-        forget_loss = lambda p, b: -minimised(p, b)
-    elif forget_target is None:
+    if config.forget_loss == "target_cross_entropy" and forget_target is None:
         raise ValueError(
             "target_cross_entropy needs a forget target: set --budget.forget-target "
             "to reference, chance or a number, or choose another --ofmu.forget-loss."
-        )
-    else:
-        forget_loss = functools.partial(
-            language.target_cross_entropy,
-            apply_fn,
-            target=config.ceiling * forget_target,
         )
     rate = config.inner_learning_rate
     inner = {
@@ -101,17 +86,20 @@ def _ofmu(apply_fn: ApplyFn, config: OfmuConfig, forget_target: float | None) ->
     }[config.inner_optimizer]
     outer = {
         "sgd": optax.sgd(config.outer_learning_rate),
-        "adamw": optax.chain(
-            optax.clip_by_global_norm(1.0),
-            optax.adamw(config.outer_learning_rate, weight_decay=config.weight_decay),
-        ),
+        "adamw": _clipped_adamw(config.outer_learning_rate, config.weight_decay),
     }[config.outer_optimizer]
     rho = config.rho
     if rho and config.rho_growth != 1.0:
         rho = optax.exponential_decay(config.rho, 1, config.rho_growth)
     return methods.ofmu_method(
-        forget_loss,
-        cross_entropy,
+        ascended_loss(
+            config.forget_loss,
+            apply_fn,
+            target=None if forget_target is None else config.ceiling * forget_target,
+            npo_beta=config.npo_beta,
+            simnpo_beta=config.simnpo_beta,
+        ),
+        functools.partial(language.cross_entropy, apply_fn),
         outer_optimizer=outer,
         inner_optimizer=inner,
         inner_steps=config.inner_steps,

@@ -7,7 +7,7 @@ import pathlib
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +23,11 @@ KEPT, NEAR = 0.9, 0.1  # the goals that a run is held against
 
 
 def report_content(
-    run: LanguageRun, data: UnlearningData, models: Sequence[Model], title: str
+    run: LanguageRun,
+    data: UnlearningData,
+    models: Sequence[Model],
+    title: str,
+    trials: Mapping[str, Sequence[dict[str, Any]]] | None = None,
 ) -> dict[str, Any]:
     """The dict that `experiments.report.write_report` takes (its schema says what)."""
     return {
@@ -49,6 +53,7 @@ def report_content(
         },
         "models": [_row(model) for model in models],
         "claims": claims(models),
+        "tuning": dict(trials or {}),
     }
 
 

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 
 from experiments.recipes import EvalConfig, LanguageRun
-from ofmu_jax.data import prompts
+from ofmu_jax.data import prompts, refusals
 from ofmu_jax.data.records import QA, UnlearningData
 from ofmu_jax.data.tokenizer import build_tokenizer
 from ofmu_jax.evals.scores import TokenScores, score_batches
 from ofmu_jax.models import generation, huggingface
-from ofmu_jax.models.llama import Llama, LlamaConfig, init_params
+from ofmu_jax.models.llama import Llama, LlamaConfig, hidden_states, init_params
 
 Params = Any
 
@@ -46,6 +46,10 @@ class LanguageTask:
 
         return apply
 
+    def hidden_fn(self, layer: int):
+        """(params, input_ids, attention_mask) -> output of a layer, (B, L, D)."""
+        return functools.partial(hidden_states, self.config, layer)
+
     @property
     def pad_id(self) -> int:
         return prompts.pad_id_of(self.tokenizer)
@@ -60,8 +64,13 @@ class LanguageTask:
 
     def encode(self, rows: Sequence[QA]) -> list[prompts.Encoded]:
         """Token ids and labels of question-answer rows."""
+        compat = self.evaluation.interior_eot == "compat"
         return prompts.encode_rows(
-            self.tokenizer, rows, self.prompt_format, self.max_length
+            self.tokenizer,
+            rows,
+            self.prompt_format,
+            self.max_length,
+            after_eos="compat" if compat else "cut",
         )
 
     def score(
@@ -178,6 +187,7 @@ def make_task(
 def _from_scratch(run: LanguageRun, data: UnlearningData) -> tuple[Any, LlamaConfig]:
     size = run.model_size
     texts = [text for row in data.full for text in (row.question, row.answer)]
+    texts += refusals.REFUSALS
     tokenizer = build_tokenizer(texts, vocab_size=size.vocab_size)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

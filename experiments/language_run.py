@@ -7,6 +7,7 @@ from rich.markup import escape
 from experiments import findings, logs, report, tables
 from experiments.pipeline import Pipeline
 from experiments.recipes import Demo, LanguageRun, Request, Tofu, paper_setting
+from experiments.tuning import tuned
 from ofmu_jax.data.fictitious import fictitious_people
 from ofmu_jax.data.records import UnlearningData
 from ofmu_jax.data.tofu import load_custom, load_tofu
@@ -50,10 +51,15 @@ def run_language(run: LanguageRun) -> dict:
     _check(run)
     data, title = load_data(run)
     run.output_dir.mkdir(parents=True, exist_ok=True)
-    findings.write_config(run.output_dir, run)
+    trials = {}
     with logs.progress() as progress:
-        models = list(Pipeline(run, data, progress).models())
-    content = findings.report_content(run, data, models, title)
+        pipeline = Pipeline(run, data, progress)
+        if run.tune:
+            run, trials = tuned(pipeline)
+            pipeline = pipeline.variant(run, data)
+        findings.write_config(run.output_dir, run)
+        models = list(pipeline.models())
+    content = findings.report_content(run, data, models, title, trials)
     _, page = report.write_report(run.output_dir, content)
     logs.console.print(tables.console_table(content))
     for claim in content["claims"]:

@@ -42,7 +42,7 @@ class MetricsLog:
     """Writes ``metrics.jsonl`` and event files into a folder."""
 
     def __init__(self, folder: pathlib.Path):
-        self._lines = (folder / "metrics.jsonl").open("w")
+        self._lines = (folder / "metrics.jsonl").open("w", buffering=1)
         self._events = tensorboardX.SummaryWriter(str(folder / "events"))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

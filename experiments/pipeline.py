@@ -2,23 +2,22 @@
 
 import dataclasses
 import functools
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from rich.progress import Progress
 
-from experiments import build, logs, targets
-from experiments.language import Params, make_task
+from experiments import build, fitting, inputs, unlearning
+from experiments.language import LanguageTask, Params, make_task
 from experiments.recipes import LanguageRun
 from experiments.stages import Stage, fingerprint
-from ofmu_jax import checkpoint, training
+from ofmu_jax import checkpoint
 from ofmu_jax.data import batches, prompts
 from ofmu_jax.data.records import UnlearningData
 from ofmu_jax.evals.evaluation import EvalOptions, Evaluation
 from ofmu_jax.evals.tofu import evaluate_language
+from ofmu_jax.methods import Method
 from ofmu_jax.version import __version__
 
 TARGET, REFERENCE = "target", "retrained"
@@ -41,17 +40,30 @@ class Model:
 class Pipeline:
     """The stages of a language run; a stage that is done is read, not redone."""
 
-    def __init__(self, run: LanguageRun, data: UnlearningData, progress: Progress):
+    def __init__(
+        self,
+        run: LanguageRun,
+        data: UnlearningData,
+        progress: Progress,
+        models: tuple[LanguageTask, dict[str, Params]] | None = None,
+    ):
         self.run, self.data, self.progress = run, data, progress
-        self.task, self.given = make_task(run, data)
+        self.task, self.given = models or make_task(run, data)
         self.identity = fingerprint(
             __version__,
-            {field: _rows(getattr(data, field)) for field in ("forget", "retain")},
+            {
+                field: inputs.rows_fingerprint(getattr(data, field))
+                for field in ("forget", "retain")
+            },
             dataclasses.asdict(self.task.config),
             self.task.prompt_format.name,
             self.task.max_length,
             [run.model, run.retain_model, run.base_model],
         )
+
+    def variant(self, run: LanguageRun, data: UnlearningData) -> "Pipeline":
+        """A pipeline with other settings or rows, but the same tokenizer and models."""
+        return Pipeline(run, data, self.progress, (self.task, self.given))
 
     def models(self) -> Iterator[Model]:
         """Every model of the run, evaluated and exported: per seed the target, the
@@ -61,16 +73,17 @@ class Pipeline:
         for seed in run.seeds:
             if not trained or not run.share_models:
                 trained = {
-                    REFERENCE: self._trained(REFERENCE, seed),
-                    TARGET: self._trained(TARGET, seed),
+                    REFERENCE: self.trained(REFERENCE, seed),
+                    TARGET: self.trained(TARGET, seed),
                 }
                 for model in trained.values():
                     if model is not None:
                         yield self._finished(model, trained[REFERENCE])
             reference, target = trained[REFERENCE], trained[TARGET]
             assert target is not None
+            problem = self.problem(seed, target, reference)
             for name in run.methods:
-                model = self._unlearned(name, seed, target, reference)
+                model = self._unlearned(name, problem, target)
                 yield self._finished(model, reference)
 
     @functools.cached_property
@@ -84,7 +97,7 @@ class Pipeline:
     def folder(self, name: str, seed: int):
         return self.run.output_dir / name / f"seed{seed}"
 
-    def _trained(self, role: str, seed: int) -> Model | None:
+    def trained(self, role: str, seed: int) -> Model | None:
         """Target or reference: given, or trained on all or on the retain rows."""
         run = self.run
         given = {TARGET: "target", REFERENCE: "reference"}[role]
@@ -96,7 +109,9 @@ class Pipeline:
             return None  # nothing to train one from that would compare
         rows = self.data.full if role == TARGET else self.data.retain
         base = self.given.get("base")
-        identity = fingerprint(self.identity, role, _rows(rows), run.train, seed)
+        identity = fingerprint(
+            self.identity, role, inputs.rows_fingerprint(rows), run.train, seed
+        )
         examples = self.task.encode(rows)
         size = run.train.batch_size
         updates = batches.num_batches(len(examples), size, run.train.epochs)
@@ -107,12 +122,12 @@ class Pipeline:
         start = base if base is not None else self.task.init_params(seed)
 
         def train(stage):
-            return self._train(
+            self._train(
                 stage,
                 method,
                 start,
-                ({"retain": batch} for batch in stream),
-                f"{role}, seed {seed}",
+                stream=({"retain": batch} for batch in stream),
+                label=f"{role}, seed {seed}",
                 num_updates=updates,
             )
 
@@ -124,58 +139,39 @@ class Pipeline:
             )
         return Model(role, role, seed, params, identity, record)
 
-    def _unlearned(
-        self, name: str, seed: int, target: Model, reference: Model | None
-    ) -> Model:
-        """A method's result, within the budget that every method gets."""
-        run, task, budget = self.run, self.task, self.run.budget
-        forget_target = targets.forget_target(
-            budget.forget_target,
+    def problem(
+        self, seed: int, target: Model, reference: Model | None
+    ) -> unlearning.Problem:
+        """What every method is given for a seed."""
+        return unlearning.Problem(
+            self.run,
+            self.task,
             self.data,
-            task,
+            self.forget,
+            self.retain,
             target.params,
             None if reference is None else reference.params,
+            seed,
         )
+
+    def _unlearned(
+        self, name: str, problem: unlearning.Problem, target: Model
+    ) -> Model:
+        """A method's result, within the budget that every method gets."""
+        forget_target = problem.forget_target()
         identity = fingerprint(
-            target.identity, name, getattr(run, name), budget, forget_target, seed
-        )
-        method = build.unlearning(name, task.apply_fn, run, forget_target)
-        updates = max(
-            1, int(budget.gradient_evaluations // method.gradient_evaluations)
+            target.identity, unlearning.identity(problem, name, forget_target)
         )
 
         def train(stage):
-            forget = prompts.pad_right(self.forget, pad_id=task.pad_id)
-            retain = prompts.pad_right(self.retain, pad_id=task.pad_id)
-            length = max(x["input_ids"].shape[1] for x in (forget, retain))
-            forget = prompts.pad_right(self.forget, length, pad_id=task.pad_id)
-            if build.needs_reference_nll(name, run):
-                scores = task.score_encoded(target.params, self.forget)
-                nll = [-s.log_prob.sum(dtype=np.float64) for s in scores]
-                forget["reference_nll"] = np.asarray(nll, np.float32)
-            stream = batches.paired_batches(
-                forget,
-                retain,
-                budget.batch_size,
-                seed,
-                num_stack=method.batches_per_update,
-                length=length,
-            )
-            return self._train(
-                stage,
-                method,
-                target.params,
-                stream,
-                f"{name}, seed {seed}",
-                num_updates=updates,
-                check=targets.Checks(task, self.forget, self.retain, budget.check_rows),
-                check_every=max(1, round(updates / budget.checks)),
-                stopping=training.StoppingRule(forget_target, budget.patience),
-            )
+            method, options = unlearning.make(problem, name, forget_target)
+            label = f"{name}, seed {problem.seed}"
+            self._train(stage, method, problem.target, label=label, **options)
 
-        params, record = self._stage(self.folder(name, seed), identity, train)
+        folder = self.folder(name, problem.seed)
+        params, record = self._stage(folder, identity, train)
         record["forget_target"] = forget_target
-        return Model("unlearned", name, seed, params, identity, record)
+        return Model("unlearned", name, problem.seed, params, identity, record)
 
     def _stage(self, folder, identity: str, train) -> tuple[Params, dict[str, Any]]:
         """Runs ``train`` in its stage, or reads what it left."""
@@ -185,44 +181,13 @@ class Pipeline:
         like = jax.eval_shape(lambda: self.task.init_params(0))
         return checkpoint.restore(stage.folder / "checkpoint", like), stage.result
 
-    def _train(
-        self, stage: Stage, method, params, stream, label: str, **options
-    ) -> None:
+    def _train(self, stage: Stage, method: Method, params: Params, **options) -> None:
         folder = stage.begin()
-        log = logs.MetricsLog(folder)
-        bar = self.progress.add_task(label, total=options["num_updates"], note="")
-
-        def on_update(done: int, metrics: dict[str, float]) -> None:
-            log.write(done, metrics)
-            note = " ".join(
-                f"{k} {metrics[k]:.3f}"
-                for k in ("forget_loss", "retain_loss")
-                if k in metrics
-            )
-            self.progress.update(bar, completed=done, note=note)
-
-        started = time.perf_counter()
-        result = training.run(method, params, stream, on_update=on_update, **options)
-        seconds = time.perf_counter() - started
-        for row in result.checks:
-            values = {f"eval_{k}": v for k, v in row.items() if k != "update"}
-            log.write(int(row["update"]), values)
-        log.close()
-        checkpoint.save(folder / "checkpoint", result.params)
-        self.progress.update(bar, total=result.updates, note="")
-        stage.finish(
-            {
-                "seconds": seconds,
-                "updates": result.updates,
-                "update": result.update,
-                "stopped": result.stopped,
-                "finite": result.finite,
-                "gradient_evaluations": result.updates * method.gradient_evaluations,
-                "gradient_evaluations_per_update": method.gradient_evaluations,
-                "metrics": result.metrics,
-                "checks": result.checks,
-            }
+        result, record = fitting.fit(
+            method, params, progress=self.progress, folder=folder, **options
         )
+        checkpoint.save(folder / "checkpoint", result.params)
+        stage.finish(record)
 
     def _finished(self, model: Model, reference: Model | None) -> Model:
         """The model with its evaluation and its export."""
@@ -233,7 +198,10 @@ class Pipeline:
         identity = fingerprint(
             model.identity,
             self.run.evaluation,
-            {field: _rows(getattr(self.data, field)) for field in _EVALUATED},
+            {
+                field: inputs.rows_fingerprint(getattr(self.data, field))
+                for field in inputs.EVALUATED
+            },
             None if against is None else against.to_json(),
         )
         stage = Stage(folder / "evaluation", identity)
@@ -256,7 +224,7 @@ class Pipeline:
         with _busy(self.progress, f"evaluate {model.name}, seed {model.seed}"):
             folder = stage.begin()
             result = evaluate_language(
-                _limited(self.data, config.max_rows),
+                inputs.limited(self.data, config.max_rows),
                 score=functools.partial(task.score, model.params),
                 generate=functools.partial(task.generate, model.params),
                 reference=against,
@@ -264,31 +232,6 @@ class Pipeline:
             )
             result.save(folder / "evaluation.json", include_generations=True)
             stage.finish({})
-
-
-_EVALUATED = (
-    "forget_eval",
-    "retain_eval",
-    "real_authors",
-    "world_facts",
-    "forget_heldout",
-    "retain_heldout",
-    "holdout",
-)
-
-
-def _limited(data: UnlearningData, most: int | None) -> UnlearningData:
-    """At most ``most`` rows, evenly spaced, of each evaluation set."""
-    if most is None:
-        return data
-    fewer: dict[str, Any] = {
-        field: tuple(targets.spaced(getattr(data, field), most)) for field in _EVALUATED
-    }
-    return dataclasses.replace(data, **fewer)
-
-
-def _rows(rows: Sequence[Any]) -> str:
-    return fingerprint([dataclasses.asdict(row) for row in rows])
 
 
 class _busy:

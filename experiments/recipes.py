@@ -5,10 +5,33 @@ The text after each field is its help on the command line.
 
 import dataclasses
 import pathlib
-from typing import Literal
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-MethodName = Literal["ofmu", "gradient_ascent", "grad_diff", "npo"]
-ForgetLoss = Literal["cross_entropy", "target_cross_entropy", "npo"]
+import tyro
+
+from ofmu_jax.methods import configs
+from ofmu_jax.methods.registry import METHODS
+
+LossConfig = TypeVar("LossConfig")
+
+MethodName = Literal[
+    "ofmu",
+    "gradient_ascent",
+    "grad_diff",
+    "kl_minimization",
+    "npo",
+    "simnpo",
+    "idk_dpo",
+    "rmu",
+    "undial",
+    "wga",
+    "satimp",
+    "ceu",
+    "pdu",
+    "blur",
+    "blur_rmu",
+]
+ForgetLoss = Literal["cross_entropy", "target_cross_entropy", "npo", "simnpo"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +83,9 @@ class OfmuConfig:
     ceiling: float = 1.05
     """What target_cross_entropy ascends to, in multiples of the forget target."""
     npo_beta: float = 0.1
+    """β of the forget loss npo."""
+    simnpo_beta: float = 4.5
+    """β of the forget loss simnpo."""
     inner_steps: int = 2
     """T, steps of ascent on Φ."""
     inner_optimizer: Literal["sgd", "clipped", "normalized", "adam"] = "clipped"
@@ -73,7 +99,7 @@ class OfmuConfig:
     similarity: Literal["cosine", "squared_cosine"] = "cosine"
     rho: float = 1e-2
     """Weight of ‖∇Φ‖² in F."""
-    rho_growth: float = 1.0
+    rho_growth: float = 1.02
     """γ: ρ grows by this factor every outer iteration."""
     base: Literal["inner", "outer"] = "inner"
     """Where the outer step starts: from the inner result, or where that began."""
@@ -104,17 +130,57 @@ def paper_setting(config: OfmuConfig) -> OfmuConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class BaselineConfig:
-    """A method of one level: AdamW on its weighted losses."""
+class Baseline(Generic[LossConfig]):
+    """A baseline: AdamW, gradients clipped to norm 1, on its own losses."""
 
-    learning_rate: float = 1e-3
+    loss: LossConfig
+    learning_rate: float
     weight_decay: float = 0.0
-    forget_weight: float = 1.0
-    """γ (no effect on gradient_ascent)."""
-    retain_weight: float = 1.0
-    """α (no effect on gradient_ascent)."""
-    npo_beta: float = 0.1
-    """Of npo alone."""
+
+
+def published(name: str) -> Baseline:
+    """A baseline as it was published, for pretrained models."""
+    return Baseline(METHODS[name].config, METHODS[name].learning_rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Baselines:
+    """One entry per method but OFMU."""
+
+    gradient_ascent: Baseline[configs.AscentConfig] = published("gradient_ascent")
+    grad_diff: Baseline[configs.GradDiffConfig] = published("grad_diff")
+    kl_minimization: Baseline[configs.KlMinimizationConfig] = published(
+        "kl_minimization"
+    )
+    npo: Baseline[configs.NpoConfig] = published("npo")
+    simnpo: Baseline[configs.SimNpoConfig] = published("simnpo")
+    idk_dpo: Baseline[configs.IdkDpoConfig] = published("idk_dpo")
+    rmu: Baseline[configs.RmuConfig] = published("rmu")
+    undial: Baseline[configs.UndialConfig] = published("undial")
+    wga: Baseline[configs.WgaConfig] = published("wga")
+    satimp: Baseline[configs.SatImpConfig] = published("satimp")
+    ceu: Baseline[configs.CeuConfig] = published("ceu")
+    pdu: Baseline[configs.PduConfig] = published("pdu")
+    blur: Baseline[configs.BlurConfig] = published("blur")
+    blur_rmu: Baseline[configs.BlurRmuConfig] = published("blur_rmu")
+
+
+def small_models() -> Baselines:
+    """Rates for small models that are trained from scratch; losses as published.
+
+    A layer in the middle takes the place of RMU's, which lies beyond such a model.
+    """
+    rates = {"gradient_ascent": 3e-4, "grad_diff": 1e-4, "npo": 3e-4}
+    fields: dict[str, Any] = {}
+    for name in METHODS:
+        entry = published(name)
+        if isinstance(entry.loss, configs.RmuConfig):
+            entry = dataclasses.replace(
+                entry, loss=dataclasses.replace(entry.loss, layer=1)
+            )
+        rate = rates.get(name, 3e-4)
+        fields[name] = dataclasses.replace(entry, learning_rate=rate)
+    return Baselines(**fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,8 +220,12 @@ class LanguageRun:
     """Tokens of question and answer; longer rows are refused."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters are kept in float32."""
+    refusals_file: pathlib.Path | None = None
+    """Text file with one refusal a line, for idk_dpo; default: TOFU's, or built in."""
     allow_overlap: bool = False
     """Accept forget rows that are also retain rows."""
+    tune: int = 0
+    """Trials per method, on retain rows that play the forget set; 0: none."""
     paper: bool = False
     """OFMU in the paper's literal setting."""
     export: bool = True
@@ -165,9 +235,18 @@ class LanguageRun:
     budget: BudgetConfig = BudgetConfig()
     evaluation: EvalConfig = EvalConfig()
     ofmu: OfmuConfig = OfmuConfig()
-    gradient_ascent: BaselineConfig = BaselineConfig(learning_rate=3e-4)
-    grad_diff: BaselineConfig = BaselineConfig(learning_rate=1e-4)
-    npo: BaselineConfig = BaselineConfig(learning_rate=3e-4)
+    baselines: Annotated[Baselines, tyro.conf.arg(name="")] = small_models()
+
+    def method(self, name: str) -> Any:
+        """The configuration of a method by its name."""
+        return self.ofmu if name == "ofmu" else getattr(self.baselines, name)
+
+    def with_method(self, name: str, config: Any) -> Self:
+        """The run with another configuration of one method."""
+        if name == "ofmu":
+            return dataclasses.replace(self, ofmu=config)
+        baselines = dataclasses.replace(self.baselines, **{name: config})
+        return dataclasses.replace(self, baselines=baselines)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +300,4 @@ class Request(LanguageRun):
     # are trained from scratch.
     train: TrainConfig = TrainConfig(epochs=5, learning_rate=1e-5)
     ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
-    gradient_ascent: BaselineConfig = BaselineConfig(learning_rate=1e-5)
-    grad_diff: BaselineConfig = BaselineConfig(learning_rate=1e-5)
-    npo: BaselineConfig = BaselineConfig(learning_rate=1e-5)
+    baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
+from rich.markup import escape
 
 from experiments.recipes import Demo, LanguageRun, Request, Tofu
 
@@ -40,14 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = parse(sys.argv[1:] if arguments is None else arguments)
     # Imported late, so that --help and a wrong option answer at once.
     from experiments.language_run import run_language
-    from ofmu_jax.evals.scores import EvaluationError
+    from experiments.logs import console
 
     try:
         run_language(run)
-    except (ValueError, FloatingPointError, OSError, EvaluationError) as error:
-        from experiments.logs import console
-
-        console.print(f"[bold red]error:[/] {error}", markup=True, highlight=False)
+    except (ValueError, FloatingPointError, OSError) as error:
+        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -253,3 +253,22 @@ def test_refusals(options, message):
     }
     with pytest.raises(DataError, match=message):
         paired_batches(**arguments | options)
+
+
+def test_dicts_of_arrays_go_along_row_by_row():
+    ids = np.arange(12).reshape(6, 2)
+    forget = {
+        "input_ids": ids,
+        "labels": ids,
+        "attention_mask": np.ones_like(ids),
+        "alternative": {"input_ids": ids + 100},
+    }
+    stream = paired_batches(forget, dict(forget), 4, 0, length=2, num_stack=2)
+    batch = next(stream)["forget"]
+    assert batch["alternative"]["input_ids"].shape == (2, 4, 2)
+    np.testing.assert_array_equal(
+        batch["alternative"]["input_ids"], batch["input_ids"] + 100
+    )
+    forget["alternative"] = {"input_ids": ids[1:]}
+    with pytest.raises(DataError, match="'alternative/input_ids' .* has 5 rows"):
+        paired_batches(forget, dict(forget), 4, 0, length=2)

@@ -1,1 +1,1 @@
-"""TBD."""
+"""Question-answer rows, prompts, and minibatches of token ids."""

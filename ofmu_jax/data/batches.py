@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import grain
+import jax
 import numpy as np
 
 from ofmu_jax.data.padding import Batch, Encoded, InteriorEot, pad_right, padded_length
@@ -184,7 +185,7 @@ def _take(rows: Batch, ids: np.ndarray, shard: tuple[int, int]) -> Batch:
     index, count = shard
     local = ids.shape[-1] // count
     ids = ids[..., index * local : (index + 1) * local]
-    return {name: values[ids] for name, values in rows.items()}
+    return jax.tree.map(lambda values: values[ids], rows)
 
 
 def _longest(examples: Examples, name: str) -> int:
@@ -220,8 +221,9 @@ def _widen(batch: Batch, name: str, length: int) -> Batch:
         raise DataError(
             f"the {name} batch is {width} wide, more than length={length}; raise length"
         )
-    for key, values in batch.items():
+    for path, values in jax.tree_util.tree_leaves_with_path(batch):
         if len(values) != rows:
+            key = "/".join(entry.key for entry in path)
             raise DataError(
                 f"field {key!r} of the {name} batch has {len(values)} rows, its "
                 f"'input_ids' {rows}; give one value for each example"
@@ -229,7 +231,8 @@ def _widen(batch: Batch, name: str, length: int) -> Batch:
     missing = ((0, 0), (0, length - width))
     # Masked and unlabelled, so that the id itself does not matter.
     fill = {"input_ids": 0, "labels": -100, "attention_mask": 0}
-    # What is not per token, such as a reference loss (B,), goes along as it is.
+    # What is not per token, such as a reference loss (B,) or a dict of arrays with
+    # other answers, goes along as it is.
     return {
         key: np.pad(values, missing, constant_values=fill[key])
         if key in fill

@@ -13,7 +13,7 @@ from ofmu_jax.data.records import DataError
 IGNORE = -100  # label of a position that is not scored
 PAD_MULTIPLE = 8  # lengths are rounded up to it, so that few shapes are compiled
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]  # arrays with one entry per row, or dicts of them
 InteriorEot = Literal["correct", "compat"]
 
 

@@ -1,0 +1,100 @@
+"""Rows as the stages take them: for training, for evaluation, for fingerprints."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments import build, targets
+from experiments.language import LanguageTask, Params
+from experiments.recipes import LanguageRun, Tofu
+from experiments.stages import fingerprint
+from ofmu_jax.data import prompts, refusals
+from ofmu_jax.data.padding import Batch
+from ofmu_jax.data.prompts import Encoded
+from ofmu_jax.data.records import QA, UnlearningData
+
+EVALUATED = (
+    "forget_eval",
+    "retain_eval",
+    "real_authors",
+    "world_facts",
+    "forget_heldout",
+    "retain_heldout",
+    "holdout",
+)
+
+
+def refusals_of(run: LanguageRun) -> tuple[str, ...]:
+    """The run's refusals: its file, TOFU's own where it has one, or the built-in."""
+    if run.refusals_file is not None:
+        return refusals.read_refusals(run.refusals_file)
+    if isinstance(run, Tofu) and run.data_dir is not None:
+        path = run.data_dir / "idontknow.txt"
+        if path.is_file():
+            return refusals.read_refusals(path)
+    return refusals.REFUSALS
+
+
+def training_rows(
+    name: str,
+    run: LanguageRun,
+    task: LanguageTask,
+    rows: Sequence[QA],
+    forget: Sequence[Encoded],
+    retain: Sequence[Encoded],
+    target: Params,
+    seed: int,
+) -> tuple[Batch, Batch, int]:
+    """All forget and all retain rows as arrays of one length L, and L.
+
+    Args:
+      name: the method, whose needs are met: ``reference_nll`` (summed NLL of each
+        row under the model before unlearning), ``alternative`` (the same question
+        with a refusal) and ``alternative_reference_nll``.
+      rows: the forget rows in words; ``forget`` are the same, encoded.
+      target: parameters of the model before unlearning.
+      seed: of the refusals.
+    """
+    sets = {"forget": list(forget), "retain": list(retain)}
+    if build.needs(name, run, "alternative"):
+        sets["alternative"] = task.encode(
+            refusals.refused(rows, refusals_of(run), seed)
+        )
+    length = max(prompts.padded_length(examples) for examples in sets.values())
+    arrays = {
+        key: prompts.pad_right(examples, length, pad_id=task.pad_id)
+        for key, examples in sets.items()
+    }
+    batch = arrays["forget"]
+    if build.needs(name, run, "reference_nll"):
+        batch["reference_nll"] = _summed_nll(task, target, sets["forget"])
+    if "alternative" in sets:
+        batch["alternative"] = arrays["alternative"]
+        batch["alternative_reference_nll"] = _summed_nll(
+            task, target, sets["alternative"]
+        )
+    return batch, arrays["retain"], length
+
+
+def _summed_nll(
+    task: LanguageTask, params: Params, examples: Sequence[Encoded]
+) -> np.ndarray:
+    scores = task.score_encoded(params, examples)
+    return np.asarray([-s.log_prob.sum(dtype=np.float64) for s in scores], np.float32)
+
+
+def limited(data: UnlearningData, most: int | None) -> UnlearningData:
+    """At most ``most`` rows, evenly spaced, of each evaluation set."""
+    if most is None:
+        return data
+    fewer: dict[str, Any] = {
+        field: tuple(targets.spaced(getattr(data, field), most)) for field in EVALUATED
+    }
+    return dataclasses.replace(data, **fewer)
+
+
+def rows_fingerprint(rows: Sequence[QA]) -> str:
+    """Hash of rows with all their fields."""
+    return fingerprint([dataclasses.asdict(row) for row in rows])

@@ -1,0 +1,96 @@
+"""An unlearning run from its configuration: budget, rows, checks, stopping rule."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from experiments import build, inputs, targets
+from experiments.language import LanguageTask, Params
+from experiments.recipes import LanguageRun
+from experiments.stages import fingerprint
+from ofmu_jax import training
+from ofmu_jax.data import batches
+from ofmu_jax.data.prompts import Encoded
+from ofmu_jax.data.records import UnlearningData
+from ofmu_jax.methods import Method
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What all methods are given alike, for one seed."""
+
+    run: LanguageRun
+    task: LanguageTask
+    data: UnlearningData
+    forget: Sequence[Encoded]
+    retain: Sequence[Encoded]
+    target: Params  # of the model before unlearning
+    reference: Params | None  # of the retrained model
+    seed: int
+
+    def forget_target(self) -> float | None:
+        """Nats per token at which the forget rows count as forgotten."""
+        return targets.forget_target(
+            self.run.budget.forget_target,
+            self.data,
+            self.task,
+            self.target,
+            self.reference,
+        )
+
+    def checks(self) -> targets.Checks:
+        """What the stopping rule looks at."""
+        rows = self.run.budget.check_rows
+        return targets.Checks(self.task, self.forget, self.retain, rows)
+
+
+def identity(problem: Problem, name: str, forget_target: float | None) -> str:
+    """Fingerprint of a method's run, but for the model it starts from."""
+    run = problem.run
+    refusals = build.needs(name, run, "alternative") and inputs.refusals_of(run)
+    return fingerprint(
+        name, run.method(name), run.budget, forget_target, problem.seed, refusals
+    )
+
+
+def make(
+    problem: Problem, name: str, forget_target: float | None
+) -> tuple[Method, dict[str, Any]]:
+    """The method, and the arguments of `ofmu_jax.training.run` beside it.
+
+    The number of updates is what the common budget of gradient evaluations allows.
+    """
+    run, task, budget = problem.run, problem.task, problem.run.budget
+    method = build.unlearning(name, task.apply_fn, run, forget_target, task.hidden_fn)
+    updates = int(budget.gradient_evaluations // method.gradient_evaluations)
+    if updates < 1:
+        raise ValueError(
+            f"one update of {name} takes {method.gradient_evaluations:g} gradient "
+            f"evaluations, more than --budget.gradient-evaluations "
+            f"{budget.gradient_evaluations}; raise it."
+        )
+    forget, retain, length = inputs.training_rows(
+        name,
+        run,
+        task,
+        problem.data.forget,
+        problem.forget,
+        problem.retain,
+        problem.target,
+        problem.seed,
+    )
+    stream = batches.paired_batches(
+        forget,
+        retain,
+        budget.batch_size,
+        problem.seed,
+        num_stack=method.batches_per_update,
+        length=length,
+    )
+    return method, {
+        "stream": stream,
+        "num_updates": updates,
+        "check": problem.checks(),
+        "check_every": max(1, round(updates / budget.checks)),
+        "stopping": training.StoppingRule(forget_target, budget.patience),
+    }
