@@ -10,8 +10,12 @@ import json
 import pathlib
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
+import transformers
+
+from ofmu_jax.models import huggingface, weights
 
 FIXTURES = pathlib.Path(__file__).resolve().parent / "fixtures" / "models"
 LENGTH, NEW_TOKENS = 10, 12
@@ -93,6 +97,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 
+ALL = FAMILIES | VARIANTS
+
 # Key masks: every position; padding on the left; zeros in the interior.
 MASKS = {
     "full": np.ones((2, LENGTH), np.int32),
@@ -130,17 +136,51 @@ def load_fixture(family: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return json.loads((FIXTURES / f"{family}.json").read_text()), dict(arrays)
 
 
-def write_folder(
-    folder: pathlib.Path, config: dict, shapes: dict, seed: int
+def hf_config(name: str) -> Any:
+    """The transformers config of a family or variant."""
+    settings = dict(ALL[name])
+    return transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
+
+
+def tensors_of(name: str, dtype: str = "float32") -> dict[str, np.ndarray]:
+    """Random weights of a family or variant, by the names and shapes that we expect."""
+    config = huggingface.config_from_hf(hf_config(name))
+    tensors = random_tensors(dict(weights.tensor_shapes(config)), seed=1)
+    return {k: v.astype(jnp.dtype(dtype)) for k, v in tensors.items()}
+
+
+def write(
+    folder: pathlib.Path, config: dict, tensors: dict[str, np.ndarray], **shards
 ) -> pathlib.Path:
-    """A Hugging Face folder with random weights."""
-    folder.mkdir(parents=True)
+    """A Hugging Face folder: one file, or one for each ``stem=names`` and an index."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    tensors = random_tensors({n: tuple(s) for n, s in shapes.items()}, seed)
-    safetensors.numpy.save_file(
-        tensors, folder / "model.safetensors", metadata={"format": "pt"}
-    )
+    form = {"format": "pt"}
+    if not shards:
+        safetensors.numpy.save_file(tensors, folder / weights.SINGLE, form)
+        return folder
+    weight_map = {}
+    for stem, names in shards.items():
+        part = {name: tensors[name] for name in names}
+        safetensors.numpy.save_file(part, folder / f"{stem}.safetensors", form)
+        weight_map |= dict.fromkeys(names, f"{stem}.safetensors")
+    (folder / weights.INDEX).write_text(json.dumps({"weight_map": weight_map}))
     return folder
+
+
+def write_golden(folder: pathlib.Path, described: dict[str, Any]) -> pathlib.Path:
+    """The folder that a fixture describes, by the names that transformers has."""
+    shapes = {name: tuple(shape) for name, shape in described["shapes"].items()}
+    tensors = random_tensors(shapes, described["seed"])
+    return write(folder, described["config"], tensors)
+
+
+def read_all(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """The tensors of all safetensors files of a folder."""
+    tensors: dict[str, np.ndarray] = {}
+    for file in folder.glob("*.safetensors"):
+        tensors |= safetensors.numpy.load_file(file)
+    return tensors
 
 
 def visible(mask: np.ndarray) -> np.ndarray:

@@ -22,9 +22,10 @@ def greedy_generate(
 ) -> np.ndarray:
     """The most likely continuation, token by token; compiled once per shape.
 
-    Equals transformers' ``generate(do_sample=False)``: positions count the tokens
-    that may be attended to, a row ends with the first end-of-sequence token, and the
-    loop ends when all rows have.
+    Equals transformers' ``generate(do_sample=False)`` in float32; bfloat16 rounds in
+    other places, so that near ties may fall otherwise. Positions count the tokens that
+    may be attended to, a row ends with the first end-of-sequence token, and the loop
+    ends when all rows have.
 
     Args:
       model: the module.
@@ -63,7 +64,7 @@ def _generate(model, params, input_ids, mask, eos_ids, pad_id, max_new_tokens):
     cache = init_cache(model.config, batch, length + max_new_tokens)
     positions = jnp.maximum(jnp.cumsum(mask, -1) - 1, 0)
     logits, cache = model.apply(
-        {"params": params}, input_ids, mask, positions, cache=cache
+        {"params": params}, input_ids, mask, positions, cache=cache, last_only=True
     )
     token = jnp.argmax(logits[:, -1], -1).astype(jnp.int32)
     tokens = jnp.full((batch, max_new_tokens), pad_id, jnp.int32).at[:, 0].set(token)
@@ -82,14 +83,8 @@ def _generate(model, params, input_ids, mask, eos_ids, pad_id, max_new_tokens):
         token = jnp.argmax(logits[:, -1], -1).astype(jnp.int32)
         token = jnp.where(ended, pad_id, token)
         tokens = tokens.at[:, count].set(token)
-        return (
-            count + 1,
-            token,
-            ended | jnp.isin(token, eos_ids),
-            position,
-            tokens,
-            cache,
-        )
+        ended = ended | jnp.isin(token, eos_ids)
+        return count + 1, token, ended, position, tokens, cache
 
     first = (jnp.ones((), jnp.int32), token, ended, positions[:, -1], tokens, cache)
     return jax.lax.while_loop(go_on, step, first)[4]

@@ -11,7 +11,7 @@ K head size, D model size, F feed-forward size, V vocabulary.
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -56,6 +56,10 @@ class LlamaConfig:
     remat: bool = False  # recompute each layer in the backward pass
 
     def __post_init__(self) -> None:
+        sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_layers")
+        for name in (*sizes, "num_heads", "num_kv_heads", "head_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_heads={self.num_heads} is not a multiple of "
@@ -92,14 +96,11 @@ def rope_frequencies(config: LlamaConfig) -> jax.Array:
     scaling = config.rope_scaling
     if scaling is None:
         return frequencies
-    # Long wavelengths are stretched, short ones kept, those between blended.
-    turns = (
-        scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
-    )  # within the original context
-    blend = (turns - scaling.low_freq_factor) / (
-        scaling.high_freq_factor - scaling.low_freq_factor
-    )
-    blend = jnp.clip(blend, 0, 1)
+    # Wavelengths longer than the original context are stretched, those that turn
+    # often within it are kept, those between are blended.
+    turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    blend = jnp.clip((turns - low) / (high - low), 0, 1)
     return (1 - blend) * frequencies / scaling.factor + blend * frequencies
 
 
@@ -142,10 +143,8 @@ class Attention(nn.Module):
             return y.reshape(*x_BxLxD.shape[:2], heads, c.head_dim)
 
         query = project("q_proj", c.num_heads)
-        key, value = (
-            project("k_proj", c.num_kv_heads),
-            project("v_proj", c.num_kv_heads),
-        )
+        key = project("k_proj", c.num_kv_heads)
+        value = project("v_proj", c.num_kv_heads)
         if c.qk_norm:
             query = RMSNorm(c.rms_norm_eps, c.dtype, name="q_norm")(query)
             key = RMSNorm(c.rms_norm_eps, c.dtype, name="k_norm")(key)
@@ -158,10 +157,11 @@ class Attention(nn.Module):
             key, value = cache
 
         shape = (*query.shape[:2], c.num_kv_heads, groups, c.head_dim)
-        query = query.reshape(shape) * c.head_dim**-0.5
+        query = query.reshape(shape)
         scores = jnp.einsum(
             "blgnk,bmgk->bgnlm", query, key, preferred_element_type=jnp.float32
         )
+        scores *= c.head_dim**-0.5  # in float32: bfloat16 would round the query again
         # A finite floor: a row with no key to attend to stays finite.
         scores = jnp.where(
             mask_BxLxM[:, None, None], scores, jnp.finfo(jnp.float32).min
@@ -204,6 +204,9 @@ class Llama(nn.Module):
         attention_mask_BxL: jax.Array | None = None,
         positions_BxL: jax.Array | None = None,
         cache: Cache | None = None,
+        *,
+        last_only: bool = False,
+        hidden_only: bool = False,
     ):
         """Logits of the next token at every position.
 
@@ -213,6 +216,10 @@ class Llama(nn.Module):
             may lie anywhere. Default: all.
           positions_BxL: rotary positions; default 0 … L − 1 (after what is cached).
           cache: tokens that came before; the L new ones are added to it.
+          last_only: only the last position's logits, L = 1 in the result: those of a
+            long prompt need not fit into memory.
+          hidden_only: the residual stream after the last layer, before the norm, of
+            shape (B, L, D), in place of logits and cache.
 
         Returns:
           Float32 logits of shape (B, L, V); with a cache, (logits, new cache).
@@ -253,6 +260,10 @@ class Llama(nn.Module):
         )(c, name="layers")
         layer_cache = None if cache is None else (cache.keys, cache.values)
         x_BxLxD, new = layers(embed(input_ids_BxL), layer_cache, angles, mask, start)
+        if hidden_only:
+            return x_BxLxD
+        if last_only:
+            x_BxLxD = x_BxLxD[:, -1:]
         x_BxLxD = RMSNorm(c.rms_norm_eps, c.dtype, name="norm")(x_BxLxD)
         if c.tie_word_embeddings:
             head_VxD = embed.embedding
@@ -270,7 +281,7 @@ class Llama(nn.Module):
         )
         if cache is None:
             return logits
-        keys, values = new
+        keys, values = cast(tuple[jax.Array, jax.Array], new)
         return logits, Cache(keys, values, keys_BxM, start + length)
 
 
@@ -278,6 +289,32 @@ def init_params(config: LlamaConfig, key: jax.Array) -> Params:
     """Random float32 parameters: a nested dict, layers stacked on axis 0."""
     ids = jnp.zeros((1, 2), jnp.int32)
     return Llama(config).init(key, ids)["params"]
+
+
+def hidden_states(
+    config: LlamaConfig, layer: int, params: Params, input_ids_BxL, attention_mask_BxL
+) -> jax.Array:
+    """The residual stream after decoder layer ``layer`` (from 0), shape (B, L, D).
+
+    Layers beyond it are not run.
+
+    Raises:
+      ValueError: if the model has no such layer.
+    """
+    if not 0 <= layer < config.num_layers:
+        raise ValueError(
+            f"layer={layer} is not one of the model's {config.num_layers} layers, "
+            f"0 to {config.num_layers - 1}."
+        )
+    shallow = dataclasses.replace(config, num_layers=layer + 1)
+    layers = jax.tree.map(lambda x: x[: layer + 1], params["layers"])
+    hidden = Llama(shallow).apply(
+        {"params": {**params, "layers": layers}},
+        input_ids_BxL,
+        attention_mask_BxL,
+        hidden_only=True,
+    )
+    return jnp.asarray(hidden)
 
 
 def _attention_mask(config, index_L, index_M, keys_BxM) -> jax.Array:

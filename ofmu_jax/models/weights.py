@@ -22,6 +22,7 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
+DTYPES = ("F32", "F16", "BF16")  # as safetensors calls them
 IGNORED_TENSORS = "rotary_emb.inv_freq"  # older exports carry this constant
 
 
@@ -42,32 +43,23 @@ def read_params(folder: pathlib.Path, config: LlamaConfig, dtype: Any = None) ->
         tensor.
     """
     shapes = dict(tensor_shapes(config))
+    if config.tie_word_embeddings:
+        shapes[HEAD] = shapes[EMBEDDING]  # some exports write it a second time
     tensors: dict[str, np.ndarray] = {}
-    second_head = None
     for name, tensor, file in _read(folder):
         if name.endswith(IGNORED_TENSORS):
             continue
-        if name == HEAD and config.tie_word_embeddings:
-            second_head = tensor if dtype is None else tensor.astype(dtype)
-            continue
-        if name not in shapes:
-            raise ModelError(
-                f"{file} has the unknown tensor {name!r}; the model is not a "
-                f"{config.num_layers}-layer model of its config."
-            )
-        if tensor.shape != shapes[name]:
-            raise ModelError(
-                f"{name!r} in {file} has shape {tensor.shape}, its config says "
-                f"{shapes[name]}."
-            )
-        tensors[name] = tensor if dtype is None else tensor.astype(dtype)
+        _check_tensor(name, tensor, file, shapes, tensors)
+        tensors[name] = tensor if dtype is None else tensor.astype(dtype, copy=False)
+    second_head = tensors.pop(HEAD, None) if config.tie_word_embeddings else None
+    if config.tie_word_embeddings:
+        del shapes[HEAD]
     if missing := sorted(shapes.keys() - tensors.keys()):
         raise ModelError(
             f"{folder} lacks {len(missing)} tensors, the first is {missing[0]!r}; the "
             "download is incomplete or config.json is of another model."
         )
-    # Some exports write the tied head a second time; transformers unties one that
-    # differs, so that leaving it out would be another model.
+    # transformers unties a head that differs: without it, this is another model.
     if second_head is not None and not np.array_equal(second_head, tensors[EMBEDDING]):
         raise ModelError(
             f"{HEAD!r} in {folder} differs from {EMBEDDING!r}, but config.json ties "
@@ -85,12 +77,13 @@ def write_params(
     max_shard_bytes: int,
 ) -> None:
     """Writes parameters as safetensors: one file, or several with an index."""
+    _check_params(config, params)
     _write_shards(folder, _to_tensors(config, params, dtype), max_shard_bytes)
 
 
 def tensor_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes of all tensors, from the shapes of the module's parameters."""
-    abstract = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    abstract = _abstract(config)
     for name, path in _whole(config):
         yield name, _get(abstract, path).shape
     for name, path, transposed in _layout(config):
@@ -105,6 +98,12 @@ def _read(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray, str]]:
         try:
             with safetensors.safe_open(file, "numpy") as handle:
                 for name in handle.keys():
+                    kind = handle.get_slice(name).get_dtype()
+                    if kind not in DTYPES:
+                        raise ModelError(
+                            f"{name!r} in {file} is {kind}, not one of "
+                            f"{', '.join(DTYPES)}; give the model unquantised."
+                        )
                     yield name, handle.get_tensor(name), file.name
         except safetensors.SafetensorError as error:
             raise ModelError(
@@ -114,12 +113,9 @@ def _read(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray, str]]:
 
 
 def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    if (folder / INDEX).is_file():
-        index = json.loads((folder / INDEX).read_text())
-        files = [folder / name for name in sorted(set(index["weight_map"].values()))]
-    elif (folder / SINGLE).is_file():
-        files = [folder / SINGLE]
-    else:
+    if (folder / SINGLE).is_file():  # first, as transformers does
+        return [folder / SINGLE]
+    if not (folder / INDEX).is_file():
         pickles = [path.name for path in folder.glob("*.bin")]
         hint = (
             f"; {pickles[0]} is a pickle, which can run code and is not read: convert "
@@ -128,10 +124,65 @@ def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
             else ""
         )
         raise ModelError(f"{folder} has no {SINGLE} and no {INDEX}{hint}.")
-    for file in files:
-        if not file.is_file():
-            raise ModelError(f"{INDEX} names {file.name}, which is not in {folder}.")
-    return files
+    names = _indexed_names(folder / INDEX)
+    for name in names:
+        if pathlib.Path(name).name != name:
+            raise ModelError(
+                f"{INDEX} in {folder} names {name!r}; only files of the folder itself "
+                "are read."
+            )
+        if not (folder / name).is_file():
+            raise ModelError(
+                f"{INDEX} names {name}, which is not in {folder}; copy or download it."
+            )
+    return [folder / name for name in names]
+
+
+def _indexed_names(index: pathlib.Path) -> list[str]:
+    try:
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("a file name is not a string")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f'{index} is not an index of the form {{"weight_map": {{tensor: file}}}} '
+            f"({error}); copy or download it again."
+        ) from error
+    return names
+
+
+def _check_tensor(name, tensor, file, shapes, tensors) -> None:
+    """Known, new, and of the right shape."""
+    if name not in shapes:
+        raise ModelError(
+            f"{file} has the unknown tensor {name!r}; the model is not the one that "
+            "its config.json describes."
+        )
+    if name in tensors:
+        raise ModelError(f"{name!r} is in {file} and in another file; remove one.")
+    if tensor.shape != shapes[name]:
+        raise ModelError(
+            f"{name!r} in {file} has shape {tensor.shape}, its config says "
+            f"{shapes[name]}."
+        )
+
+
+def _check_params(config: LlamaConfig, params: Params) -> None:
+    """Parameters that are not the config's would be written in part, unseen."""
+    found, wanted = (
+        {
+            jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (params, _abstract(config))
+    )
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise ModelError(
+                f"the parameters are not of this config: {name} has shape "
+                f"{found.get(name, 'none')}, the config says "
+                f"{wanted.get(name, 'none')}."
+            )
 
 
 def _layout(config: LlamaConfig) -> Iterator[tuple[str, tuple[str, ...], bool]]:
@@ -166,10 +217,15 @@ def _to_params(config: LlamaConfig, tensors: dict[str, np.ndarray]) -> Params:
     for name, path in _whole(config):
         _set(params, path, jnp.asarray(tensors.pop(name)))
     for name, path, transposed in _layout(config):
-        layers = [
-            tensors.pop(f"model.layers.{i}.{name}") for i in range(config.num_layers)
-        ]
-        stacked = np.stack([x.T if transposed else x for x in layers])
+        names = [f"model.layers.{i}.{name}" for i in range(config.num_layers)]
+        shape = tensors[names[0]].shape
+        stacked = np.empty(
+            (len(names), *(shape[::-1] if transposed else shape)),
+            np.result_type(*(tensors[name].dtype for name in names)),
+        )
+        for row, name in zip(stacked, names, strict=True):
+            tensor = tensors.pop(name)  # freed at once: one copy of the model in all
+            row[...] = tensor.T if transposed else tensor
         _set(params, ("layers", *path), jnp.asarray(stacked))
     return params
 
@@ -220,6 +276,10 @@ def _write_shards(
         weight_map |= dict.fromkeys(names, file)
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+
+
+def _abstract(config: LlamaConfig) -> Params:
+    return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
 
 
 def _get(tree: Params, path: tuple[str, ...]) -> Any:
