@@ -6,7 +6,7 @@ from typing import Literal
 
 import optax
 
-from experiments.recipes import LanguageRun, OfmuConfig, TrainConfig
+from experiments.recipes import Baseline, LanguageRun, OfmuConfig, TrainConfig
 from ofmu_jax import methods
 from ofmu_jax.losses import language
 from ofmu_jax.losses.ascended import ascended_loss
@@ -14,6 +14,7 @@ from ofmu_jax.losses.language import ApplyFn
 from ofmu_jax.methods import Method, Setting
 
 
+@functools.lru_cache(maxsize=64)
 def fine_tuning(apply_fn: ApplyFn, config: TrainConfig, num_updates: int) -> Method:
     """AdamW with linear warm-up and cosine decay on the cross-entropy."""
     warmup = max(1, round(config.warmup_fraction * num_updates))
@@ -26,41 +27,46 @@ def fine_tuning(apply_fn: ApplyFn, config: TrainConfig, num_updates: int) -> Met
     )
 
 
+@functools.lru_cache(maxsize=64)
 def unlearning(
     name: str,
+    config: OfmuConfig | Baseline,
+    budget: int,
     apply_fn: ApplyFn,
-    run: LanguageRun,
-    forget_target: float | None,
     hidden_fn_of: Callable[[int], Callable] | None = None,
 ) -> Method:
-    """The method ``name`` with its configuration from ``run``.
+    """The method ``name``; equal arguments give the very object, compiled once.
 
-    ``hidden_fn_of(layer)`` gives the function of RMU's hidden states.
+    Args:
+      name: the method.
+      config: its configuration.
+      budget: gradient evaluations of the whole run.
+      apply_fn: the model.
+      hidden_fn_of: from a layer to the function of RMU's hidden states.
 
     Raises:
-      ValueError: for an unknown name, or target_cross_entropy without a target.
+      ValueError: for an unknown name, or a configuration that does not work.
     """
-    if name == "ofmu":
-        return _ofmu(apply_fn, run.ofmu, forget_target)
-    config, hidden_fn = run.method(name), None
+    if isinstance(config, OfmuConfig):
+        return _ofmu(apply_fn, config)
+    hidden_fn = None
     if methods.METHODS[name].needs_hidden_fn and hidden_fn_of is not None:
         hidden_fn = hidden_fn_of(config.loss.layer)
-    setting = Setting(
-        apply_fn,
-        _clipped_adamw(config.learning_rate, config.weight_decay),
-        hidden_fn,
-        run.budget.gradient_evaluations,
-    )
+    optimizer = _clipped_adamw(config.learning_rate, config.weight_decay)
+    setting = Setting(apply_fn, optimizer, hidden_fn, budget)
     return methods.build(name, setting, config.loss)
 
 
 def needs(
-    name: str, run: LanguageRun, what: Literal["reference_nll", "alternative"]
+    name: str,
+    run: LanguageRun,
+    what: Literal["reference_nll", "alternative", "target_nll"],
 ) -> bool:
     """True if the forget batches of a method must carry it."""
     if name == "ofmu":
-        return what == "reference_nll" and run.ofmu.forget_loss == "npo"
-    return getattr(methods.METHODS[name], f"needs_{what}")
+        loss = {"reference_nll": "npo", "target_nll": "target_cross_entropy"}
+        return run.ofmu.forget_loss == loss.get(what)
+    return getattr(methods.METHODS[name], f"needs_{what}", False)
 
 
 def _clipped_adamw(
@@ -71,12 +77,7 @@ def _clipped_adamw(
     )
 
 
-def _ofmu(apply_fn: ApplyFn, config: OfmuConfig, forget_target: float | None) -> Method:
-    if config.forget_loss == "target_cross_entropy" and forget_target is None:
-        raise ValueError(
-            "target_cross_entropy needs a forget target: set --budget.forget-target "
-            "to reference, chance or a number, or choose another --ofmu.forget-loss."
-        )
+def _ofmu(apply_fn: ApplyFn, config: OfmuConfig) -> Method:
     rate = config.inner_learning_rate
     inner = {
         "sgd": optax.sgd(rate),
@@ -95,7 +96,6 @@ def _ofmu(apply_fn: ApplyFn, config: OfmuConfig, forget_target: float | None) ->
         ascended_loss(
             config.forget_loss,
             apply_fn,
-            target=None if forget_target is None else config.ceiling * forget_target,
             npo_beta=config.npo_beta,
             simnpo_beta=config.simnpo_beta,
         ),

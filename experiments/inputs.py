@@ -46,16 +46,22 @@ def training_rows(
     retain: Sequence[Encoded],
     target: Params,
     seed: int,
+    forget_target: float | None,
 ) -> tuple[Batch, Batch, int]:
     """All forget and all retain rows as arrays of one length L, and L.
 
     Args:
       name: the method, whose needs are met: ``reference_nll`` (summed NLL of each
         row under the model before unlearning), ``alternative`` (the same question
-        with a refusal) and ``alternative_reference_nll``.
+        with a refusal), ``alternative_reference_nll`` and ``target_nll`` (nats per
+        token that target_cross_entropy ascends to).
       rows: the forget rows in words; ``forget`` are the same, encoded.
       target: parameters of the model before unlearning.
       seed: of the refusals.
+      forget_target: nats per token at which the forget rows count as forgotten.
+
+    Raises:
+      ValueError: if the method ascends to a target and there is none.
     """
     sets = {"forget": list(forget), "retain": list(retain)}
     if build.needs(name, run, "alternative"):
@@ -70,12 +76,23 @@ def training_rows(
     batch = arrays["forget"]
     if build.needs(name, run, "reference_nll"):
         batch["reference_nll"] = _summed_nll(task, target, sets["forget"])
+    if build.needs(name, run, "target_nll"):
+        batch["target_nll"] = _ceiling(run, forget_target, len(rows))
     if "alternative" in sets:
         batch["alternative"] = arrays["alternative"]
         batch["alternative_reference_nll"] = _summed_nll(
             task, target, sets["alternative"]
         )
     return batch, arrays["retain"], length
+
+
+def _ceiling(run: LanguageRun, forget_target: float | None, count: int) -> np.ndarray:
+    if forget_target is None:
+        raise ValueError(
+            "target_cross_entropy needs a forget target: set --budget.forget-target "
+            "to reference, chance or a number, or choose another --ofmu.forget-loss."
+        )
+    return np.full(count, run.ofmu.ceiling * forget_target, np.float32)
 
 
 def _summed_nll(

@@ -46,9 +46,10 @@ class LanguageTask:
 
         return apply
 
-    def hidden_fn(self, layer: int):
-        """(params, input_ids, attention_mask) -> output of a layer, (B, L, D)."""
-        return functools.partial(hidden_states, self.config, layer)
+    @functools.cached_property
+    def hidden_fn_of(self):
+        """From a layer to (params, input_ids, attention_mask) -> its output, BxLxD."""
+        return lambda layer: functools.partial(hidden_states, self.config, layer)
 
     @property
     def pad_id(self) -> int:

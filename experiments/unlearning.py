@@ -61,7 +61,13 @@ def make(
     The number of updates is what the common budget of gradient evaluations allows.
     """
     run, task, budget = problem.run, problem.task, problem.run.budget
-    method = build.unlearning(name, task.apply_fn, run, forget_target, task.hidden_fn)
+    method = build.unlearning(
+        name,
+        run.method(name),
+        budget.gradient_evaluations,
+        task.apply_fn,
+        task.hidden_fn_of,
+    )
     updates = int(budget.gradient_evaluations // method.gradient_evaluations)
     if updates < 1:
         raise ValueError(
@@ -78,6 +84,7 @@ def make(
         problem.retain,
         problem.target,
         problem.seed,
+        forget_target,
     )
     stream = batches.paired_batches(
         forget,

@@ -1,5 +1,6 @@
 """Language losses against values computed by hand."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,6 +80,10 @@ def test_ascended_losses_have_the_sign_of_phi():
     np.testing.assert_allclose(
         value("target_cross_entropy", target=1.0), -np.mean(gaps**2) / 2, rtol=1e-5
     )
+    batch["target_nll"] = jnp.array([1.0, 1.0])
+    chex.assert_trees_all_equal(
+        value("target_cross_entropy"), value("target_cross_entropy", target=1.0)
+    )
     log_sigmoid = lambda x: -np.log1p(np.exp(-x))
     np.testing.assert_allclose(
         value("npo", npo_beta=0.5), 4 * log_sigmoid(NLL / 2).mean(), rtol=1e-5
@@ -92,6 +97,6 @@ def test_ascended_losses_have_the_sign_of_phi():
 
 def test_ascended_loss_says_what_is_wrong():
     with pytest.raises(ValueError, match="needs a target"):
-        ascended.ascended_loss("target_cross_entropy", apply)
+        ascended.ascended_loss("target_cross_entropy", apply)(PARAMS, BATCH)
     with pytest.raises(ValueError, match="'dpo' is unknown"):
         ascended.ascended_loss("dpo", apply)

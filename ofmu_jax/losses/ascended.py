@@ -28,16 +28,16 @@ def ascended_loss(
     Args:
       name: one of ``ASCENDED``; ``"npo"`` (bounded by 0; its batches must carry
         ``reference_nll``) and ``"simnpo"`` are the negated losses.
-      target: of ``"target_cross_entropy"``, in nats per token.
+      target: of ``"target_cross_entropy"``, in nats per token; None: each batch
+        carries its own as ``target_nll`` (B,), so that one compiled step serves runs
+        with different targets.
     """
     if name == "cross_entropy":
         return functools.partial(language.cross_entropy, apply_fn)
     if name == "target_cross_entropy":
-        if target is None:
-            raise ValueError(
-                "target_cross_entropy needs a target, the mean NLL to ascend to."
-            )
-        return functools.partial(language.target_cross_entropy, apply_fn, target=target)
+        return lambda p, b: language.target_cross_entropy(
+            apply_fn, p, b, target=_target_of(b) if target is None else target
+        )
     if name == "npo":
         return lambda p, b: -language.npo(apply_fn, p, b, npo_beta=npo_beta)
     if name == "simnpo":
@@ -45,3 +45,12 @@ def ascended_loss(
             -language.simnpo(apply_fn, p, b, beta=simnpo_beta, delta=simnpo_delta)
         )
     raise ValueError(f"forget loss {name!r} is unknown; choose one of {ASCENDED}.")
+
+
+def _target_of(batch: Batch) -> jax.Array:
+    if "target_nll" not in batch:
+        raise ValueError(
+            "target_cross_entropy needs a target, the mean NLL to ascend to, or "
+            "batch['target_nll'] with one for each sequence."
+        )
+    return batch["target_nll"]

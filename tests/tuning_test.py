@@ -1,0 +1,167 @@
+"""Tuning: equal trials, the validation request, the score; every method is wired."""
+
+import dataclasses
+import json
+import typing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.progress import Progress
+
+from experiments import build, inputs, recipes, tuning, unlearning
+from experiments.language_run import run_language
+from experiments.pipeline import Pipeline
+from experiments.recipes import BudgetConfig, Demo, EvalConfig, ModelConfig, TrainConfig
+from ofmu_jax.data.fictitious import fictitious_people
+from ofmu_jax.data.records import DataError
+from ofmu_jax.methods import METHODS
+
+TINY = Demo(
+    seeds=(0,),
+    people=6,
+    forget_people=1,
+    methods=("ofmu", "npo"),
+    export=False,
+    model_size=ModelConfig(32, 64, 2, 2, 1, 2048),
+    train=TrainConfig(epochs=2, batch_size=16),
+    budget=BudgetConfig(gradient_evaluations=24, batch_size=4, checks=2),
+    evaluation=EvalConfig(batch_size=32, max_new_tokens=4, max_rows=4, bootstrap=20),
+)
+NAMES = typing.get_args(recipes.MethodName)
+
+
+def test_every_method_of_the_registry_has_its_options():
+    assert set(NAMES) == {"ofmu", *METHODS}
+    fields = {field.name for field in dataclasses.fields(recipes.Baselines)}
+    assert fields == set(METHODS)
+    for name in METHODS:
+        assert isinstance(TINY.method(name).loss, type(METHODS[name].config))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trials_start_with_the_configuration_and_stay_in_the_space(name):
+    config = TINY.method(name)
+    found = tuning.trials(name, config, 5)
+    assert found == tuning.trials(name, config, 5)
+    assert len(set(map(str, found))) == 5 and found[0] == config
+    for trial in found[1:]:
+        for field, span in tuning.search_space(name).items():
+            value = trial
+            for part in field.split("."):
+                value = getattr(value, part)
+            assert span.low <= value <= span.high
+    assert tuning.trials(name, config, 1) == [config]
+
+
+def test_the_validation_request_is_made_of_retain_rows_alone():
+    data = fictitious_people(0, 6, 1)
+    other = tuning.validation_request(data)
+    assert len(other.forget) == len(data.forget)
+    assert other.full == data.retain == other.retain + other.forget
+    assert set(other.full).isdisjoint(data.forget)
+    few = dataclasses.replace(data, retain=data.retain[: len(data.forget)])
+    with pytest.raises(DataError, match="--tune sets 24 retain rows aside"):
+        tuning.validation_request(few)
+
+
+def test_score_counts_both_ways_of_forgetting_but_not_better_retention():
+    goal = {"forget_prob": 0.3, "retain_prob": 0.9}
+    score = lambda forget, retain: tuning.score(
+        {"forget_prob": forget, "retain_prob": retain}, goal
+    )
+    assert score(0.3, 0.95) == 0
+    assert np.isclose(score(0.5, 0.9), 0.2)
+    assert np.isclose(score(0.1, 0.8), 0.3)
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A finished tiny run with two trials per method, and its report."""
+    folder = tmp_path_factory.mktemp("tune") / "out"
+    run = dataclasses.replace(TINY, tune=2, output_dir=folder)
+    return run, run_language(run)
+
+
+def test_a_tuned_run_uses_the_best_trial_and_records_all(tuned):
+    run, content = tuned
+    for name in run.methods:
+        records = content["tuning"][name]
+        assert [record["trial"] for record in records] == [0, 1]
+        best = min(records, key=lambda record: record["score"])
+        assert [record["chosen"] for record in records].count(True) == 1
+        assert best["chosen"]
+        assert all(r["gradient_evaluations"] <= 24 for r in records)
+        recipe = content["recipe"]
+        config = recipe["ofmu"] if name == "ofmu" else recipe["baselines"][name]
+        assert config == json.loads(json.dumps(best["config"]))
+    assert (run.output_dir / "report.html").is_file()
+
+
+def test_a_tuned_run_repeats_no_trial(tuned):
+    run, content = tuned
+    marks = {p: p.stat().st_mtime_ns for p in run.output_dir.rglob("*.stage.json")}
+    assert len(marks) >= 2 * 2
+    again = run_language(run)
+    assert again["tuning"] == content["tuning"]
+    assert marks == {
+        p: p.stat().st_mtime_ns for p in run.output_dir.rglob("*.stage.json")
+    }
+
+
+def test_tuning_needs_models_that_are_trained_here(tmp_path):
+    pipeline = typing.cast(Pipeline, type("P", (), {"run": TINY})())
+    pipeline.run = dataclasses.replace(TINY, model="given", tune=2)
+    with pytest.raises(ValueError, match="--tune needs models"):
+        tuning.tuned(pipeline)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """What methods are given, with untrained models."""
+    data = fictitious_people(0, 4, 1)
+    pipeline = Pipeline(TINY, data, Progress(disable=True))
+    params = pipeline.task.init_params(0)
+    return unlearning.Problem(
+        TINY, pipeline.task, data, pipeline.forget, pipeline.retain, params, params, 0
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_takes_the_batches_that_are_made_for_it(problem, name):
+    """One update, traced: parameters in, parameters and finite-sized metrics out."""
+    method, options = unlearning.make(problem, name, forget_target=1.0)
+    spent = options["num_updates"] * method.gradient_evaluations
+    assert 0 < spent <= TINY.budget.gradient_evaluations
+    state = jax.eval_shape(method.init, problem.target)
+    batch = next(options["stream"])
+    params, new_state, metrics = jax.eval_shape(
+        method.update, problem.target, state, batch
+    )
+    shapes = lambda tree: jax.tree.map(lambda x: (jnp.shape(x), x.dtype), tree)
+    assert shapes(params) == shapes(problem.target)
+    assert shapes(new_state) == shapes(state)
+    assert all(metric.shape == () for metric in metrics.values())
+    assert "forget_loss" in metrics
+    if build.needs(name, TINY, "alternative"):
+        assert batch["forget"]["alternative"]["input_ids"].ndim == 3
+
+
+def test_a_budget_below_one_update_is_named(problem):
+    small = dataclasses.replace(
+        problem, run=dataclasses.replace(TINY, budget=BudgetConfig(3))
+    )
+    with pytest.raises(ValueError, match="one update of ofmu takes 12"):
+        unlearning.make(small, "ofmu", 1.0)
+
+
+def test_refusals_come_from_the_file_that_is_given(tmp_path):
+    path = tmp_path / "no.txt"
+    path.write_text("Never.\n\nNo way.\n")
+    run = dataclasses.replace(TINY, refusals_file=path)
+    assert inputs.refusals_of(run) == ("Never.", "No way.")
+    assert len(inputs.refusals_of(TINY)) > 5
+    path.write_text("\n")
+    with pytest.raises(DataError, match="holds no refusal"):
+        inputs.refusals_of(run)
