@@ -29,6 +29,7 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
                 run.data_dir,
                 allow_overlap=run.allow_overlap,
                 max_retain=run.max_retain,
+                holdout_from_rest=run.model is None,
             )
             title = f"TOFU {run.split}"
         case Request():

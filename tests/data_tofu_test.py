@@ -188,6 +188,15 @@ def test_cut(folder, most, full, retain, evaluation):
     assert names(data.retain_eval) == evaluation
 
 
+def test_rows_left_out_may_be_the_holdout(folder):
+    load = lambda **options: load_tofu("forget01", folder, **options)
+    assert names(load(max_retain=1, holdout_from_rest=True).holdout) == "c"
+    assert load(max_retain=1).holdout == ()
+    assert load(holdout_from_rest=True).holdout == ()  # nothing is left out
+    write(folder / "holdout01.json", [row("x")])
+    assert names(load(max_retain=1, holdout_from_rest=True).holdout) == "x"
+
+
 def test_cut_keeps_a_row_whose_copy_is_dropped(folder):
     write(folder / "retain99.json", [row(name) for name in "abca"])
     assert names(load_tofu("forget01", folder, max_retain=2).full) == "abd"

@@ -99,12 +99,8 @@ def test_run_again_redoes_nothing_and_reports_the_same(finished):
 def test_other_settings_redo_only_what_depends_on_them(finished, tmp_path):
     run, _ = finished
     before = marks(run.output_dir)
-    changed = dataclasses.replace(
-        run,
-        seeds=(0,),
-        grad_diff=dataclasses.replace(run.grad_diff, learning_rate=2e-4),
-    )
-    run_language(changed)
+    config = dataclasses.replace(run.method("grad_diff"), learning_rate=2e-4)
+    run_language(dataclasses.replace(run, seeds=(0,)).with_method("grad_diff", config))
     after = marks(run.output_dir)
     redone = {name for name in before if before[name] != after[name]}
     assert redone == {

@@ -30,6 +30,7 @@ def load_tofu(
     *,
     allow_overlap: bool = False,
     max_retain: int | None = None,
+    holdout_from_rest: bool = False,
     repo: str = "locuslab/TOFU",
 ) -> UnlearningData:
     """Loads a TOFU forget split with its retain and evaluation sets.
@@ -44,6 +45,10 @@ def load_tofu(
         row in the full set.
       max_retain: keep only the first ``max_retain`` retain rows, for quick trials;
         ``full`` and ``retain_eval`` are cut to match.
+      holdout_from_rest: where there is no holdout file, the last of the rows that
+        ``max_retain`` leaves out, as many as there are forget rows, are the holdout.
+        Only for models that are trained on ``full`` as returned: one that was
+        trained on all of TOFU has seen them.
       repo: name of the data set on the Hub.
 
     Raises:
@@ -76,7 +81,10 @@ def load_tofu(
     )
     check_unseen(holdout, full, allow_overlap, source=f"{unseen}.json")
     if max_retain is not None:
+        whole = full
         full, retain, retain_eval = _cut(full, retain, retain_eval, forget, max_retain)
+        if holdout_from_rest and not holdout:
+            holdout = subtract(whole, full)[-len(forget) :]
     return UnlearningData(
         name=f"tofu/{split}",
         forget=forget,
