@@ -57,9 +57,10 @@ def test_round_trip_is_bit_equal(name, dtype, sharded, tmp_path):
         assert type(again) is type(model)
     ids, mask = families.input_ids(), families.MASKS["left"]
     seen = families.visible(mask)
+    first = load_torch(tmp_path / "in")  # `model` has rounded rotary frequencies too
     np.testing.assert_array_equal(
         torch_models.logits(again, ids, mask)[seen],
-        torch_models.logits(model, ids, mask)[seen],
+        torch_models.logits(first, ids, mask)[seen],
     )
 
 

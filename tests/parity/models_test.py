@@ -1,8 +1,8 @@
 """Logits and greedy generation, live, against transformers' PyTorch models."""
 
-import copy
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch_models
+import transformers
 
 from ofmu_jax.models import huggingface, weights
 from ofmu_jax.models.generation import greedy_generate
@@ -24,6 +25,7 @@ class Pair(NamedTuple):
     torch: torch.nn.Module
     flax: Llama
     params: dict
+    folder: pathlib.Path
     forward: Callable  # (ids, mask, positions) -> logits, compiled once
 
 
@@ -34,7 +36,7 @@ def pair(request, tmp_path_factory):
     model.save_pretrained(folder)
     config, params = huggingface.load_pretrained(folder)
     forward = jax.jit(functools.partial(Llama(config).apply, {"params": params}))
-    return Pair(model, Llama(config), params, forward)
+    return Pair(model, Llama(config), params, folder, forward)
 
 
 def test_tensor_names_and_shapes(pair):
@@ -69,10 +71,12 @@ def test_bfloat16_logits_are_as_near_as_pytorchs(pair):
     model, module, params = pair[:3]
     ids, mask = families.input_ids(), families.MASKS["full"]
     exact = torch_models.logits(model, ids, mask)
-    half = copy.deepcopy(model).to(torch.bfloat16)
+    half = transformers.AutoModelForCausalLM.from_pretrained(
+        pair.folder, dtype=torch.bfloat16
+    )
     theirs = torch_models.logits(half, ids, mask)
     module = Llama(dataclasses.replace(module.config, dtype="bfloat16"))
-    ours = module.apply({"params": params}, ids, mask)
+    ours = jax.jit(module.apply)({"params": params}, ids, mask)
     error, expected = (np.sqrt(np.mean((x - exact) ** 2)) for x in (ours, theirs))
     assert 0 < error < 1.5 * expected
 
