@@ -32,6 +32,8 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
                 holdout_from_rest=run.model is None,
             )
             title = f"TOFU {run.split}"
+            if run.general_knowledge and run.model is None and run.base_model is None:
+                data = with_general_knowledge(data)
         case Request():
             data = load_custom(
                 run.forget_file,
@@ -43,6 +45,13 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
         case _:
             raise TypeError(f"unknown run {type(run).__name__}")
     return data, title
+
+
+def with_general_knowledge(data: UnlearningData) -> UnlearningData:
+    """The rows on real authors and world facts, first among the retain rows."""
+    general = data.real_authors + data.world_facts
+    retain, full = general + data.retain, general + data.full
+    return dataclasses.replace(data, retain=retain, full=full)
 
 
 def run_language(run: LanguageRun) -> dict:

@@ -274,11 +274,11 @@ class Tofu(LanguageRun):
     split: Literal["forget01", "forget05", "forget10"] = "forget10"
     max_retain: int | None = None
     """Use only the first so many retain rows: a smaller run for small machines."""
+    general_knowledge: bool = True
+    """Models trained from scratch also learn the real authors and world facts, which
+    a pretrained model knows; without them their model utility is 0."""
     share_models: bool = True
     """One target and one reference, of the first seed, for all seeds."""
-    model_size: ModelConfig = ModelConfig(
-        hidden_size=128, intermediate_size=384, num_layers=3, vocab_size=4096
-    )
     evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import transformers
 
-from experiments import findings, stages, targets
-from experiments.language_run import run_language
+from experiments import findings, stages, targets, tuning
+from experiments.language_run import run_language, with_general_knowledge
 from experiments.recipes import (
     BudgetConfig,
     Demo,
@@ -21,6 +21,7 @@ from experiments.recipes import (
 )
 from experiments.run import main, parse
 from ofmu_jax.data import fictitious
+from ofmu_jax.data.records import QA, UnlearningData
 
 TINY = Demo(
     seeds=(0, 1),
@@ -75,6 +76,22 @@ def test_leaves_everything_that_is_promised(finished):
     ofmu = next(row for row in content["models"] if row["method"] == "ofmu")
     names = {"phi", "forget_loss", "retain_loss", "cosine", "phi_grad_norm", "rho"}
     assert names <= ofmu["trajectory"][1].keys()
+
+
+def test_general_knowledge_is_kept_and_not_set_aside_for_tuning():
+    row = lambda name: QA(f"{name}?", name)
+    data = UnlearningData(
+        "x",
+        forget=(row("d"),),
+        retain=(row("a"), row("b")),
+        full=(row("a"), row("b"), row("d")),
+        real_authors=(row("r"),),
+        world_facts=(row("w"),),
+    )
+    names = lambda rows: "".join(row.answer for row in rows)
+    more = with_general_knowledge(data)
+    assert (names(more.retain), names(more.full)) == ("rwab", "rwabd")
+    assert names(tuning.validation_request(more).forget) == "b"
 
 
 def test_methods_get_the_same_budget_and_none_exceeds_it(finished):
