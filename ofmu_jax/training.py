@@ -2,15 +2,17 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from ofmu_jax._trees import differentiable
 from ofmu_jax.methods.base import Method, Params
 
 Check = Callable[[Params], Mapping[str, float]]  # forget_nll, retain_nll, …
+OnUpdate = Callable[[int, dict[str, float]], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +26,55 @@ class StoppingRule:
     ``patience`` further checks have not lowered that sum. If no check meets the
     target, the run uses up its budget and returns its last parameters. The same rule
     serves every method.
+
+    Raises:
+      ValueError: for a target that is not finite, or patience below 1.
     """
 
     forget_target: float | None = None  # nats per token; None: run the whole budget
     patience: int = 5  # checks
+
+    def __post_init__(self):
+        if self.forget_target is not None and not math.isfinite(self.forget_target):
+            raise ValueError(
+                f"forget_target={self.forget_target} is not finite; give nats per "
+                "token, or None to run the whole budget."
+            )
+        if self.patience < 1:
+            raise ValueError(f"patience={self.patience} must be at least 1 check.")
+
+
+class Verdict(NamedTuple):
+    """What a `StoppingRule` says of the checks so far."""
+
+    best_update: int | None  # None: no check has met the target
+    enough: bool  # the run may stop
+
+
+def judge(rule: StoppingRule, checks: Sequence[Mapping[str, float]]) -> Verdict:
+    """Applies the rule to recorded checks, in order; the start (update 0) is none.
+
+    The decision of a run depends on its recorded checks alone, so that it can be
+    repeated from them.
+
+    >>> rule = StoppingRule(forget_target=2.0, patience=1)
+    >>> start = {"update": 0, "forget_nll": 0.1, "retain_nll": 0.1}
+    >>> met = {"update": 10, "forget_nll": 2.1, "retain_nll": 0.3}
+    >>> beyond = {"update": 20, "forget_nll": 9.0, "retain_nll": 0.3}
+    >>> judge(rule, [start, met, beyond])
+    Verdict(best_update=10, enough=True)
+    """
+    best, best_score, waited = None, math.inf, 0
+    for values in checks:
+        target, update = rule.forget_target, int(values["update"])
+        if target is None or update == 0 or values["forget_nll"] < target:
+            continue
+        score = values["retain_nll"] + values["forget_nll"] - target
+        if score < best_score:
+            best, best_score, waited = update, score, 0
+        else:
+            waited += 1
+    return Verdict(best, waited >= rule.patience)
 
 
 @dataclasses.dataclass
@@ -38,33 +85,9 @@ class Run:
     update: int  # the parameters are those after this many updates
     updates: int  # how many updates were done
     stopped: str  # why it stopped, for people
-    finite: bool  # False if a loss or a check was not
+    finite: bool  # False if a loss, a check or the parameters were not
     metrics: list[dict[str, float]]  # one row per update
     checks: list[dict[str, float]]  # one row per check
-
-
-class _Judge:
-    """Keeps the best and the last good parameters of a run."""
-
-    def __init__(self, rule: StoppingRule, params: Params):
-        self.rule = rule
-        self.good, self.good_update = _copy(params), 0
-        self.best, self.best_update = None, 0
-        self.best_score, self.waited = math.inf, 0
-
-    def judge(self, params: Params, update: int, values: Mapping[str, float]) -> bool:
-        """Records a check; True if the run may stop."""
-        self.good, self.good_update = _copy(params), update
-        target = self.rule.forget_target
-        if target is None or values["forget_nll"] < target:
-            return False
-        score = values["retain_nll"] + values["forget_nll"] - target
-        if score < self.best_score:
-            self.best, self.best_update = self.good, update
-            self.best_score, self.waited = score, 0
-        else:
-            self.waited += 1
-        return self.waited >= self.rule.patience
 
 
 def run(
@@ -76,7 +99,7 @@ def run(
     check: Check | None = None,
     check_every: int = 10,
     stopping: StoppingRule | None = None,
-    on_update: Callable[[int, dict[str, float]], None] | None = None,
+    on_update: OnUpdate | None = None,
 ) -> Run:
     """Runs ``method`` for at most ``num_updates`` updates.
 
@@ -89,84 +112,144 @@ def run(
       batches: what the method's update takes, one item an update.
       check: called with the parameters before the first update, after every
         ``check_every``-th and after the last one; returns finite floats, for the
-        stopping rule ``forget_nll`` and ``retain_nll``.
+        stopping rule ``forget_nll`` and ``retain_nll``. With or without it the
+        parameters themselves are looked at then, and must be finite.
       on_update: called with the number of updates done and their metrics.
 
     Returns:
-      A `Run`. Where a loss or a check was not finite, its parameters are those of the
-      last check before, and ``stopped`` says so.
+      A `Run`. Where a loss, a check or a parameter was not finite, its parameters are
+      the last that passed a check (or the best, if one met the target), and
+      ``stopped`` says so.
 
     Raises:
-      ValueError: if ``batches`` ends before the budget does.
-      FloatingPointError: if the check of the parameters it starts from is not finite.
+      ValueError: if ``batches`` ends before the budget does, or the stopping rule has
+        a target but nothing to judge.
+      FloatingPointError: if the parameters it starts from, or their check, are not
+        finite.
     """
     stopping = stopping or StoppingRule()
+    if check_every < 1:
+        raise ValueError(f"check_every={check_every} must be at least 1 update.")
+    if stopping.forget_target is not None and check is None:
+        raise ValueError(
+            f"forget_target={stopping.forget_target} needs a check that returns "
+            "forget_nll and retain_nll; give check=..., or no target."
+        )
     step = jax.jit(method.update, donate_argnums=(0, 1))
+    watch = _Watch(stopping, check, on_update, params)
     params = _copy(params)
-    state = method.init(params)
-    judge = _Judge(stopping, params)
-    rows: list[dict[str, float]] = []
-    checks: list[dict[str, float]] = []
+    state = _unshared(method.init(params), params)
+    iterator, done = iter(batches), 0
+    while done < num_updates and not watch.bad and not watch.enough:
+        batch = _next(iterator, done, num_updates)
+        params, state, metrics = step(params, state, batch)
+        done += 1
+        watch.updated(done, metrics)
+        if done % check_every == 0 or done == num_updates:
+            watch.look(params, done)
+    watch.read_metrics()
+    return watch.result(params, done)
 
-    if check is not None:
-        checks.append({"update": 0, **check(params)})
-        if bad := _not_finite(checks[-1]):
+
+class _Watch:
+    """Reads the metrics and checks of a run, and keeps parameters worth returning."""
+
+    def __init__(
+        self,
+        rule: StoppingRule,
+        check: Check | None,
+        on_update: OnUpdate | None,
+        params: Params,
+    ):
+        self.rule, self.on_update = rule, on_update
+        self.check = check or (lambda params: {})
+        self.kept, self.kept_update, self.met = params, 0, False
+        self.pending: tuple[int, Any] | None = None
+        self.bad: str | None = None  # what was not finite, and where
+        self.enough = False
+        self.rows: list[dict[str, float]] = []
+        self.checks: list[dict[str, float]] = []
+        values = dict(self.check(params))
+        if bad := _not_finite(values) or _not_finite_leaf(params):
             raise FloatingPointError(
                 f"{bad} before the first update: the model or its data is broken."
             )
+        if check is not None:
+            self._require(values)
+            self.checks.append({"update": 0, **values})
 
-    def record(done: int, metrics: Any) -> str | None:
+    def updated(self, done: int, metrics: Any) -> None:
+        """Takes an update's metrics and reads those of the one before."""
+        self.read_metrics()
+        self.pending = (done, metrics)
+
+    def read_metrics(self) -> None:
+        """Waits for the metrics that were not read yet."""
+        if self.pending is None:
+            return
+        (done, metrics), self.pending = self.pending, None
         row = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        rows.append({"update": done, **row})
-        if on_update is not None:
-            on_update(done, row)
-        return _not_finite({k: v for k, v in row.items() if k.endswith("_loss")})
+        self.rows.append({"update": done, **row})
+        if self.on_update is not None:
+            self.on_update(done, row)
+        losses = {name: row[name] for name in row if name.endswith("_loss")}
+        self._note(_not_finite(losses), done)
 
-    iterator, pending, bad, enough, done = iter(batches), None, None, False, 0
-    while done < num_updates and not bad and not enough:
-        batch = next(iterator, None)
-        if batch is None:
-            raise ValueError(
-                f"the batches ended after {done} of {num_updates} updates; "
-                "give a repeating iterator or fewer updates."
+    def look(self, params: Params, done: int) -> None:
+        """Checks the parameters, keeps them if they are good, and judges the run."""
+        self.read_metrics()
+        if self.bad:
+            return
+        values = dict(self.check(params))
+        self._note(_not_finite(values) or _not_finite_leaf(params), done)
+        if self.bad:
+            return
+        if self.checks:
+            self.checks.append({"update": done, **values})
+        verdict = judge(self.rule, self.checks)
+        self.enough = verdict.enough
+        if verdict.best_update in (None, done):
+            self.kept, self.kept_update = _copy(params), done
+            self.met = verdict.best_update is not None
+
+    def result(self, params: Params, done: int) -> Run:
+        """The run, and in words why it ended and what it returns."""
+        kept, target = (self.kept, self.kept_update), self.rule.forget_target
+        if self.bad:
+            which = "the best check" if self.met else "the last good parameters"
+            stopped = f"{self.bad}; returned {which}, of update {self.kept_update}"
+        elif self.met:
+            reason = "no longer improved" if self.enough else "budget used up"
+            stopped = (
+                f"forget target {target:.3f} met; {reason}; returned the "
+                f"best check, of update {self.kept_update}"
             )
-        params, state, metrics = step(params, state, batch)
-        done += 1
-        if pending is not None:
-            bad = record(done - 1, pending)
-        pending = metrics
-        if check is not None and (done % check_every == 0 or done == num_updates):
-            bad = bad or record(done, pending)
-            pending = None
-            values = check(params)
-            bad = bad or _not_finite(values)
-            if not bad:
-                checks.append({"update": done, **values})
-                enough = judge.judge(params, done, values)
-    if pending is not None:
-        bad = bad or record(done, pending)
-
-    if bad:
-        stopped = (
-            f"{bad} at update {done}: returned the parameters of update "
-            f"{judge.best_update if judge.best is not None else judge.good_update}"
-        )
-        if judge.best is not None:
-            best = (judge.best, judge.best_update)
         else:
-            best = (judge.good, judge.good_update)
-        return Run(*best, done, stopped, False, rows, checks)
-    if judge.best is not None:
-        reason = "no longer improved" if enough else "budget used up"
-        stopped = (
-            f"forget target {stopping.forget_target:.3f} met; {reason}; returned the "
-            f"best check, of update {judge.best_update}"
-        )
-        return Run(judge.best, judge.best_update, done, stopped, True, rows, checks)
-    stopped = "budget used up"
-    if stopping.forget_target is not None:
-        stopped += f"; the forget target {stopping.forget_target:.3f} was not met"
-    return Run(params, done, done, stopped, True, rows, checks)
+            kept, stopped = (params, done), "budget used up"
+            if target is not None:
+                stopped += f"; the forget target {target:.3f} was not met"
+        return Run(*kept, done, stopped, not self.bad, self.rows, self.checks)
+
+    def _note(self, bad: str | None, done: int) -> None:
+        if bad and not self.bad:
+            self.bad = f"{bad} at update {done}"
+
+    def _require(self, values: Mapping[str, float]) -> None:
+        missing = {"forget_nll", "retain_nll"} - values.keys()
+        if self.rule.forget_target is not None and missing:
+            raise ValueError(
+                f"the check returned {sorted(values)}, and the stopping rule needs "
+                f"{sorted(missing)} as well."
+            )
+
+
+def _next(batches: Iterator[Any], done: int, num_updates: int) -> Any:
+    for batch in batches:
+        return batch
+    raise ValueError(
+        f"the batches ended after {done} of {num_updates} updates; "
+        "give a repeating iterator or fewer updates."
+    )
 
 
 def _copy(params: Params) -> Params:
@@ -174,8 +257,28 @@ def _copy(params: Params) -> Params:
     return jax.tree.map(jnp.copy, params)
 
 
+def _unshared(state: Any, params: Params) -> Any:
+    """Copies the arrays a state shares with the parameters: both are donated."""
+    shared = {id(x) for x in jax.tree.leaves(params)}
+    return jax.tree.map(lambda x: jnp.copy(x) if id(x) in shared else x, state)
+
+
 def _not_finite(values: Mapping[str, float]) -> str | None:
     for name, value in values.items():
         if not math.isfinite(value):
             return f"{name} is {value}"
+    return None
+
+
+@jax.jit
+def _finite_leaves(params: Params) -> Params:
+    return jax.tree.map(lambda x: jnp.isfinite(x).all(), params)
+
+
+def _not_finite_leaf(params: Params) -> str | None:
+    """Names a parameter with an entry that is not finite."""
+    flags = jax.device_get(_finite_leaves(differentiable(params)))
+    for path, finite in jax.tree.leaves_with_path(flags):
+        if not finite:
+            return f"parameter {jax.tree_util.keystr(path)} is not finite"
     return None

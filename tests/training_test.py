@@ -244,3 +244,130 @@ def test_the_callers_parameters_survive_donation():
     method = methods.fine_tune(lambda p, b: jnp.sum(p["w"] ** 2), optax.sgd(0.1))
     training.run(method, params, stream(1), num_updates=2)
     np.testing.assert_array_equal(params["w"], 1)
+
+
+def test_the_decision_follows_from_the_recorded_checks_alone():
+    path = [(0.1, 0.1), (2.1, 0.9), (2.2, 0.5), (1.5, 0.1), (2.3, 0.6), (2.4, 0.6)]
+    rule = training.StoppingRule(forget_target=2.0, patience=2)
+    result = training.run(
+        descend(),
+        jnp.array(0.0),
+        stream(1),
+        num_updates=9,
+        check=values_of(path),
+        check_every=1,
+        stopping=rule,
+    )
+    assert (result.update, result.updates) == (2, 5)
+    verdicts = [training.judge(rule, result.checks[:i]) for i in range(1, 7)]
+    assert [v.best_update for v in verdicts] == [None, 1, 2, 2, 2, 2]
+    assert [v.enough for v in verdicts] == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize("check", [None, lambda p: {"forget_nll": 1, "retain_nll": 1}])
+def test_nan_in_a_parameter_that_no_loss_sees_is_found(check):
+    # θ falls by 1 an update, the loss stays 1, and "unseen" is log(4.5 + θ).
+    def update(params, state, batches):
+        theta = params["theta"] - 1
+        unseen = jnp.log(4.5 + params["theta"])
+        return {"theta": theta, "unseen": unseen}, state, {"retain_loss": jnp.ones(())}
+
+    method = methods.Method(
+        lambda p: (), update, batches_per_update=1, gradient_evaluations=1
+    )
+    result = training.run(
+        method,
+        {"theta": jnp.array(0.0), "unseen": jnp.array(0.0)},
+        stream(1),
+        num_updates=9,
+        check=check,
+        check_every=3,
+    )
+    # Update 6 takes log(4.5 − 5) and is found at the check after it.
+    assert (result.update, result.updates, result.finite) == (3, 6, False)
+    np.testing.assert_allclose(result.params["unseen"], np.log(2.5), rtol=1e-6)
+    assert result.stopped == (
+        "parameter ['unseen'] is not finite at update 6; "
+        "returned the last good parameters, of update 3"
+    )
+
+
+def test_nan_after_the_target_was_met_returns_the_best_check():
+    path = [(0, 0), (2.0, 0.5), (2.5, 0.9), (float("nan"), 1.0)]
+    result = training.run(
+        descend(),
+        jnp.array(0.0),
+        stream(1),
+        num_updates=10,
+        check=values_of(path),
+        check_every=1,
+        stopping=training.StoppingRule(forget_target=2.0),
+    )
+    assert (result.update, float(result.params), result.updates) == (1, -1.0, 3)
+    assert not result.finite
+    assert "forget_nll is nan at update 3; returned the best check" in result.stopped
+
+
+def test_without_a_check_the_guard_still_keeps_good_parameters():
+    method = methods.fine_tune(
+        lambda p, b: jnp.where(p > -4.5, jnp.sum(p), jnp.nan), optax.sgd(1.0)
+    )
+    result = training.run(
+        method, jnp.array(0.0), stream(1), num_updates=9, check_every=3
+    )
+    # Looked at after updates 3 and 6 (NaN by then); the loss of θ = −5 was NaN at 6.
+    assert (result.update, float(result.params), result.finite) == (3, -3.0, False)
+    assert "retain_loss is nan at update 6; returned the last good" in result.stopped
+    assert [np.isnan(row["retain_loss"]) for row in result.metrics][:6] == (
+        [False] * 5 + [True]
+    )
+
+
+def test_a_start_that_is_not_finite_is_an_error():
+    with pytest.raises(FloatingPointError, match=r"\['w'\] is not finite before"):
+        training.run(
+            descend(), {"w": jnp.array([1.0, jnp.inf])}, stream(1), num_updates=1
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"forget_target": float("nan")}, "forget_target=nan is not finite"),
+        ({"patience": 0}, "patience=0 must be at least 1"),
+    ],
+)
+def test_bad_rules_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        training.StoppingRule(**options)
+
+
+def test_a_target_needs_something_to_judge():
+    run = functools.partial(
+        training.run,
+        descend(),
+        jnp.array(0.0),
+        stream(1),
+        num_updates=1,
+        stopping=training.StoppingRule(forget_target=2.0),
+    )
+    with pytest.raises(ValueError, match="needs a check"):
+        run()
+    with pytest.raises(ValueError, match=r"needs \['retain_nll'\] as well"):
+        run(check=lambda p: {"forget_nll": 1.0})
+    with pytest.raises(ValueError, match="check_every=0"):
+        run(check=values_of([(0, 0)] * 3), check_every=0)
+
+
+def test_a_state_that_holds_the_parameters_is_donated_once():
+    # The distance to the start: d(θ − θ₀)²/dθ, with θ₀ the very arrays of θ.
+    def update(params, start, batches):
+        moved = jax.tree.map(lambda p, s: p + 1 + 0 * s, params, start)
+        distance = moved["w"][0] - start["w"][0]
+        return moved, start, {"distance_loss": distance}
+
+    method = methods.Method(
+        lambda p: p, update, batches_per_update=1, gradient_evaluations=1
+    )
+    result = training.run(method, {"w": jnp.zeros(3)}, stream(1), num_updates=3)
+    assert [row["distance_loss"] for row in result.metrics] == [1, 2, 3]
