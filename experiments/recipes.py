@@ -279,6 +279,7 @@ class Tofu(LanguageRun):
     a pretrained model knows; without them their model utility is 0."""
     share_models: bool = True
     """One target and one reference, of the first seed, for all seeds."""
+    model_size: ModelConfig = ModelConfig(vocab_size=4096)
     evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
 
 
