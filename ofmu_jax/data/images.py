@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -141,7 +142,7 @@ def load_digits() -> ImageSet:
     from sklearn import datasets
 
     # The bundled file is the same in every release; 0 … 16 becomes 0 … 255.
-    found = datasets.load_digits()
+    found: Any = datasets.load_digits()
     pixels = np.round(found["images"] * (255 / 16)).astype(np.uint8)[..., None]
     everything = Labelled(pixels, found["target"].astype(np.int32))
     place = np.arange(len(everything))
@@ -186,7 +187,7 @@ def _load_cifar(
     )
 
 
-def _open(name: str, data_dir: pathlib.Path):
+def _open(name: str, data_dir: pathlib.Path) -> tuple[Any, tuple[str, ...]]:
     """Random access to the parts of a prepared TFDS folder, and its class names."""
     inside = data_dir / "tensorflow_datasets"
     folder = inside if (inside / name).is_dir() else data_dir
@@ -210,7 +211,7 @@ def _open(name: str, data_dir: pathlib.Path):
     return source, labels
 
 
-def _decode(source, most: int | None, chunk: int = 1000) -> Labelled:
+def _decode(source: Any, most: int | None, chunk: int = 1000) -> Labelled:
     indices = evenly_spaced(len(source), len(source) if most is None else most)
     images, labels = [], []
     for start in range(0, len(indices), chunk):

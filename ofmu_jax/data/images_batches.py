@@ -26,6 +26,7 @@ def image_batches(
     seed: int,
     *,
     num_stack: int = 1,
+    mixed: bool = False,
 ) -> grain.DatasetIterator:
     """Batches of one or several sets, reshuffled each epoch.
 
@@ -38,12 +39,14 @@ def image_batches(
       batch_size: B.
       seed: of the order.
       num_stack: S.
+      mixed: shuffle the sets as one instead.
 
     Raises:
       DataError: an empty set, or a count below 1.
     """
     rows, flags = joined(parts)
-    order = _Order([len(part) for part, _ in parts], seed)
+    sizes = [len(part) for part, _ in parts]
+    order = _Order([sum(sizes)] if mixed else sizes, seed)
     stacks = _stacks(order, batch_size, num_stack, seed)
     return _iterate(stacks.map(lambda item: _gather(rows, flags, *item)))
 
