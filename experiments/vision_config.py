@@ -2,7 +2,9 @@
 
 import dataclasses
 import pathlib
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from ofmu_jax.methods.vision_configs import VisionMethods
 
@@ -19,6 +21,7 @@ VisionMethodName = Literal[
     "scrub",
 ]
 ModelName = Literal["auto", "resnet8", "resnet18", "resnet20", "resnet50", "resnet56"]
+PUBLISHED = VisionMethods()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Cifar:
     """Forget images in the picture of predictions; 0: no picture."""
     paper: bool = False
     """OFMU in the paper's literal setting."""
-    method: VisionMethods = VisionMethods()
+    method: Annotated[VisionMethods, tyro.conf.arg(name="")] = PUBLISHED
 
 
 def resolved(run: Cifar) -> Cifar:
@@ -97,7 +100,9 @@ def resolved(run: Cifar) -> Cifar:
         run,
         model=model,
         epochs=run.epochs if run.epochs is not None else (20 if small else 182),
-        batch_size=run.batch_size or (64 if small else 256),
+        batch_size=run.batch_size
+        if run.batch_size is not None
+        else (64 if small else 256),
     )
     for name in ("seeds", "methods"):
         values = getattr(fresh, name)

@@ -4,11 +4,11 @@ import dataclasses
 import functools
 import hashlib
 import math
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.vision_config import Cifar
@@ -16,6 +16,7 @@ from ofmu_jax.data.images import ImageSet, Labelled, evenly_spaced
 from ofmu_jax.data.images_batches import image_batches, paired_image_batches
 from ofmu_jax.data.images_split import Split
 from ofmu_jax.evals import vision as evals
+from ofmu_jax.evals.scores import EvaluationError
 from ofmu_jax.methods.vision_base import Prepare
 from ofmu_jax.methods.vision_registry import Plan, Setting
 from ofmu_jax.models import resnet
@@ -74,7 +75,7 @@ class VisionTask:
         data = self.data
         return Setting(
             self.config,
-            Prepare(seed, data.num_classes, data.crop_padding, data.flip),
+            Prepare(data.num_classes, data.crop_padding, data.flip),
             self.sets["forget"],
             self.sets["retain"],
             self.batch_size,
@@ -148,16 +149,15 @@ class Checks:
         }
 
     def __call__(self, variables: Variables) -> Mapping[str, float]:
-        import time
-
         jax.block_until_ready(variables)
         started = time.perf_counter()
         values = {}
         for name, part in self.sets.items():
-            if not all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(variables)):
+            try:
+                p = self.task.probabilities(self.config, variables, part)
+            except EvaluationError:  # diverged: the loop ends at a value not finite
                 values |= {f"{name}_nll": math.nan, f"{name}_accuracy": math.nan}
                 continue
-            p = self.task.probabilities(self.config, variables, part)
             values[f"{name}_nll"] = float(label_nll(p, part).mean())
             values[f"{name}_accuracy"] = evals.accuracy(p, part.labels)
         self.seconds += time.perf_counter() - started

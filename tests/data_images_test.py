@@ -227,7 +227,7 @@ def test_an_epoch_of_several_sets_takes_them_one_after_another():
     assert sorted(values(batches[1]) + values(batches[2])) == [3, 4, 5, 6, 7, 8]
     assert sorted(values(batches[3])) == [0, 1, 2]
     assert [b["forget"].all() for b in batches[:3]] == [True, False, False]
-    assert [int(b["step"][0]) for b in batches] == [0, 1, 2, 3, 4, 5]
+    assert [b["draw"].tolist() for b in batches] == [[[0, i]] for i in range(6)]
     for batch in batches:
         assert batch["labels"].ravel().tolist() == [v % 4 for v in values(batch)]
 
@@ -250,7 +250,7 @@ def test_pairs_walk_both_sets_by_themselves_and_resume():
     assert first["forget"]["images"].shape == (3, 4, 2, 2, 1)
     assert sorted(values(first["retain"])) == list(range(4, 16))
     assert sorted(values(first["forget"])) == sorted(list(range(4)) * 3)
-    assert first["retain"]["step"].tolist() == [0, 1, 2]
+    assert first["retain"]["draw"].tolist() == [[2, 0], [2, 1], [2, 2]]
     state = stream.get_state()
     second = next(stream)
     again = paired_image_batches(*sets, 4, seed=2, num_stack=3)

@@ -1,8 +1,8 @@
 """Endless streams of image batches; order is a function of seed and position alone.
 
 Each batch is a dict: ``images`` uint8 (B, H, W, C), ``labels`` int32 (B,), ``forget``
-bool (B,), whether the image is one to forget, and ``step`` int32 (), the number of
-the batch in its stream, from which augmentation and random labels are drawn on the
+bool (B,), whether the image is one to forget, and ``draw`` uint32 (2,), seed and number
+of the batch in its stream, from which augmentation and random labels are drawn on the
 device. With ``num_stack`` S all have a further first axis.
 """
 
@@ -48,7 +48,7 @@ def image_batches(
     sizes = [len(part) for part, _ in parts]
     order = _Order([sum(sizes)] if mixed else sizes, seed)
     stacks = _stacks(order, batch_size, num_stack, seed)
-    return _iterate(stacks.map(lambda item: _gather(rows, flags, *item)))
+    return _iterate(stacks.map(lambda item: _gather(rows, flags, seed, *item)))
 
 
 def paired_image_batches(
@@ -67,7 +67,7 @@ def paired_image_batches(
 
     def both(item) -> dict[str, Batch]:
         return {
-            name: _gather(rows, flags, *item[name])
+            name: _gather(rows, flags, seed, *item[name])
             for name, (rows, flags, _) in streams.items()
         }
 
@@ -149,13 +149,13 @@ def _stacks(
 
 
 def _gather(
-    rows: Labelled, flags: np.ndarray, ids: np.ndarray, steps: np.ndarray
+    rows: Labelled, flags: np.ndarray, seed: int, ids: np.ndarray, steps: np.ndarray
 ) -> Batch:
     return {
         "images": rows.images[ids],
         "labels": rows.labels[ids],
         "forget": flags[ids],
-        "step": steps.astype(np.int32),
+        "draw": np.stack([np.full_like(steps, seed), steps], -1).astype(np.uint32),
     }
 
 

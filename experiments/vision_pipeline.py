@@ -1,0 +1,302 @@
+"""From images to evaluated models, stage by stage: train, unlearn, evaluate."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from rich.progress import Progress
+
+from experiments import logs
+from experiments.stages import Stage, fingerprint, write_json
+from experiments.vision_config import Cifar
+from experiments.vision_task import Checks, VisionTask, forget_target, predictor
+from ofmu_jax import checkpoint, training
+from ofmu_jax.data.images import ImageSet
+from ofmu_jax.data.images_split import Split
+from ofmu_jax.evals import vision as evals
+from ofmu_jax.methods import vision_registry
+from ofmu_jax.methods.vision_base import sgd
+from ofmu_jax.methods.vision_configs import paper_setting
+from ofmu_jax.methods.vision_registry import Plan
+from ofmu_jax.models.resnet import ResNetConfig, Variables, init_variables
+from ofmu_jax.version import __version__
+
+TARGET, REFERENCE = "target", "retrained"
+
+
+@dataclasses.dataclass
+class VisionModel:
+    """One model of a run: its parameters, how they came about and what was found."""
+
+    role: str  # "target", "retrained" or "unlearned"
+    name: str  # the method, or the role
+    seed: int
+    config: ResNetConfig
+    variables: Variables
+    identity: str  # fingerprint of everything it was made from
+    record: dict[str, Any]  # what its training left
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    intervals: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    forget: np.ndarray | None = None  # probabilities on the forget images
+
+
+class VisionPipeline:
+    """The stages of a vision run; a stage that is done is read, not redone."""
+
+    def __init__(self, run: Cifar, data: ImageSet, split: Split, progress: Progress):
+        self.run, self.progress = run, progress
+        self._updates: dict[Any, Callable] = {}
+        self.task = VisionTask(run, data, split)
+        self.identity = fingerprint(
+            __version__,
+            self.task.content,
+            self.task.config,
+            [data.name, split.spec, split.seed, data.crop_padding, data.flip],
+        )
+
+    def models(self) -> Iterator[VisionModel]:
+        """Every model of the run, evaluated: per seed (or once, if models are shared)
+        the retrained and the original one, then each method's."""
+        run = self.run
+        trained: dict[str, VisionModel] = {}
+        for seed in run.seeds:
+            if not trained or not run.share_models:
+                trained[REFERENCE] = self._trained(REFERENCE, seed)
+                yield self._evaluated(trained[REFERENCE], None)
+                trained[TARGET] = self._trained(TARGET, seed)
+                yield self._evaluated(trained[TARGET], trained[REFERENCE])
+            reference, target = trained[REFERENCE], trained[TARGET]
+            for name in run.methods:
+                model = self._unlearned(name, seed, target, reference)
+                yield self._evaluated(model, reference)
+
+    def _folder(self, name: str, seed: int):
+        return self.run.output_dir / name / f"seed{seed}"
+
+    def _trained(self, role: str, seed: int) -> VisionModel:
+        """The original model, on forget and retain images, or the retrained one."""
+        run, task = self.run, self.task
+        part = task.sets["train" if role == TARGET else "retain"]
+        choices = [run.epochs, run.batch_size, run.learning_rate, run.weight_decay]
+        identity = fingerprint(self.identity, role, choices, seed)
+        assert run.epochs is not None
+        updates = max(1, round(run.epochs * len(part) / task.batch_size))
+        schedule = optax.piecewise_constant_schedule(
+            run.learning_rate, {updates // 2: 0.1, updates * 3 // 4: 0.1}
+        )
+        plan = vision_registry.train(
+            task.setting(seed), sgd(schedule, run.weight_decay)
+        )
+
+        def work(stage: Stage) -> None:
+            self._train(
+                stage,
+                plan,
+                task.init_variables(seed),
+                task.training_stream(part, seed),
+                f"{role}, seed {seed}",
+                num_updates=updates,
+            )
+
+        variables, record = self._stage(role, seed, identity, task.config, work)
+        if not record["finite"]:
+            raise FloatingPointError(
+                f"training the {role} model broke: {record['stopped']}; lower "
+                "--learning-rate."
+            )
+        return VisionModel(role, role, seed, task.config, variables, identity, record)
+
+    def _unlearned(
+        self, name: str, seed: int, target: VisionModel, reference: VisionModel
+    ) -> VisionModel:
+        """A method's result, within the budget that every method gets."""
+        run, task = self.run, self.task
+        goal = forget_target(task, target.variables, reference.variables)
+        config = getattr(run.method, name)
+        if name == "ofmu" and run.paper:
+            config = paper_setting(config)
+        choices = [run.batch_size, task.budget, run.checks, run.patience]
+        choices.append(run.check_rows)
+        identity = fingerprint(target.identity, name, config, choices, goal, seed)
+        plan = vision_registry.build(name, task.setting(seed, goal), config)
+        if plan.method is not None:
+            # One function object for all seeds, so that it is compiled once.
+            made = self._updates.setdefault((name, goal), plan.method.update)
+            plan = plan._replace(method=plan.method._replace(update=made))
+        network = plan.config or task.config
+
+        def work(stage: Stage) -> None:
+            label = f"{name}, seed {seed}"
+            checks = Checks(task, network)
+            if plan.one_shot is not None:
+                self._apply(stage, plan, target.variables, checks, label)
+                return
+            updates = plan.num_updates(task.budget)
+            self._train(
+                stage,
+                plan,
+                plan.start(target.variables),
+                task.stream(plan, seed),
+                label,
+                num_updates=updates,
+                check=checks,
+                check_every=max(1, round(updates / run.checks)),
+                stopping=training.StoppingRule(goal, run.patience),
+            )
+
+        variables, record = self._stage(name, seed, identity, network, work)
+        record = record | {"forget_target": goal}
+        return VisionModel(
+            "unlearned", name, seed, network, variables, identity, record
+        )
+
+    def _stage(self, name: str, seed: int, identity: str, config: ResNetConfig, work):
+        """Runs ``work`` in its stage, or reads what it left."""
+        stage = Stage(self._folder(name, seed) / "training", identity)
+        if not stage.done:
+            work(stage)
+        size = self.task.data.image_size
+        shapes = jax.eval_shape(lambda: init_variables(config, jax.random.key(0), size))
+        tree = checkpoint.restore(stage.folder / "checkpoint", shapes._asdict())
+        return Variables(**tree), stage.result
+
+    def _train(
+        self, stage: Stage, plan: Plan, variables: Variables, stream, label, **options
+    ) -> None:
+        """Runs a method with its log; its time is without that of the checks."""
+        assert plan.method is not None
+        folder = stage.begin()
+        log = logs.MetricsLog(folder)
+        bar = self.progress.add_task(label, total=options["num_updates"], note="")
+
+        def on_update(done: int, metrics: dict[str, float]) -> None:
+            log.write(done, metrics)
+            note = " ".join(
+                f"{k} {v:.3f}" for k, v in metrics.items() if k.endswith("_loss")
+            )
+            self.progress.update(bar, completed=done, note=note)
+
+        started = time.perf_counter()
+        result = training.run(
+            plan.method, variables, stream, on_update=on_update, **options
+        )
+        jax.block_until_ready(result.params)
+        seconds = time.perf_counter() - started
+        check = options.get("check")
+        for row in result.checks:
+            values = {f"eval_{k}": v for k, v in row.items() if k != "update"}
+            log.write(int(row["update"]), values)
+        log.close()
+        self.progress.update(bar, total=result.updates, note="")
+        self._finish(
+            stage,
+            result.params,
+            seconds=seconds - (0.0 if check is None else check.seconds),
+            updates=result.updates,
+            update=result.update,
+            stopped=result.stopped,
+            finite=result.finite,
+            cost=plan.method.gradient_evaluations,
+            setup=plan.setup_cost,
+            metrics=result.metrics,
+            checks=result.checks,
+        )
+
+    def _apply(
+        self, stage: Stage, plan: Plan, variables: Variables, checks: Checks, label
+    ) -> None:
+        """Runs a method that does everything at once."""
+        assert plan.one_shot is not None
+        stage.begin()
+        bar = self.progress.add_task(label, total=1, note="")
+        before = {"update": 0, **checks(variables)}
+        started = time.perf_counter()
+        result = plan.one_shot(variables)
+        jax.block_until_ready(result)
+        seconds = time.perf_counter() - started
+        after = {"update": 1, **checks(result)}
+        self.progress.update(bar, completed=1)
+        self._finish(
+            stage,
+            result,
+            seconds=seconds,
+            updates=1,
+            update=1,
+            stopped="one step, at its full cost",
+            finite=True,
+            cost=0.0,
+            setup=plan.setup_cost,
+            metrics=[],
+            checks=[before, after],
+        )
+
+    def _finish(self, stage: Stage, variables, *, updates, cost, setup, **record):
+        checkpoint.save(stage.folder / "checkpoint", variables._asdict())
+        stage.finish(
+            record
+            | {
+                "updates": updates,
+                "gradient_evaluations": setup + updates * cost,
+                "gradient_evaluations_per_update": cost,
+                "setup_gradient_evaluations": setup,
+            }
+        )
+
+    def _evaluated(
+        self, model: VisionModel, reference: VisionModel | None
+    ) -> VisionModel:
+        """The model with its metrics, read from its stage."""
+        against = None if reference is None else reference.metrics
+        identity = fingerprint(
+            model.identity,
+            [self.run.attack_rows, self.run.data_seed],
+            None if reference is None else [reference.identity, against],
+        )
+        folder = self._folder(model.name, model.seed)
+        stage = Stage(folder / "evaluation", identity)
+        if not stage.done:
+            bar = self.progress.add_task(
+                f"evaluate {model.name}, seed {model.seed}", total=1, note=""
+            )
+            self._evaluate(stage, model, reference)
+            self.progress.update(bar, completed=1)
+        model.metrics = dict(stage.result["metrics"])
+        model.intervals = dict(stage.result["intervals"])
+        with np.load(stage.folder / "forget.npz") as saved:
+            model.forget = saved["probabilities"]
+        seconds = model.record.get("seconds")
+        if seconds is not None:
+            model.metrics["run_time_minutes"] = seconds / 60
+        return model
+
+    def _evaluate(
+        self, stage: Stage, model: VisionModel, reference: VisionModel | None
+    ) -> None:
+        task = self.task
+        folder = stage.begin()
+        forget, retain, test = (task.sets[n] for n in ("forget", "retain", "test"))
+        predict = functools.partial(predictor(model.config), model.variables)
+        size = self.run.eval_batch_size
+        found = evals.predictions(predict, forget, retain, test, size)
+        untrained = task.init_variables(self.run.data_seed + 1_000_003)
+        metrics, intervals = evals.evaluate_vision(
+            found,
+            untrained_forget=task.probabilities(task.config, untrained, forget),
+            reference=None if reference is None else reference.metrics,
+            reference_forget=None if reference is None else reference.forget,
+            attack_rows=self.run.attack_rows,
+        )
+        np.savez_compressed(
+            folder / "forget.npz",
+            probabilities=found.forget.astype(np.float32),
+            labels=found.forget_labels,
+            indices=task.split.forget,
+        )
+        ends = {name: list(interval) for name, interval in intervals.items()}
+        write_json(folder / "metrics.json", {"metrics": metrics, "intervals": ends})
+        stage.finish({"metrics": metrics, "intervals": ends})

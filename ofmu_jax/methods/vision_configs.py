@@ -1,0 +1,171 @@
+"""Hyper-parameters of the vision methods; the text after each field is its help.
+
+Rates are those of ResNet-18 on CIFAR-10 within the ranges of the SalUn protocol
+(arXiv 2310.12508); another network or data set wants its own.
+"""
+
+import dataclasses
+from typing import Literal
+
+Order = Literal["sequential", "mixed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Descent:
+    """What every method that descends a loss has: SGD with momentum 0.9."""
+
+    learning_rate: float = 0.01
+    weight_decay: float = 5e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTune(Descent):
+    """FT: cross-entropy on retain images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class L1Sparse(Descent):
+    """FT with α (1 − progress) ‖θ‖₁."""
+
+    alpha: float = 5e-5
+    """α at the start; it falls to 0 over the budget."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomLabel(Descent):
+    """RL: forget images with labels drawn afresh, then retain images."""
+
+    order: Order = "sequential"
+    """sequential: all forget, then all retain images an epoch; or one shuffle."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SalUn(RandomLabel):
+    """RL on the weights with the largest forget gradient."""
+
+    learning_rate: float = 0.013
+    density: float = 0.5
+    """Share of weights that may move."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientAscent(Descent):
+    """GA: cross-entropy on forget images, upwards."""
+
+    learning_rate: float = 5e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundaryExpand(Descent):
+    """BE: forget images become a class of their own, which stays in the head."""
+
+    learning_rate: float = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundaryShrink(Descent):
+    """BS: forget images get the label beyond their nearest boundary."""
+
+    learning_rate: float = 1e-4
+    epsilon: float = 0.1
+    """Size of the adversarial step, as a share of the pixel range."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scrub(Descent):
+    """SCRUB: away from the teacher on forget images, towards it on retain images."""
+
+    learning_rate: float = 5e-4
+    alpha: float = 0.5
+    """α, weight of the divergence on retain images."""
+    gamma: float = 1.0
+    """γ, weight of the cross-entropy on retain images."""
+    temperature: float = 4.0
+    min_steps: int = 1
+    """Steps on retain images after each step on forget images."""
+    max_fraction: float = 0.5
+    """Share of the updates in which forget images are still ascended on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Influence:
+    """IU: one step along the inverse Fisher matrix."""
+
+    alpha: float = 1.0
+    """α, length of the step in units of the influence estimate."""
+    samples: int = 1000
+    """Single retain images that the inverse is built from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ofmu:
+    """OFMU through `ofmu_jax.ofmu`."""
+
+    forget_loss: Literal[
+        "target_cross_entropy", "mean_target_cross_entropy", "cross_entropy"
+    ] = "target_cross_entropy"
+    """Bounded image by image, bounded in its mean, or unbounded as in the paper."""
+    ceiling: float = 1.05
+    """What a bounded loss ascends to, in multiples of the forget target."""
+    norm: Literal["batch", "running"] = "batch"
+    """What the losses normalise with; running averages move after each update."""
+    inner_steps: int = 2
+    """T, steps of ascent on Φ."""
+    inner_optimizer: Literal["sgd", "clipped"] = "clipped"
+    """clipped: gradients of norm at most 1."""
+    inner_learning_rate: float = 0.05
+    outer_steps: int = 2
+    outer_learning_rate: float = 0.01
+    """Of SGD with momentum 0.9."""
+    weight_decay: float = 5e-4
+    beta: float = 0.1
+    """Weight of the gradient similarity in Φ."""
+    similarity: Literal["cosine", "squared_cosine"] = "cosine"
+    rho: float = 1e-2
+    """Weight of ‖∇Φ‖² in F."""
+    rho_growth: float = 1.02
+    """γ: ρ grows by this factor every outer iteration."""
+    base: Literal["inner", "outer"] = "inner"
+    """Where the outer step starts: from the inner result, or where that began."""
+    curvature: Literal["vjp", "linearize", "finite_difference"] = "linearize"
+    retain_direction: Literal["fresh", "frozen"] = "frozen"
+    penalty_gradient: Literal["exact", "finite_difference", "secant"] = "secant"
+    penalty_clip: float | None = 1.0
+    """The penalty's norm is at most this multiple of the retain gradient's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionMethods:
+    """One entry per method."""
+
+    ofmu: Ofmu = Ofmu()
+    fine_tune: FineTune = FineTune()
+    random_label: RandomLabel = RandomLabel()
+    gradient_ascent: GradientAscent = GradientAscent()
+    influence: Influence = Influence()
+    l1_sparse: L1Sparse = L1Sparse()
+    boundary_expand: BoundaryExpand = BoundaryExpand()
+    boundary_shrink: BoundaryShrink = BoundaryShrink()
+    salun: SalUn = SalUn()
+    scrub: Scrub = Scrub()
+
+
+NAMES = tuple(field.name for field in dataclasses.fields(VisionMethods))
+
+
+def paper_setting(config: Ofmu) -> Ofmu:
+    """The algorithm as the paper writes it: plain ascent on cross-entropy, exact."""
+    return dataclasses.replace(
+        config,
+        forget_loss="cross_entropy",
+        inner_steps=5,
+        inner_optimizer="sgd",
+        outer_steps=1,
+        similarity="cosine",
+        rho_growth=1.1,
+        base="outer",
+        curvature="vjp",
+        retain_direction="fresh",
+        penalty_gradient="exact",
+        penalty_clip=None,
+    )
