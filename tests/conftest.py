@@ -2,8 +2,13 @@
 
 import os
 import pathlib
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Compiling is most of the suite's time and the models are tiny: do it once, and fast.
+_FAST = "--xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FAST}".strip()
 
 import jax
 import pytest
@@ -11,6 +16,33 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+CACHES = pathlib.Path(tempfile.gettempdir())
+
+
+def _cache(run: str) -> pathlib.Path:
+    return CACHES / f"ofmu-jax-tests-{run}"
+
+
+def pytest_configure(config):
+    """All processes of a test run share what they compile."""
+    worker = getattr(config, "workerinput", None)
+    run = worker["testrunuid"] if worker else str(os.getpid())
+    jax.config.update("jax_compilation_cache_dir", str(_cache(run)))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def pytest_sessionfinish(session):
+    """The process that started the run removes what was compiled."""
+    if hasattr(session.config, "workerinput"):
+        return
+    run = getattr(session.config, "_xdist_run", str(os.getpid()))
+    shutil.rmtree(_cache(run), ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Called by pytest-xdist in the process that starts the workers."""
+    node.config._xdist_run = node.workerinput["testrunuid"]
 
 
 @pytest.fixture(scope="session")
