@@ -10,8 +10,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _FAST = "--xla_backend_optimization_level=0"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FAST}".strip()
 
-import jax
-import pytest
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -47,7 +47,7 @@ def pytest_configure_node(node):
 
 @pytest.fixture(scope="session")
 def data_dir() -> pathlib.Path:
-    """Folder of real data (``$OFMU_DATA``, else ``../shared/data``); skips if absent."""
+    """Folder of real data: ``$OFMU_DATA``, else ``../shared/data``; skips if absent."""
     folder = os.environ.get("OFMU_DATA", REPOSITORY.parent / "shared" / "data")
     path = pathlib.Path(folder)
     if not path.is_dir():
