@@ -158,16 +158,16 @@ def finite_difference(
     *,
     order: int = 1,
 ) -> Params:
-    """(∇f(θ + εu) − ∇f(θ)) / ε with ‖εu‖ = eps^(1/2) (1 + ‖θ‖)^(1/2).
+    """(∇f(θ + hu) − ∇f(θ)) ‖v‖ / h with u = v/‖v‖ and h = eps^(1/2) (1 + ‖θ‖)^(1/2).
 
     With ``order=2`` the gradient is itself a difference, its noise about eps^(1/2),
-    and the displacement that balances noise against curvature has eps^(1/4). In
-    float32 expect errors of about a hundredth, and a third for differences of
-    differences; in float64 1e-8 and 1e-4.
+    and h = eps^(1/4) balances noise against curvature. In float32 expect errors of up
+    to a hundredth, and a few hundredths for differences of differences; in float64
+    1e-8 and a few 1e-4.
     """
     unit_direction, _ = unit(direction)
     eps = jnp.finfo(optax.tree.dtype(params, "lowest")).eps
-    displacement = eps ** (0.5**order) * jnp.sqrt(1 + norm(params))
+    displacement = eps**0.25 if order == 2 else eps**0.5 * jnp.sqrt(1 + norm(params))
     moved = gradient_fn(optax.tree.add_scale(params, displacement, unit_direction))
     difference = optax.tree.sub(widen(moved), widen(gradient))
     return optax.tree.scale(norm(direction) / displacement, difference)

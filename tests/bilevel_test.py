@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from absl.testing import parameterized
+from jax.flatten_util import ravel_pytree
 
 import ofmu_jax
 from ofmu_jax import bilevel
@@ -48,24 +49,65 @@ def relative_error(tree, reference):
     return float(difference / optax.tree.norm(reference))
 
 
+def plain_phi(theta, forget, retain, beta, similarity):
+    """Φ as the paper writes it, on flat vectors."""
+    g_f, g_r = (ravel_pytree(jax.grad(loss)(theta))[0] for loss in (forget, retain))
+    c = g_f @ g_r / (jnp.linalg.norm(g_f) * jnp.linalg.norm(g_r))
+    return forget(theta) - beta * (c if similarity == "cosine" else c**2)
+
+
+def plain_outer(theta, forget, retain, beta, rho, similarity):
+    gradient = jax.grad(plain_phi)(theta, forget, retain, beta, similarity)
+    return retain(theta) + rho * jnp.sum(ravel_pytree(gradient)[0] ** 2)
+
+
+@functools.cache
+def references(similarity):
+    theta, forget, retain = mlp_problem()
+    phi = lambda p: plain_phi(p, forget, retain, 0.7, similarity)
+    outer = lambda p: plain_outer(p, forget, retain, 0.7, 0.3, similarity)
+    return [jax.jit(jax.value_and_grad(f))(theta) for f in (phi, outer)]
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_objectives_are_the_definitions_and_differentiable(similarity):
+    with jax.enable_x64(True):
+        theta, forget, retain = mlp_problem()
+        common = {"beta": 0.7, "similarity": similarity}
+        for expected, objective in zip(
+            references(similarity),
+            (
+                lambda p: ofmu_jax.inner_objective(p, forget, retain, **common),
+                lambda p: ofmu_jax.outer_objective(
+                    p, forget, retain, rho=0.3, **common
+                ),
+            ),
+            strict=True,
+        ):
+            value, gradient = jax.jit(jax.value_and_grad(objective))(theta)
+            np.testing.assert_allclose(value, expected[0], rtol=1e-12)
+            assert relative_error(gradient, expected[1]) < 1e-8
+
+
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("curvature", CURVATURES)
 def test_gradients_are_those_of_the_definitions(similarity, curvature):
     with jax.enable_x64(True):
         theta, forget, retain = mlp_problem()
-        common = {"beta": 0.7, "similarity": similarity}
-        inner = jax.grad(
-            lambda p: ofmu_jax.inner_objective(p, forget, retain, **common)
-        )(theta)
-        outer = jax.grad(
-            lambda p: ofmu_jax.outer_objective(p, forget, retain, rho=0.3, **common)
-        )(theta)
-        common["curvature"] = curvature
+        common = {"beta": 0.7, "similarity": similarity, "curvature": curvature}
         tolerance = 1e-3 if curvature == "finite_difference" else 1e-8
-        got = ofmu_jax.inner_gradient(theta, forget, retain, **common)
-        assert relative_error(got, inner) < tolerance
-        got = ofmu_jax.outer_gradient(theta, forget, retain, rho=0.3, **common)
-        assert relative_error(got, outer) < tolerance
+        (_, inner), (_, outer) = references(similarity)
+
+        @jax.jit
+        def ours(p):
+            return (
+                ofmu_jax.inner_gradient(p, forget, retain, **common),
+                ofmu_jax.outer_gradient(p, forget, retain, rho=0.3, **common),
+            )
+
+        got_inner, got_outer = ours(theta)
+        assert relative_error(got_inner, inner) < tolerance
+        assert relative_error(got_outer, outer) < tolerance
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
