@@ -17,7 +17,7 @@ test: $(VENV)/.installed-test
 
 # Against transformers' own PyTorch models; torch stays out of the other environment.
 parity: $(PARITY_VENV)/.installed
-	$(PARITY_VENV)/bin/python -m pytest -q tests/parity
+	$(PARITY_VENV)/bin/python -m pytest -q -n 2 --dist loadfile tests/parity
 
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m pip install -q -e ".[lint]"
