@@ -18,6 +18,7 @@ from ofmu_jax.models.llama import (
     Llama,
     LlamaConfig,
     RopeScaling,
+    hidden_states,
     init_cache,
     init_params,
     rope_frequencies,
@@ -243,3 +244,22 @@ def test_llama3_frequencies():
 def test_impossible_shapes_are_named(fields, words):
     with pytest.raises(ValueError, match=words):
         dataclasses.replace(TINY, **fields)
+
+
+def test_hidden_states_are_what_the_head_reads(tiny):
+    """Norm and tied head on the last layer's output are the logits; layers beyond
+    the asked one play no part."""
+    ids, mask = np.array([[1, 5, 2, 9]]), np.array([[1, 0, 1, 1]])
+    last = hidden_states(TINY, TINY.num_layers - 1, tiny, ids, mask)
+    chex.assert_shape(last, (1, 4, TINY.hidden_size))
+    rms = jnp.sqrt(jnp.mean(last**2, -1, keepdims=True) + TINY.rms_norm_eps)
+    normed = last / rms * tiny["norm"]["scale"]
+    logits = Llama(TINY).apply({"params": tiny}, ids, mask)
+    np.testing.assert_allclose(
+        normed @ tiny["embed_tokens"]["embedding"].T, logits, atol=1e-5
+    )
+    broken = jax.tree.map(lambda x: x.at[1].set(jnp.nan), tiny["layers"])
+    first = hidden_states(TINY, 0, {**tiny, "layers": broken}, ids, mask)
+    chex.assert_tree_all_finite(first)
+    with pytest.raises(ValueError, match="layer=2 is not one of the model's 2 layers"):
+        hidden_states(TINY, 2, tiny, ids, mask)
