@@ -165,10 +165,13 @@ def test_bfloat16_parameters(curvature):
     chex.assert_tree_all_finite(outer)
 
 
-def test_cosine_of_many_small_bfloat16_entries():
-    # A bfloat16 sum of 10,000 equal squares would stop growing long before the end.
-    ones = jnp.full(10_000, 0.01, jnp.bfloat16)
-    np.testing.assert_allclose(bilevel.cosine(ones, ones), 1.0, rtol=1e-5)
+def test_norm_and_cosine_of_bfloat16_are_float32():
+    # Bfloat16 holds 0.01 as 0.010009765625 and knows no number between 1 and 1.0078.
+    small = jnp.full(10_000, 0.01, jnp.bfloat16)
+    np.testing.assert_allclose(bilevel.norm(small), 1.0009765625, rtol=1e-5)
+    other = small.at[:100].set(0)
+    np.testing.assert_allclose(bilevel.cosine(small, other), 0.99**0.5, rtol=1e-5)
+    assert bilevel.norm(small).dtype == bilevel.cosine(small, other).dtype == "float32"
 
 
 def test_frozen_direction_differentiates_through_the_forget_loss_only():

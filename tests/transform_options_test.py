@@ -124,12 +124,29 @@ def test_any_optimizer_serves_inside_and_outside(name):
     chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
 
 
+def test_the_outer_optimizer_gets_the_callers_extra_arguments():
+    def scale(updates, state, params=None, *, factor, **_):
+        return optax.tree.scale(-factor, updates), state
+
+    tx = ofmu_jax.ofmu(
+        optax.GradientTransformationExtraArgs(lambda p: (), scale),
+        optax.sgd(0.0),
+        inner_steps=1,
+        beta=0.0,
+        rho=0.0,
+    )
+    updates, _ = update(tx, factor=3.0)
+    chex.assert_trees_all_close(
+        updates, optax.tree.scale(-3.0, jax.grad(RETAIN)(PARAMS, 0)), rtol=1e-5
+    )
+
+
 def test_a_line_search_inside_ascends_phi():
-    # Φ = −½‖θ − 2‖²: backtracking from step 1 lands on the maximum at once.
+    # Φ = 5 − ½‖θ − 2‖²: the search accepts step 1, which lands on the maximum.
     optimizer = optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(9))
     ascent = ofmu_jax.inner_ascent(
         PARAMS,
-        lambda p, step: -0.5 * jnp.sum((p["w"] - 2) ** 2),
+        lambda p, step: 5 - 0.5 * jnp.sum((p["w"] - 2) ** 2),
         RETAIN,
         inner_optimizer=optimizer,
         inner_steps=1,
@@ -147,6 +164,7 @@ def test_float64_stays_float64():
             updates, state = step(None, state, params)
             params = optax.apply_updates(params, updates)
             np.testing.assert_allclose(state.rho, 1e-3 * 1.1**k, rtol=1e-12)
+        chex.assert_trees_all_equal_shapes_and_dtypes(state, tx.init(params))
         leaves = jax.tree.leaves((updates, params, state))
         kinds = {str(x.dtype) for x in leaves}
         assert kinds == {"float64", "int32"}
@@ -170,11 +188,15 @@ def test_trees_with_constants_nested_and_idle_leaves():
         return lambda p, step: loss({"w": p[0]["w"][p[1][0]]}, step)
 
     losses = {name: losses_of(loss) for name, loss in LOSSES.items()}
-    updates, _ = update(sgd(outer_steps=2), params, None, losses)
-    expected, _ = update(sgd(outer_steps=2))
+    decay = optax.chain(optax.add_decayed_weights(10.0), optax.sgd(0.1))
+    tx = ofmu_jax.ofmu(decay, optax.sgd(0.1), 1, rho=1e-2, outer_steps=2)
+    updates, _ = update(tx, params, None, losses)
+    expected, _ = update(tx)
     np.testing.assert_allclose(updates[0]["w"], expected["w"], rtol=1e-4)
     assert updates[1][0].dtype == jnp.int32
-    chex.assert_trees_all_equal(updates[1], optax.tree.zeros_like(params[1]))
+    np.testing.assert_array_equal(updates[1][0], 0)  # decay passes constants by
+    assert updates[1][1].shape == (0,)
+    np.testing.assert_allclose(updates[1][2], -1)  # no loss sees it: 1 → 0 → 0
 
 
 def test_inner_steps_that_rest_are_counted():
