@@ -6,14 +6,17 @@ PARITY_VENV ?= .venv-parity
 OUT ?= runs/demo
 BIN = $(VENV)/bin
 
-
-.PHONY: demo test parity lint clean
+.PHONY: demo test slow parity lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.run demo --output-dir $(OUT)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q -n 2
+
+# The tests that `make test` leaves out because they take minutes.
+slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q -n 2 -m slow
 
 # Against transformers' own PyTorch models; torch stays out of the other environment.
 parity: $(PARITY_VENV)/.installed

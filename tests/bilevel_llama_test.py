@@ -114,7 +114,10 @@ def relative_error(tree, reference):
     return float(difference / optax.tree.norm(reference))
 
 
-@pytest.mark.parametrize("curvature", ["vjp", "linearize", "finite_difference"])
+@pytest.mark.parametrize(
+    "curvature",
+    ["vjp", pytest.param("linearize", marks=pytest.mark.slow), "finite_difference"],
+)
 def test_gradients_on_a_two_layer_llama(curvature):
     with jax.enable_x64(True):
         theta, forget, retain = problem()
@@ -134,6 +137,7 @@ def test_gradients_on_a_two_layer_llama(curvature):
         assert relative_error(got_outer, outer) < tolerance
 
 
+@pytest.mark.slow
 def test_the_outer_objective_is_differentiable_on_a_two_layer_llama():
     with jax.enable_x64(True):
         theta, forget, retain = problem()

@@ -189,6 +189,7 @@ def third_derivative(model, params):
     return quick_jit(jax.value_and_grad(bend))(params, direction), bend, direction
 
 
+@pytest.mark.slow
 def test_remat_changes_no_derivative_up_to_the_third(tiny):
     (value, gradient), *_ = third_derivative(Llama(TINY), tiny)
     remat = Llama(dataclasses.replace(TINY, remat=True))

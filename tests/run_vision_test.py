@@ -88,6 +88,7 @@ def test_no_method_that_takes_steps_exceeds_the_budget(finished):
     assert "eval_forget_nll" in ofmu["trajectory"][0]
 
 
+@pytest.mark.slow
 def test_run_again_redoes_nothing_and_another_rate_only_its_method(finished):
     run, content = finished
     before = marks(run.output_dir)
@@ -112,7 +113,8 @@ def test_every_method_has_a_name_on_the_command_line():
         vision_run.Cifar.__dataclass_fields__["method"].default.__dict__
     )
     task = task_of(dataclasses.replace(TINY, methods=NAMES))
-    assert task.config.name == "resnet8" and task.budget == 14
+    assert task.config.name == "resnet8"
+    assert len(task.sets["train"]) == 113 and task.budget == 15  # ⌈2 · 113 / 16⌉
 
 
 def task_of(run: Cifar) -> VisionTask:
