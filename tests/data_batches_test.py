@@ -270,5 +270,5 @@ def test_dicts_of_arrays_go_along_row_by_row():
         batch["alternative"]["input_ids"], batch["input_ids"] + 100
     )
     forget["alternative"] = {"input_ids": ids[1:]}
-    with pytest.raises(DataError, match="'alternative/input_ids' .* has 5 rows"):
+    with pytest.raises(DataError, match=r"'alternative/input_ids' .* has 5 rows"):
         paired_batches(forget, dict(forget), 4, 0, length=2)
