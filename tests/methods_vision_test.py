@@ -340,3 +340,24 @@ def test_the_paper_setting_is_the_paper_s():
     plan = vision_registry.build("ofmu", SETTING, paper)
     assert plan.method is not None
     assert plan.method.gradient_evaluations == pytest.approx(30 + 18 + 1 / 3)
+
+
+@pytest.mark.parametrize("name", ["random_label", "boundary_shrink", "scrub"])
+def test_a_step_moves_the_network_and_leaves_what_is_frozen(name):
+    plan = vision_registry.build(name, SETTING, getattr(METHODS, name))
+    assert plan.method is not None
+    forget, retain = stacked(FORGET, True), stacked(RETAIN, False)
+    batches = {
+        "forget": {"forget": forget},
+        "sequential": {"union": forget},
+        "paired": {"forget": forget, "retain": retain},
+    }[plan.stream]
+    state = plan.method.init(variables())
+    frozen = jax.tree.map(np.asarray, state.frozen)
+    found, state, metrics = jax.jit(plan.method.update)(variables(), state, batches)
+    jax.tree.map(np.testing.assert_array_equal, state.frozen, frozen)
+    assert all(np.isfinite(value) for value in metrics.values())
+    for before, after in zip(variables(), found, strict=True):
+        pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+        assert any(not np.array_equal(a, b) for a, b in pairs)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(after))

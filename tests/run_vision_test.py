@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import matplotlib.image
 import numpy as np
