@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 
 import matplotlib.image
 import numpy as np
