@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from ofmu_jax.methods.registry import METHODS
+
 Goal = Literal["reference", "higher", "lower", "zero", "unknown"]
 
 # Sign beside a column's name -> what it says.
@@ -89,6 +91,35 @@ _METRICS = (
         "test accuracy",
         "higher",
         "Share of test examples classified correctly.",
+    ),
+    Metric(
+        "unlearning_accuracy",
+        "UA",
+        "reference",
+        "Unlearning accuracy: share of forget examples classified wrongly.",
+    ),
+    Metric(
+        "mia_confidence",
+        "MIA",
+        "reference",
+        "Share of forget examples that an attack on the confidence takes for ones "
+        "that were never trained on.",
+    ),
+    Metric(
+        "average_gap",
+        "average gap",
+        "lower",
+        "Mean distance from the retrained model in UA, retain accuracy, test accuracy "
+        "and MIA.",
+    ),
+    Metric("run_time_minutes", "minutes", "lower", "Wall time of the whole method."),
+    Metric(
+        "zrf",
+        "ZRF",
+        "reference",
+        "1 minus the mean Jensen–Shannon divergence between the predictions on forget "
+        "examples and those of an untrained network.",
+        minor=True,
     ),
     Metric(
         "model_utility",
@@ -194,9 +225,15 @@ _METHODS = {
     "target": "Target (before)",
     "retrained": "Retrained (goal)",
     "ofmu": "OFMU",
-    "gradient_ascent": "Gradient ascent",
-    "grad_diff": "GradDiff",
-    "npo": "NPO",
+    "fine_tune": "Fine-tuning",
+    "random_label": "Random labels",
+    "influence": "Influence unlearning",
+    "l1_sparse": "l1-sparse",
+    "boundary_expand": "Boundary expanding",
+    "boundary_shrink": "Boundary shrinking",
+    "salun": "SalUn",
+    "scrub": "SCRUB",
+    **{name: spec.title for name, spec in METHODS.items()},
 }
 
 # What stands for forgetting and for keeping where one number has to.

@@ -1,4 +1,4 @@
-"""The command line: ``python -m experiments.run [demo | tofu | request] [options]``."""
+"""``python -m experiments.run [demo | tofu | request | cifar] [options]``."""
 
 import sys
 from collections.abc import Sequence
@@ -8,11 +8,13 @@ import tyro
 from rich.markup import escape
 
 from experiments.recipes import Demo, LanguageRun, Request, Tofu
+from experiments.vision_config import Cifar
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Tofu, tyro.conf.subcommand("tofu")]
     | Annotated[Request, tyro.conf.subcommand("request")]
+    | Annotated[Cifar, tyro.conf.subcommand("cifar")]
 )
 DESCRIPTION = """Machine unlearning with OFMU, measured.
 
@@ -22,7 +24,7 @@ and leaves report.html, report.json, checkpoints and Hugging Face folders in
 --output-dir. Run it again to go on where it stopped."""
 
 
-def parse(arguments: Sequence[str]) -> LanguageRun:
+def parse(arguments: Sequence[str]) -> LanguageRun | Cifar:
     """The run that the command line asks for; exits with a message if it is wrong."""
     arguments = list(arguments)
     helps = ("-h", "--help")
@@ -40,11 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     run = parse(sys.argv[1:] if arguments is None else arguments)
     # Imported late, so that --help and a wrong option answer at once.
-    from experiments.language_run import run_language
     from experiments.logs import console
 
     try:
-        run_language(run)
+        if isinstance(run, Cifar):
+            from experiments.vision_run import run_vision
+
+            run_vision(run)
+        else:
+            from experiments.language_run import run_language
+
+            run_language(run)
     except (ValueError, FloatingPointError, OSError) as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
         return 2

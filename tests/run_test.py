@@ -156,6 +156,7 @@ def test_command_line_reaches_the_configuration():
     assert run.ofmu.inner_steps == 7
     assert run.paper
     assert parse([]) == Demo()
+    assert parse(["cifar", "--forget", "random:0.1"]).forget == "random:0.1"
     assert parse(["--people", "8"]) == Demo(people=8)
     literal = paper_setting(run.ofmu)
     assert (literal.base, literal.penalty_gradient) == ("outer", "exact")
@@ -187,6 +188,7 @@ def test_wrong_options_are_named(arguments, message, capsys):
         (["tofu", "--data-dir", "{tmp}/nowhere"], "nowhere"),
         (["demo", "--model", "{tmp}/nowhere"], "there is no model folder"),
         (["demo", "--model", "{tmp}"], "has no config.json"),
+        (["cifar", "--forget", "class:77"], "77"),
     ],
 )
 def test_bad_input_ends_with_its_reason(arguments, message, tmp_path, capsys):
