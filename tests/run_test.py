@@ -113,6 +113,7 @@ def test_run_again_redoes_nothing_and_reports_the_same(finished):
         assert old["metrics"] == new["metrics"]
 
 
+@pytest.mark.slow
 def test_other_settings_redo_only_what_depends_on_them(finished, tmp_path):
     run, _ = finished
     before = marks(run.output_dir)

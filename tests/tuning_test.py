@@ -84,6 +84,7 @@ def tuned(tmp_path_factory):
     return run, run_language(run)
 
 
+@pytest.mark.slow
 def test_a_tuned_run_uses_the_best_trial_and_records_all(tuned):
     run, content = tuned
     for name in run.methods:
@@ -98,6 +99,7 @@ def test_a_tuned_run_uses_the_best_trial_and_records_all(tuned):
     assert (run.output_dir / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_tuned_run_repeats_no_trial(tuned):
     run, content = tuned
     marks = {p: p.stat().st_mtime_ns for p in run.output_dir.rglob("*.stage.json")}
