@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -22,6 +22,9 @@ VisionMethodName = Literal[
 ]
 ModelName = Literal["auto", "resnet8", "resnet18", "resnet20", "resnet50", "resnet56"]
 PUBLISHED = VisionMethods()
+# For the small network on digits: the best of 0.013, 0.05 and 0.1 for forgetting a
+# class, one seed. At the rates of ResNet-18 these two hardly move it.
+DIGITS_RATES = {"random_label": 0.1, "salun": 0.1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +86,9 @@ class Cifar:
     """Forget images in the picture of predictions; 0: no picture."""
     paper: bool = False
     """OFMU in the paper's literal setting."""
+    rates: Literal["auto", "published"] = "auto"
+    """auto: on digits, random_label and salun step at 0.1 unless told otherwise;
+    published: every rate that is not given is that of ResNet-18 on CIFAR-10."""
     method: Annotated[VisionMethods, tyro.conf.arg(name="")] = PUBLISHED
 
 
@@ -103,6 +109,7 @@ def resolved(run: Cifar) -> Cifar:
         batch_size=run.batch_size
         if run.batch_size is not None
         else (64 if small else 256),
+        method=_with_rates(run.method) if small and run.rates == "auto" else run.method,
     )
     for name in ("seeds", "methods"):
         values = getattr(fresh, name)
@@ -127,3 +134,13 @@ def resolved(run: Cifar) -> Cifar:
             "--max-train."
         )
     return fresh
+
+
+def _with_rates(methods: VisionMethods) -> VisionMethods:
+    """The methods with the rates for digits where the default was left as it is."""
+    changed: dict[str, Any] = {}
+    for name, rate in DIGITS_RATES.items():
+        config = getattr(methods, name)
+        if config.learning_rate == getattr(PUBLISHED, name).learning_rate:
+            changed[name] = dataclasses.replace(config, learning_rate=rate)
+    return dataclasses.replace(methods, **changed)

@@ -35,6 +35,11 @@ UNITS = (
     "run time is the wall time of the whole method, compilation and weight masks "
     "included, checks of the stopping rule left out."
 )
+RATES = (
+    "Learning rates are not tuned method by method for this run; recipe.method has "
+    "each. A method that falls short here may do better at another rate, so this is no "
+    "ranking of methods."
+)
 
 
 def run_vision(run: Cifar) -> dict[str, Any]:
@@ -54,7 +59,7 @@ def run_vision(run: Cifar) -> dict[str, Any]:
     with logs.progress() as progress:
         pipeline = VisionPipeline(run, data, split, progress)
         models = list(pipeline.models())
-    notes = [f"{split.note[0].upper()}{split.note[1:]}.", UNITS]
+    notes = [f"{split.note[0].upper()}{split.note[1:]}.", UNITS, RATES]
     notes += _grids(run, pipeline, models)
     sets = pipeline.task.sets
     content = {

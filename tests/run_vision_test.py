@@ -15,7 +15,7 @@ from experiments.vision_grid import grid_lines
 from experiments.vision_task import VisionTask, forget_target
 from ofmu_jax.data.images import load_images
 from ofmu_jax.data.images_split import make_split
-from ofmu_jax.methods.vision_configs import NAMES
+from ofmu_jax.methods.vision_configs import NAMES, Ofmu, SalUn, VisionMethods
 from ofmu_jax.models import resnet
 
 TINY = Cifar(
@@ -29,6 +29,7 @@ TINY = Cifar(
     checks=2,
     eval_batch_size=40,
     grid_images=3,
+    method=VisionMethods(ofmu=Ofmu(beta=0.0)),  # compiles in half the time
 )
 
 
@@ -174,6 +175,15 @@ def test_options_of_the_command_line():
     )
     assert (run.method.salun.density, run.method.ofmu.inner_steps) == (0.3, 3)
     assert run.seeds == (4, 5)
+
+
+def test_rates_for_digits_give_way_to_those_that_are_given():
+    rate = lambda run: resolved(run).method.salun.learning_rate
+    given = VisionMethods(salun=SalUn(learning_rate=0.02))
+    assert rate(Cifar()) == 0.1
+    assert rate(Cifar(dataset="cifar10")) == 0.013
+    assert rate(Cifar(rates="published")) == 0.013
+    assert rate(Cifar(method=given)) == 0.02
 
 
 def test_defaults_follow_the_data_set():

@@ -111,8 +111,8 @@ class Ofmu:
     """What the losses normalise with; running averages move after each update."""
     inner_steps: int = 2
     """T, steps of ascent on Φ."""
-    inner_optimizer: Literal["sgd", "clipped"] = "clipped"
-    """clipped: gradients of norm at most 1."""
+    inner_optimizer: Literal["sgd", "clipped", "normalized"] = "clipped"
+    """clipped: gradients of norm at most 1; normalized: of norm 1."""
     inner_learning_rate: float = 0.05
     outer_steps: int = 2
     outer_learning_rate: float = 0.01

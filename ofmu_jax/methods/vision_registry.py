@@ -274,6 +274,8 @@ def _ofmu(setting: Setting, config: configs.Ofmu) -> Plan:
     inner = optax.sgd(config.inner_learning_rate)
     if config.inner_optimizer == "clipped":
         inner = optax.chain(optax.clip_by_global_norm(1.0), inner)
+    elif config.inner_optimizer == "normalized":
+        inner = optax.chain(optax.normalize_by_update_norm(), inner)
     rho: Any = config.rho
     if rho and config.rho_growth != 1.0:
         rho = optax.exponential_decay(config.rho, 1, config.rho_growth)
