@@ -19,7 +19,7 @@ from ofmu_jax.methods.vision_configs import NAMES, Ofmu, SalUn, VisionMethods
 from ofmu_jax.models import resnet
 
 TINY = Cifar(
-    methods=("ofmu", "boundary_expand", "influence"),
+    methods=("ofmu", "influence"),
     seeds=(0,),
     max_train=120,
     max_test=40,
