@@ -36,25 +36,33 @@ def report_content(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", "-m", "experiments.run", *sys.argv[1:]]),
         "recipe": json.loads(json.dumps(dataclasses.asdict(run), default=plain)),
-        "environment": {
-            "ofmu_jax": __version__,
-            "jax": jax.__version__,
-            "devices": [str(device) for device in jax.devices()],
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-        },
-        "data": {
-            "name": data.name,
-            "counts": {
-                field.name: len(rows)
-                for field in dataclasses.fields(data)
-                if isinstance(rows := getattr(data, field.name), tuple)
-            },
-        },
+        "environment": environment(),
+        "data": sizes(data),
         "models": [_row(model) for model in models],
         "claims": claims(models),
         "tuning": dict(trials or {}),
     }
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices that the numbers came from."""
+    return {
+        "ofmu_jax": __version__,
+        "jax": jax.__version__,
+        "devices": [str(device) for device in jax.devices()],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def sizes(data: UnlearningData) -> dict[str, Any]:
+    """Name of the data and rows of each of its sets."""
+    counts = {
+        field.name: len(rows)
+        for field in dataclasses.fields(data)
+        if isinstance(rows := getattr(data, field.name), tuple)
+    }
+    return {"name": data.name, "counts": counts}
 
 
 def _row(model: Model) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def run_language(run: LanguageRun) -> dict:
     """Trains, unlearns, evaluates; writes and prints the report, and returns it."""
     if run.paper:
         run = dataclasses.replace(run, ofmu=paper_setting(run.ofmu))
-    _check(run)
+    check_run(run)
     data, title = load_data(run)
     run.output_dir.mkdir(parents=True, exist_ok=True)
     trials = {}
@@ -80,7 +80,8 @@ def run_language(run: LanguageRun) -> dict:
     return content
 
 
-def _check(run: LanguageRun) -> None:
+def check_run(run: LanguageRun) -> None:
+    """Raises ValueError for options that do not go together."""
     for name in ("seeds", "methods"):
         values = getattr(run, name)
         if not values:

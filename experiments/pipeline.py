@@ -78,13 +78,13 @@ class Pipeline:
                 }
                 for model in trained.values():
                     if model is not None:
-                        yield self._finished(model, trained[REFERENCE])
+                        yield self.finished(model, trained[REFERENCE])
             reference, target = trained[REFERENCE], trained[TARGET]
             assert target is not None
             problem = self.problem(seed, target, reference)
             for name in run.methods:
-                model = self._unlearned(name, problem, target)
-                yield self._finished(model, reference)
+                model = self.unlearned(name, problem, target)
+                yield self.finished(model, reference)
 
     @functools.cached_property
     def forget(self) -> list[prompts.Encoded]:
@@ -154,9 +154,7 @@ class Pipeline:
             seed,
         )
 
-    def _unlearned(
-        self, name: str, problem: unlearning.Problem, target: Model
-    ) -> Model:
+    def unlearned(self, name: str, problem: unlearning.Problem, target: Model) -> Model:
         """A method's result, within the budget that every method gets."""
         forget_target = problem.forget_target()
         identity = fingerprint(
@@ -189,7 +187,7 @@ class Pipeline:
         checkpoint.save(folder / "checkpoint", result.params)
         stage.finish(record)
 
-    def _finished(self, model: Model, reference: Model | None) -> Model:
+    def finished(self, model: Model, reference: Model | None) -> Model:
         """The model with its evaluation and its export."""
         folder = self.folder(model.name, model.seed)
         against = None

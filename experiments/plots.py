@@ -40,16 +40,16 @@ _LEVELS = {"retrained": ("--", "reference"), "target": (":", "target")}
 BARS_IN_ROW, MOST_BARS = 4, 24
 SMOOTHED = 40  # a minibatch curve with as many points gets its running mean
 # Stand for the page's text and grid colour until `to_svg` puts those in.
-_INK, _GRID = "#0a0b0c", "#0d0e0f"
-_STYLE = {
+INK, _GRID = "#0a0b0c", "#0d0e0f"
+STYLE = {
     "font.size": 9,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "ofmu_jax",  # the same figure gives the same file
     "text.parse_math": False,  # a "$" in a name is a "$"
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
     "axes.edgecolor": _GRID,
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -59,8 +59,8 @@ _STYLE = {
     "axes.spines.right": False,
     "grid.color": _GRID,
     "grid.linewidth": 0.6,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "legend.frameon": False,
 }
 
@@ -108,7 +108,7 @@ def cosine_figure(models: Rows) -> Figure | None:
     figure = _curves(models, [("cosine", "cosine of the gradients", {})])
     assert figure is not None
     axes = figure.axes[0]
-    axes.axhline(0.0, color=_INK, linewidth=0.8, gid="zero")
+    axes.axhline(0.0, color=INK, linewidth=0.8, gid="zero")
     return figure
 
 
@@ -142,7 +142,7 @@ def tradeoff_figure(models: Rows, summary: Rows) -> Figure | None:
     ys = [y for y in (left, right) if y is not None]
     if x is None or not ys:
         return None
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
         palette = colors(summary)
         for axes, y in zip(_axes(figure, 1, len(ys)), ys, strict=True):
@@ -164,7 +164,7 @@ def bar_figure(summary: Rows, names: Sequence[str] | None = None) -> Figure | No
     labels = [_short(glossary.method_label(row)) for row in summary]
     palette = colors(summary)
     fill = [palette.get(glossary.method_label(row), "#8a919c") for row in summary]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         engine = ConstrainedLayoutEngine(h_pad=0.09)  # room for the panels' titles
         figure = Figure(figsize=(WIDTH, height), layout=engine)
         panels = _axes(figure, rows, BARS_IN_ROW)
@@ -186,7 +186,7 @@ def to_svg(figure: Figure, label: str) -> str:
       figure: what to draw.
       label: what a screen reader says; it must be HTML-escaped already.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True)
     svg = buffer.getvalue()
@@ -198,7 +198,7 @@ def to_svg(figure: Figure, label: str) -> str:
     svg = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", svg)
     prefix = re.sub(r"\W+", "-", label.lower())[:24]
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    svg = svg.replace(_INK, "currentColor").replace(_GRID, "var(--grid)")
+    svg = svg.replace(INK, "currentColor").replace(_GRID, "var(--grid)")
     head, rest = svg.split(">", 1)
     box = re.search(r'viewBox="([^"]*)"', head)
     assert box is not None  # matplotlib writes one
@@ -219,7 +219,7 @@ def _curves(
         return None
     palette = colors(models)
     handles: dict[str, Line2D] = {}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
         for axes, (key, label, levels) in zip(
             _axes(figure, 1, len(panels)), panels, strict=True
@@ -249,7 +249,7 @@ def _curves(
                     continue
                 style, gid = _LEVELS[role]
                 line = axes.axhline(
-                    level, color=_INK, linewidth=1.1, linestyle=style, gid=gid
+                    level, color=INK, linewidth=1.1, linestyle=style, gid=gid
                 )
                 handles.setdefault(f"{role.capitalize()}, at its evaluation", line)
             axes.set_title(label)
@@ -324,10 +324,10 @@ def _point_style(row: Mapping[str, Any], palette: Mapping[str, str]) -> dict[str
     name = glossary.method_label(row)
     none = {"linestyle": "none"}
     if row["role"] == "retrained":
-        return {"color": _INK, "marker": "*", "markersize": 14, "zorder": 1} | none
+        return {"color": INK, "marker": "*", "markersize": 14, "zorder": 1} | none
     if row["role"] == "target":
         style = {"marker": "s", "markersize": 7, "markerfacecolor": "none"}
-        return {"color": _INK, "zorder": 1} | style | none
+        return {"color": INK, "zorder": 1} | style | none
     marker = MARKERS[list(palette).index(name) % len(MARKERS)]
     style = {"color": palette[name], "marker": marker}
     return {**style, "markersize": 7, "zorder": 3} | none
@@ -349,11 +349,11 @@ def _bars(axes: Axes, summary: Rows, name: str, fill: Sequence[str]) -> None:
         half = half_width(stat)
         if half:
             axes.errorbar(
-                stat["mean"], place, xerr=half, color=_INK, capsize=2, elinewidth=1
+                stat["mean"], place, xerr=half, color=INK, capsize=2, elinewidth=1
             )
     goal = _level(summary, [name], "retrained")
     if goal is not None:
-        axes.axvline(goal, color=_INK, linewidth=1, linestyle="--", gid="reference")
+        axes.axvline(goal, color=INK, linewidth=1, linestyle="--", gid="reference")
     entry = glossary.metric(name)
     axes.set_title(_short(f"{entry.label} {entry.sign}"), fontsize=8.5, loc="left")
     axes.grid(axis="y", visible=False)
