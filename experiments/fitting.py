@@ -57,6 +57,7 @@ def fit(
         "finite": result.finite,
         "gradient_evaluations": result.updates * method.gradient_evaluations,
         "gradient_evaluations_per_update": method.gradient_evaluations,
+        "peak_bytes": result.peak_bytes,
         "metrics": result.metrics,
         "checks": result.checks,
     }

@@ -88,6 +88,7 @@ class Run:
     finite: bool  # False if a loss, a check or the parameters were not
     metrics: list[dict[str, float]]  # one row per update
     checks: list[dict[str, float]]  # one row per check
+    peak_bytes: int | None = None  # memory of a step, per device; None: not known
 
 
 def run(
@@ -139,16 +140,39 @@ def run(
     watch = _Watch(stopping, check, on_update, params)
     params = _copy(params)
     state = _unshared(method.init(params), params)
-    iterator, done = iter(batches), 0
+    iterator, done, compiled = iter(batches), 0, None
     while done < num_updates and not watch.bad and not watch.enough:
         batch = _next(iterator, done, num_updates)
+        if compiled is None:  # what the first call runs; only its memory is asked for
+            compiled = step.lower(params, state, batch).compile()
         params, state, metrics = step(params, state, batch)
         done += 1
         watch.updated(done, metrics)
         if done % check_every == 0 or done == num_updates:
             watch.look(params, done)
     watch.read_metrics()
-    return watch.result(params, done)
+    result = watch.result(params, done)
+    result.peak_bytes = None if compiled is None else step_bytes(compiled)
+    return result
+
+
+def step_bytes(compiled: jax.stages.Compiled) -> int | None:
+    """Memory that a compiled step needs at once on one device.
+
+    Its inputs, outputs and temporaries, those that share memory counted once; what
+    else is alive, such as the copy of the best parameters, is not part of it.
+
+    Returns:
+      Bytes, or None where the backend does not say.
+    """
+    try:
+        found = compiled.memory_analysis()
+    except NotImplementedError:
+        return None
+    if found is None:
+        return None
+    inputs, outputs = found.argument_size_in_bytes, found.output_size_in_bytes
+    return inputs + outputs + found.temp_size_in_bytes - found.alias_size_in_bytes
 
 
 class _Watch:
