@@ -7,7 +7,7 @@ from rich.markup import escape
 from experiments import findings, logs, report, tables
 from experiments.pipeline import Pipeline
 from experiments.recipes import Demo, LanguageRun, Request, Tofu, paper_setting
-from experiments.tuning import tuned
+from experiments.tuning import tuned, tuned_elsewhere
 from ofmu_jax.data.fictitious import fictitious_people
 from ofmu_jax.data.records import UnlearningData
 from ofmu_jax.data.tofu import load_custom, load_tofu
@@ -88,6 +88,12 @@ def check_run(run: LanguageRun) -> None:
             raise ValueError(f"--{name} is empty; give at least one.")
         if len(set(values)) < len(values):
             raise ValueError(f"--{name} names one twice: {' '.join(map(str, values))}.")
+    if run.tuned_from is not None and (run.tune or run.paper):
+        other = "--tune" if run.tune else "--paper"
+        raise ValueError(
+            f"--tuned-from takes configurations from an earlier run and {other} makes "
+            "others; leave one of them out."
+        )
     if run.retain_model is not None and run.model is None and run.base_model is None:
         raise ValueError(
             "--retain-model is a reference for a target model: give --model (the "

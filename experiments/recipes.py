@@ -226,6 +226,8 @@ class LanguageRun:
     """Accept forget rows that are also retain rows."""
     tune: int = 0
     """Trials per method, on retain rows that play the forget set; 0: none."""
+    tuned_from: pathlib.Path | None = None
+    """Output folder of an earlier run, whose configuration each method takes over."""
     paper: bool = False
     """OFMU in the paper's literal setting."""
     export: bool = True

@@ -14,6 +14,8 @@ each method declares.
 """
 
 import dataclasses
+import json
+import pathlib
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -186,3 +188,44 @@ def tuned(pipeline: Pipeline) -> tuple[LanguageRun, dict[str, list[dict]]]:
         config, records[name] = tuning.method(name)
         run = run.with_method(name, config)
     return run, records
+
+
+def tuned_elsewhere(run: LanguageRun, folder: pathlib.Path) -> LanguageRun:
+    """The run with the configuration that its methods had in an earlier run.
+
+    Args:
+      folder: output folder of that run; its ``config.json`` is read.
+
+    Raises:
+      ValueError: if there is none, or it lacks a method, or has other settings.
+    """
+    try:
+        found = json.loads((folder / "config.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"--tuned-from {folder} is no output folder of a finished or tuned run: "
+            f"{error}."
+        ) from error
+    recorded = {"ofmu": found.get("ofmu"), **found.get("baselines", {})}
+    for name in run.methods:
+        if recorded.get(name) is None:
+            raise ValueError(f"--tuned-from {folder} has no configuration of {name}.")
+        run = run.with_method(name, _from_plain(run.method(name), recorded[name]))
+    return run
+
+
+def _from_plain(config: Any, values: Mapping[str, Any]) -> Any:
+    """A configuration like ``config`` with values that were read from JSON."""
+    fields = {field.name for field in dataclasses.fields(config)}
+    if fields != set(values):
+        raise ValueError(
+            f"the recorded {type(config).__name__} was written by another version: "
+            f"fields {sorted(fields ^ set(values))} are in one of them alone."
+        )
+    restored = {
+        name: _from_plain(getattr(config, name), value)
+        if dataclasses.is_dataclass(getattr(config, name))
+        else value
+        for name, value in values.items()
+    }
+    return dataclasses.replace(config, **restored)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.progress import Progress
 
-from experiments import build, inputs, recipes, tuning, unlearning
+from experiments import build, findings, inputs, recipes, tuning, unlearning
 from experiments.language_run import run_language
 from experiments.pipeline import Pipeline
 from experiments.recipes import BudgetConfig, Demo, EvalConfig, ModelConfig, TrainConfig
@@ -166,3 +166,38 @@ def test_refusals_come_from_the_file_that_is_given(tmp_path):
     path.write_text("\n")
     with pytest.raises(DataError, match="holds no refusal"):
         inputs.refusals_of(run)
+
+
+def test_configurations_of_an_earlier_run_are_taken_over(tmp_path):
+    config = dataclasses.replace(TINY.baselines.npo, learning_rate=0.125)
+    config = dataclasses.replace(
+        config, loss=dataclasses.replace(config.loss, alpha=7.0)
+    )
+    earlier = TINY.with_method("npo", config)
+    earlier = earlier.with_method(
+        "ofmu", dataclasses.replace(TINY.ofmu, inner_steps=9, penalty_clip=None)
+    )
+    findings.write_config(tmp_path, earlier)
+    run = dataclasses.replace(TINY, methods=("npo", "ofmu"))
+    assert tuning.tuned_elsewhere(run, tmp_path) == dataclasses.replace(
+        earlier, methods=("npo", "ofmu")
+    )
+    with pytest.raises(ValueError, match="no output folder"):
+        tuning.tuned_elsewhere(run, tmp_path / "absent")
+    both = dataclasses.replace(run, tune=2, tuned_from=tmp_path)
+    with pytest.raises(ValueError, match="--tuned-from .* --tune"):
+        run_language(both)
+
+
+def test_configurations_of_another_version_are_refused(tmp_path):
+    findings.write_config(tmp_path, TINY)
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text())
+    values["baselines"]["npo"]["loss"]["gone"] = 1.0
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"NpoConfig .* \['gone'\]"):
+        tuning.tuned_elsewhere(TINY, tmp_path)
+    del values["baselines"]["npo"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="no configuration of npo"):
+        tuning.tuned_elsewhere(TINY, tmp_path)
