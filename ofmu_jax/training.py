@@ -1,94 +1,52 @@
-"""The loop around a method: checks, the stopping rule, and the guard against NaN."""
+"""The loop around a method: updates, checks, snapshots to go on from."""
 
-import dataclasses
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
 
-from ofmu_jax._trees import differentiable
+from ofmu_jax._watch import Check as Check
+from ofmu_jax._watch import OnUpdate as OnUpdate
+from ofmu_jax._watch import Run as Run
+from ofmu_jax._watch import Watch, copied
 from ofmu_jax.methods.base import Method, Params
+from ofmu_jax.stopping import StoppingRule as StoppingRule
+from ofmu_jax.stopping import Verdict as Verdict
+from ofmu_jax.stopping import judge as judge
 
-Check = Callable[[Params], Mapping[str, float]]  # forget_nll, retain_nll, …
-OnUpdate = Callable[[int, dict[str, float]], None]
 
+class Snapshot(NamedTuple):
+    """Everything in flight after an update: from it a run goes on bit for bit.
 
-@dataclasses.dataclass(frozen=True)
-class StoppingRule:
-    """When a run has forgotten enough, and which of its parameters to return.
-
-    A run is judged at its checks. One *meets the target* if the mean NLL of the
-    forget rows is at least ``forget_target``. Of those the run returns the one with
-    the least retain NLL + (forget NLL − target): forgetting far beyond the target is
-    a defect of its own, as visible from outside as remembering. It stops once
-    ``patience`` further checks have not lowered that sum. If no check meets the
-    target, the run uses up its budget and returns its last parameters. The same rule
-    serves every method.
-
-    Raises:
-      ValueError: for a target that is not finite, or patience below 1.
+    Randomness needs no field of its own: keys are in the state of a method, or follow
+    from the position of the batches.
     """
 
-    forget_target: float | None = None  # nats per token; None: run the whole budget
-    patience: int = 5  # checks
-
-    def __post_init__(self):
-        if self.forget_target is not None and not math.isfinite(self.forget_target):
-            raise ValueError(
-                f"forget_target={self.forget_target} is not finite; give nats per "
-                "token, or None to run the whole budget."
-            )
-        if self.patience < 1:
-            raise ValueError(f"patience={self.patience} must be at least 1 check.")
-
-
-class Verdict(NamedTuple):
-    """What a `StoppingRule` says of the checks so far."""
-
-    best_update: int | None  # None: no check has met the target
-    enough: bool  # the run may stop
-
-
-def judge(rule: StoppingRule, checks: Sequence[Mapping[str, float]]) -> Verdict:
-    """Applies the rule to recorded checks, in order; the start (update 0) is none.
-
-    The decision of a run depends on its recorded checks alone, so that it can be
-    repeated from them.
-
-    >>> rule = StoppingRule(forget_target=2.0, patience=1)
-    >>> start = {"update": 0, "forget_nll": 0.1, "retain_nll": 0.1}
-    >>> met = {"update": 10, "forget_nll": 2.1, "retain_nll": 0.3}
-    >>> beyond = {"update": 20, "forget_nll": 9.0, "retain_nll": 0.3}
-    >>> judge(rule, [start, met, beyond])
-    Verdict(best_update=10, enough=True)
-    """
-    best, best_score, waited = None, math.inf, 0
-    for values in checks:
-        target, update = rule.forget_target, int(values["update"])
-        if target is None or update == 0 or values["forget_nll"] < target:
-            continue
-        score = values["retain_nll"] + values["forget_nll"] - target
-        if score < best_score:
-            best, best_score, waited = update, score, 0
-        else:
-            waited += 1
-    return Verdict(best, waited >= rule.patience)
-
-
-@dataclasses.dataclass
-class Run:
-    """What a run leaves behind."""
-
+    update: int
     params: Params
-    update: int  # the parameters are those after this many updates
-    updates: int  # how many updates were done
-    stopped: str  # why it stopped, for people
-    finite: bool  # False if a loss, a check or the parameters were not
-    metrics: list[dict[str, float]]  # one row per update
-    checks: list[dict[str, float]]  # one row per check
-    peak_bytes: int | None = None  # memory of a step, per device; None: not known
+    state: Any  # of the method and its optimizers
+    kept: Params | None  # worth returning; None: those of the start or of this update
+    record: Mapping[str, Any]  # of the watch: metrics, checks, …; JSON values
+    position: Any  # of the batches, a JSON value; None: they do not tell
+
+
+class Saver(Protocol):
+    """Keeps snapshots of a run, such as `ofmu_jax.snapshots.Snapshots` on disk."""
+
+    def restore(self, like: Snapshot) -> Snapshot | None:
+        """The snapshot to go on from, if any; arrays lie as those of ``like`` do.
+
+        A ``kept`` has the structure of the parameters.
+        """
+
+    def due(self, update: int) -> bool:
+        """True if a snapshot is wanted after this update."""
+        raise NotImplementedError
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Takes a snapshot; its arrays are donated once this returns."""
 
 
 def run(
@@ -101,6 +59,7 @@ def run(
     check_every: int = 10,
     stopping: StoppingRule | None = None,
     on_update: OnUpdate | None = None,
+    saver: Saver | None = None,
 ) -> Run:
     """Runs ``method`` for at most ``num_updates`` updates.
 
@@ -115,7 +74,12 @@ def run(
         ``check_every``-th and after the last one; returns finite floats, for the
         stopping rule ``forget_nll`` and ``retain_nll``. With or without it the
         parameters themselves are looked at then, and must be finite.
-      on_update: called with the number of updates done and their metrics.
+      on_update: called with the number of updates done and their metrics; in a run
+        that goes on from a snapshot first with those that were read before it.
+      saver: takes snapshots on the way. Given the same arguments and a snapshot of
+        it, a later call returns what this one would have, bit for bit; the batches
+        go on where they were by ``get_state`` and ``set_state`` if they have them,
+        else as many are drawn and dropped.
 
     Returns:
       A `Run`. Where a loss, a check or a parameter was not finite, its parameters are
@@ -137,23 +101,23 @@ def run(
             "forget_nll and retain_nll; give check=..., or no target."
         )
     step = jax.jit(method.update, donate_argnums=(0, 1))
-    watch = _Watch(stopping, check, on_update, params)
-    params = _copy(params)
-    state = _unshared(method.init(params), params)
-    iterator, done, compiled = iter(batches), 0, None
+    watch, iterator = Watch(stopping, check, on_update), iter(batches)
+    done, params, state = _begun(method, params, iterator, watch, saver)
+    compiled = None
     while done < num_updates and not watch.bad and not watch.enough:
         batch = _next(iterator, done, num_updates)
         if compiled is None:  # what the first call runs; only its memory is asked for
             compiled = step.lower(params, state, batch).compile()
+            watch.peak_bytes = step_bytes(compiled)
         params, state, metrics = step(params, state, batch)
         done += 1
         watch.updated(done, metrics)
         if done % check_every == 0 or done == num_updates:
             watch.look(params, done)
+        if saver is not None and saver.due(done):
+            saver.save(_snapshot(done, params, state, iterator, watch))
     watch.read_metrics()
-    result = watch.result(params, done)
-    result.peak_bytes = None if compiled is None else step_bytes(compiled)
-    return result
+    return watch.result(params, done)
 
 
 def step_bytes(compiled: jax.stages.Compiled) -> int | None:
@@ -175,96 +139,41 @@ def step_bytes(compiled: jax.stages.Compiled) -> int | None:
     return inputs + outputs + found.temp_size_in_bytes - found.alias_size_in_bytes
 
 
-class _Watch:
-    """Reads the metrics and checks of a run, and keeps parameters worth returning."""
+def _begun(
+    method: Method,
+    start: Params,
+    batches: Iterator[Any],
+    watch: Watch,
+    saver: Saver | None,
+) -> tuple[int, Params, Any]:
+    """Updates done, parameters and state: of the start, or of the last snapshot."""
+    params = copied(start)
+    state = _unshared(method.init(params), params)
+    found = None
+    if saver is not None:
+        found = saver.restore(Snapshot(0, params, state, None, {}, None))
+    if found is None:
+        watch.start(start)
+        return 0, params, state
+    kept = found.kept
+    if kept is None:
+        here = found.record["kept_update"] == found.update
+        kept = copied(found.params) if here else start
+    watch.resume(found.record, kept)
+    if found.position is None:
+        for _ in itertools.islice(batches, found.update):
+            pass
+    else:
+        cast(Any, batches).set_state(found.position)
+    return found.update, found.params, found.state
 
-    def __init__(
-        self,
-        rule: StoppingRule,
-        check: Check | None,
-        on_update: OnUpdate | None,
-        params: Params,
-    ):
-        self.rule, self.on_update = rule, on_update
-        self.check = check or (lambda params: {})
-        self.kept, self.kept_update, self.met = params, 0, False
-        self.pending: tuple[int, Any] | None = None
-        self.bad: str | None = None  # what was not finite, and where
-        self.enough = False
-        self.rows: list[dict[str, float]] = []
-        self.checks: list[dict[str, float]] = []
-        values = dict(self.check(params))
-        if bad := _not_finite(values) or _not_finite_leaf(params):
-            raise FloatingPointError(
-                f"{bad} before the first update: the model or its data is broken."
-            )
-        if check is not None:
-            self._require(values)
-            self.checks.append({"update": 0, **values})
 
-    def updated(self, done: int, metrics: Any) -> None:
-        """Takes an update's metrics and reads those of the one before."""
-        self.read_metrics()
-        self.pending = (done, metrics)
-
-    def read_metrics(self) -> None:
-        """Waits for the metrics that were not read yet."""
-        if self.pending is None:
-            return
-        (done, metrics), self.pending = self.pending, None
-        row = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        self.rows.append({"update": done, **row})
-        if self.on_update is not None:
-            self.on_update(done, row)
-        losses = {name: row[name] for name in row if name.endswith("_loss")}
-        self._note(_not_finite(losses), done)
-
-    def look(self, params: Params, done: int) -> None:
-        """Checks the parameters, keeps them if they are good, and judges the run."""
-        self.read_metrics()
-        if self.bad:
-            return
-        values = dict(self.check(params))
-        self._note(_not_finite(values) or _not_finite_leaf(params), done)
-        if self.bad:
-            return
-        if self.checks:
-            self.checks.append({"update": done, **values})
-        verdict = judge(self.rule, self.checks)
-        self.enough = verdict.enough
-        if verdict.best_update in (None, done):
-            self.kept, self.kept_update = _copy(params), done
-            self.met = verdict.best_update is not None
-
-    def result(self, params: Params, done: int) -> Run:
-        """The run, and in words why it ended and what it returns."""
-        kept, target = (self.kept, self.kept_update), self.rule.forget_target
-        if self.bad:
-            which = "the best check" if self.met else "the last good parameters"
-            stopped = f"{self.bad}; returned {which}, of update {self.kept_update}"
-        elif self.met:
-            reason = "no longer improved" if self.enough else "budget used up"
-            stopped = (
-                f"forget target {target:.3f} met; {reason}; returned the "
-                f"best check, of update {self.kept_update}"
-            )
-        else:
-            kept, stopped = (params, done), "budget used up"
-            if target is not None:
-                stopped += f"; the forget target {target:.3f} was not met"
-        return Run(*kept, done, stopped, not self.bad, self.rows, self.checks)
-
-    def _note(self, bad: str | None, done: int) -> None:
-        if bad and not self.bad:
-            self.bad = f"{bad} at update {done}"
-
-    def _require(self, values: Mapping[str, float]) -> None:
-        missing = {"forget_nll", "retain_nll"} - values.keys()
-        if self.rule.forget_target is not None and missing:
-            raise ValueError(
-                f"the check returned {sorted(values)}, and the stopping rule needs "
-                f"{sorted(missing)} as well."
-            )
+def _snapshot(
+    done: int, params: Params, state: Any, batches: Iterator[Any], watch: Watch
+) -> Snapshot:
+    kept = None if watch.kept_update in (0, done) else watch.kept
+    position = getattr(batches, "get_state", lambda: None)()
+    return Snapshot(done, params, state, kept, watch.record(), position)
 
 
 def _next(batches: Iterator[Any], done: int, num_updates: int) -> Any:
@@ -276,33 +185,7 @@ def _next(batches: Iterator[Any], done: int, num_updates: int) -> Any:
     )
 
 
-def _copy(params: Params) -> Params:
-    """A copy that donation of the original does not touch."""
-    return jax.tree.map(jnp.copy, params)
-
-
 def _unshared(state: Any, params: Params) -> Any:
     """Copies the arrays a state shares with the parameters: both are donated."""
     shared = {id(x) for x in jax.tree.leaves(params)}
     return jax.tree.map(lambda x: jnp.copy(x) if id(x) in shared else x, state)
-
-
-def _not_finite(values: Mapping[str, float]) -> str | None:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            return f"{name} is {value}"
-    return None
-
-
-@jax.jit
-def _finite_leaves(params: Params) -> Params:
-    return jax.tree.map(lambda x: jnp.isfinite(x).all(), params)
-
-
-def _not_finite_leaf(params: Params) -> str | None:
-    """Names a parameter with an entry that is not finite."""
-    flags = jax.device_get(_finite_leaves(differentiable(params)))
-    for path, finite in jax.tree.leaves_with_path(flags):
-        if not finite:
-            return f"parameter {jax.tree_util.keystr(path)} is not finite"
-    return None
