@@ -6,10 +6,15 @@ folder takes the old one's place by renaming, a list of SHA-256 sums lies in it,
 names, shapes and dtypes must be those of the model.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
+import math
+import os
 import pathlib
 import shutil
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,13 +23,18 @@ import orbax.checkpoint as ocp
 
 Params = Any
 SUMS = "sha256.json"  # file name -> SHA-256 of all other files
+NOTES = "notes.json"
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged or of another model."""
 
 
-def save(folder: str | pathlib.Path, params: Params) -> None:
+def save(
+    folder: str | pathlib.Path,
+    params: Params,
+    notes: Mapping[str, Any] | None = None,
+) -> None:
     """Writes a pytree; interrupted at any time, `restore` finds the one before.
 
     >>> import jax.numpy as jnp, tempfile
@@ -32,19 +42,50 @@ def save(folder: str | pathlib.Path, params: Params) -> None:
     >>> save(folder, {"w": jnp.arange(3.0)})
     >>> print(restore(folder, {"w": jnp.zeros(3)})["w"])
     [0. 1. 2.]
+
+    Raises:
+      OSError: if there is no room; the message names the folder and the bytes needed.
+    """
+    begin(folder, params, notes)()
+
+
+def begin(
+    folder: str | pathlib.Path,
+    params: Params,
+    notes: Mapping[str, Any] | None = None,
+) -> Callable[[], None]:
+    """Starts a `save` and returns what completes it, to be called in any thread.
+
+    The arrays are copied when this returns, so that a step may take their memory.
+
+    Args:
+      notes: JSON values that lie beside the arrays, for `read`.
+
+    Raises:
+      OSError: as `save`; so does the returned function.
     """
     path = pathlib.Path(folder).absolute()
     fresh, old = _beside(path)
-    for leftover in (fresh, *path.parent.glob(f"{fresh.name}.orbax-checkpoint-tmp*")):
-        shutil.rmtree(leftover, ignore_errors=True)
-    with ocp.StandardCheckpointer() as checkpointer:
+    _remove_unfinished(path)
+    text = json.dumps(dict(notes or {}), default=float)
+    size = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(params))
+    checkpointer = ocp.StandardCheckpointer()
+    with _room_for(path, size, checkpointer):
         checkpointer.save(fresh, params)
-    (fresh / SUMS).write_text(json.dumps(_sums(fresh), indent=1) + "\n")
-    if path.exists():
+
+    def complete() -> None:
+        with _room_for(path, size, checkpointer):
+            checkpointer.wait_until_finished()
+            (fresh / NOTES).write_text(text)
+            (fresh / SUMS).write_text(json.dumps(_sums(fresh), indent=1) + "\n")
+        checkpointer.close()
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
+        fresh.rename(path)
         shutil.rmtree(old, ignore_errors=True)
-        path.rename(old)
-    fresh.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+
+    return complete
 
 
 def restore(folder: str | pathlib.Path, like: Params) -> Params:
@@ -58,23 +99,35 @@ def restore(folder: str | pathlib.Path, like: Params) -> Params:
     Raises:
       CheckpointError: if the folder is absent, damaged, or of another model.
     """
+    return read(folder, lambda notes: like)[0]
+
+
+def read(
+    folder: str | pathlib.Path, like: Callable[[dict[str, Any]], Params]
+) -> tuple[Params, dict[str, Any]]:
+    """Reads a pytree and its notes; ``like`` makes from the notes what to expect.
+
+    Raises:
+      CheckpointError: as `restore`.
+    """
     path = pathlib.Path(folder).absolute()
     if not path.is_dir() and _beside(path)[1].is_dir():
         path = _beside(path)[1]  # a save ended between its two renames
     if not path.is_dir():
         raise CheckpointError(f"there is no checkpoint at {path}.")
     _check_sums(path)
+    notes = _notes(path)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(
             x.shape, x.dtype, sharding=getattr(x, "sharding", None) or device
         ),
-        like,
+        like(notes),
     )
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             _check_arrays(path, checkpointer.metadata(path), abstract)
-            return checkpointer.restore(path, abstract)
+            return checkpointer.restore(path, abstract), notes
     except CheckpointError:
         raise
     except (ValueError, KeyError, OSError, TypeError) as error:
@@ -86,6 +139,54 @@ def restore(folder: str | pathlib.Path, like: Params) -> Params:
 def _beside(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     """Where a new checkpoint is written, and where the old one waits meanwhile."""
     return path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
+
+
+def _remove_unfinished(path: pathlib.Path) -> None:
+    fresh, _ = _beside(path)
+    for leftover in (fresh, *path.parent.glob(f"{fresh.name}.orbax-checkpoint-tmp*")):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _room_for(
+    path: pathlib.Path, size: int, checkpointer: ocp.StandardCheckpointer
+) -> Iterator[None]:
+    """Tidies up after a write that failed; a full disk gets a message of its own."""
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(Exception):
+            checkpointer.close()
+        if not _is_full(error):
+            raise
+        _remove_unfinished(path)
+        free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
+        full = OSError(
+            f"no room for the checkpoint {path}: it takes up to {size:,} bytes and "
+            f"{free:,} are free in {path.parent}; what was there before is intact. "
+            "Make room and run the same command again."
+        )
+        full.errno = errno.ENOSPC
+        raise full from error
+
+
+def _is_full(error: BaseException) -> bool:
+    """True for the errors of Python, Orbax and TensorStore alike."""
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError) and error.errno in codes:
+        return True
+    return any(os.strerror(code) in str(error) for code in codes)
+
+
+def _notes(path: pathlib.Path) -> dict[str, Any]:
+    """What was noted; nothing in checkpoints of the time before there were notes."""
+    file = path / NOTES
+    try:
+        return dict(json.loads(file.read_bytes())) if file.exists() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"the checkpoint at {path} is damaged: its {NOTES} is no object ({error})."
+        ) from error
 
 
 def _sums(path: pathlib.Path) -> dict[str, str]:
