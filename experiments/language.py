@@ -187,7 +187,8 @@ def make_task(
 
 def _from_scratch(run: LanguageRun, data: UnlearningData) -> tuple[Any, LlamaConfig]:
     size = run.model_size
-    texts = [text for row in data.full for text in (row.question, row.answer)]
+    rows = data.full + data.pretraining
+    texts = [text for row in rows for text in (row.question, row.answer)]
     texts += refusals.REFUSALS
     tokenizer = build_tokenizer(texts, vocab_size=size.vocab_size)
     config = LlamaConfig(

@@ -3,6 +3,7 @@
 import dataclasses
 
 from rich.markup import escape
+from rich.progress import Progress
 
 from experiments import findings, logs, report, tables
 from experiments.pipeline import Pipeline
@@ -32,8 +33,10 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
                 holdout_from_rest=run.model is None,
             )
             title = f"TOFU {run.split}"
-            if run.general_knowledge and run.model is None and run.base_model is None:
+            scratch = run.model is None and run.base_model is None
+            if run.general_knowledge and scratch:
                 data = with_general_knowledge(data)
+            data = _with_pretraining(data, run.pretrain_epochs, scratch)
         case Request():
             data = load_custom(
                 run.forget_file,
@@ -54,6 +57,31 @@ def with_general_knowledge(data: UnlearningData) -> UnlearningData:
     return dataclasses.replace(data, retain=retain, full=full)
 
 
+def _with_pretraining(
+    data: UnlearningData, epochs: int, scratch: bool
+) -> UnlearningData:
+    """The data with the rows to pretrain on, if that is asked for."""
+    if epochs == 0:
+        return dataclasses.replace(data, pretraining=())
+    if not scratch or not data.pretraining:
+        raise ValueError(
+            f"--pretrain-epochs {epochs} is for models that are trained from scratch, "
+            "on the rows that --max-retain leaves out; give --max-retain and neither "
+            "--model nor --base-model, or 0 epochs."
+        )
+    return data
+
+
+def make_pipeline(
+    run: LanguageRun, data: UnlearningData, progress: Progress
+) -> Pipeline:
+    """The stages of a run; pretrains the base of its models if the run asks for it."""
+    pipeline = Pipeline(run, data, progress)
+    if isinstance(run, Tofu) and data.pretraining:
+        pipeline = pipeline.pretrained(run.pretrain_epochs)
+    return pipeline
+
+
 def run_language(run: LanguageRun) -> dict:
     """Trains, unlearns, evaluates; writes and prints the report, and returns it."""
     if run.paper:
@@ -63,7 +91,7 @@ def run_language(run: LanguageRun) -> dict:
     run.output_dir.mkdir(parents=True, exist_ok=True)
     trials = {}
     with logs.progress() as progress:
-        pipeline = Pipeline(run, data, progress)
+        pipeline = make_pipeline(run, data, progress)
         if run.tune:
             run, trials = tuned(pipeline)
             pipeline = pipeline.variant(run, data)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,17 +10,17 @@ from rich.progress import Progress
 
 from experiments import build, fitting, inputs, unlearning
 from experiments.language import LanguageTask, Params, make_task
-from experiments.recipes import LanguageRun
+from experiments.recipes import LanguageRun, TrainConfig
 from experiments.stages import Stage, fingerprint
 from ofmu_jax import checkpoint
 from ofmu_jax.data import batches, prompts
-from ofmu_jax.data.records import UnlearningData
+from ofmu_jax.data.records import QA, UnlearningData
 from ofmu_jax.evals.evaluation import EvalOptions, Evaluation
 from ofmu_jax.evals.tofu import evaluate_language
 from ofmu_jax.methods import Method
 from ofmu_jax.version import __version__
 
-TARGET, REFERENCE = "target", "retrained"
+TARGET, REFERENCE, BASE = "target", "retrained", "base"
 
 
 @dataclasses.dataclass
@@ -46,9 +46,11 @@ class Pipeline:
         data: UnlearningData,
         progress: Progress,
         models: tuple[LanguageTask, dict[str, Params]] | None = None,
+        base_identity: str | None = None,
     ):
         self.run, self.data, self.progress = run, data, progress
         self.task, self.given = models or make_task(run, data)
+        self._base_identity = base_identity
         self.identity = fingerprint(
             __version__,
             {
@@ -58,12 +60,20 @@ class Pipeline:
             dataclasses.asdict(self.task.config),
             self.task.prompt_format.name,
             self.task.max_length,
-            [run.model, run.retain_model, run.base_model],
+            [run.model, run.retain_model, run.base_model or base_identity],
         )
 
     def variant(self, run: LanguageRun, data: UnlearningData) -> "Pipeline":
         """A pipeline with other settings or rows, but the same tokenizer and models."""
-        return Pipeline(run, data, self.progress, (self.task, self.given))
+        models = (self.task, self.given)
+        return Pipeline(run, data, self.progress, models, self._base_identity)
+
+    def pretrained(self, epochs: int) -> "Pipeline":
+        """The pipeline whose models all start from one that has read other rows."""
+        train = dataclasses.replace(self.run.train, epochs=epochs)
+        base = self._fitted(BASE, self.data.pretraining, train, 0)
+        models = (self.task, self.given | {"base": base.params})
+        return Pipeline(self.run, self.data, self.progress, models, base.identity)
 
     def models(self) -> Iterator[Model]:
         """Every model of the run, evaluated and exported: per seed the target, the
@@ -108,14 +118,20 @@ class Pipeline:
         if role == REFERENCE and run.model is not None and run.base_model is None:
             return None  # nothing to train one from that would compare
         rows = self.data.full if role == TARGET else self.data.retain
+        return self._fitted(role, rows, run.train, seed)
+
+    def _fitted(
+        self, role: str, rows: Sequence[QA], config: TrainConfig, seed: int
+    ) -> Model:
+        """A model trained on ``rows``, from the base if there is one."""
         base = self.given.get("base")
         identity = fingerprint(
-            self.identity, role, inputs.rows_fingerprint(rows), run.train, seed
+            self.identity, role, inputs.rows_fingerprint(rows), config, seed
         )
         examples = self.task.encode(rows)
-        size = run.train.batch_size
-        updates = batches.num_batches(len(examples), size, run.train.epochs)
-        method = build.fine_tuning(self.task.apply_fn, run.train, updates)
+        size = config.batch_size
+        updates = batches.num_batches(len(examples), size, config.epochs)
+        method = build.fine_tuning(self.task.apply_fn, config, updates)
         stream = batches.single_batches(
             examples, size, seed, num_stack=1, pad_id=self.task.pad_id
         )

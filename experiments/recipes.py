@@ -279,6 +279,10 @@ class Tofu(LanguageRun):
     general_knowledge: bool = True
     """Models trained from scratch also learn the real authors and world facts, which
     a pretrained model knows; without them their model utility is 0."""
+    pretrain_epochs: int = 0
+    """Models trained from scratch start from one that has read the rows which
+    --max-retain leaves out so many times: without it they know no language but that
+    of the rows they memorise."""
     share_models: bool = True
     """One target and one reference, of the first seed, for all seeds."""
     model_size: ModelConfig = ModelConfig(vocab_size=4096)

@@ -51,6 +51,8 @@ class UnlearningData:
       forget_heldout: forgotten facts asked in words never trained on; may be ().
       retain_heldout: kept facts asked in words never trained on; may be ().
       holdout: rows of the same kind that no model has seen (non-members); may be ().
+      pretraining: rows of the same kind, outside the request, that a model trained
+        from scratch may learn the language from beforehand; may be ().
     """
 
     name: str
@@ -64,6 +66,7 @@ class UnlearningData:
     forget_heldout: tuple[QA, ...] = ()
     retain_heldout: tuple[QA, ...] = ()
     holdout: tuple[QA, ...] = ()
+    pretraining: tuple[QA, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("forget", "retain", "full"):

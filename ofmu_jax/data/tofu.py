@@ -80,11 +80,13 @@ def load_tofu(
         read(unseen, _EVAL[:2]) if _exists(f"{unseen}.json", data_dir, repo) else ()
     )
     check_unseen(holdout, full, allow_overlap, source=f"{unseen}.json")
+    rest: tuple[QA, ...] = ()
     if max_retain is not None:
         whole = full
         full, retain, retain_eval = _cut(full, retain, retain_eval, forget, max_retain)
+        rest = subtract(whole, full)
         if holdout_from_rest and not holdout:
-            holdout = subtract(whole, full)[-len(forget) :]
+            rest, holdout = rest[: -len(forget)], rest[-len(forget) :]
     return UnlearningData(
         name=f"tofu/{split}",
         forget=forget,
@@ -97,6 +99,7 @@ def load_tofu(
         forget_heldout=heldout_questions(forget_eval),
         retain_heldout=heldout_questions(retain_eval),
         holdout=holdout,
+        pretraining=rest,
     )
 
 
