@@ -78,6 +78,7 @@ def _row(model: Model) -> dict[str, Any]:
         "notes": evaluation.notes,
         "seconds": record.get("seconds"),
         "gradient_evaluations": record.get("gradient_evaluations"),
+        "peak_bytes": record.get("peak_bytes"),
         "outer_steps": record.get("updates"),
         "stopped": record.get("stopped"),
         "forget_target": record.get("forget_target"),

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from experiments import glossary, plots
 from experiments.report_template import STYLE, TEMPLATE
-from experiments.summary import DASH, core_metrics, half_width, number
+from experiments.summary import DASH, core_metrics, half_width, mebibytes, number
 
 DESTROYED = 0.1  # of the target's retain value: below it a model counts as destroyed
 FOUND_GAP = 0.02  # a smaller one between target and reference has no share to close
@@ -166,6 +166,7 @@ def _summary_row(row: Row, summary: Sequence[Row], core) -> dict[str, Any]:
         "seeds": row["seeds"],
         "core": [_stat(row, metric.name, summary) for metric in core],
         "time": _duration(seconds["mean"]),
+        "memory": mebibytes(row.get("peak_bytes")),
     }
 
 
@@ -212,10 +213,12 @@ def _mean(row: Row | None, name: str | None) -> float | None:
 def _run(model: Row, core) -> dict[str, Any]:
     export, seconds = model.get("export"), model.get("seconds")
     cost, updates = model.get("gradient_evaluations"), model.get("outer_steps")
+    memory = model.get("peak_bytes")
     facts = [
         None if seconds is None else _duration(seconds),
         None if cost is None else f"{cost:,.0f} gradient evaluations",
         None if updates is None else _count(updates, "update"),
+        None if memory is None else f"{number(memory / 2**20)} MiB a step",
         f"stopped: {model['stopped']}" if model.get("stopped") else None,
     ]
     return {

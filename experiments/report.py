@@ -12,13 +12,14 @@ Schema, version 1 (`validate_report` checks it; further keys are allowed):
   "unlearned"), ``method``, ``seed``, ``metrics`` {name: number}. Optional:
   ``intervals`` {name: [low, high]} over the examples of this run; ``missing``, texts
   "metric: reason"; ``notes``, texts; ``seconds``; ``gradient_evaluations``;
-  ``outer_steps``, updates done; ``stopped``, why; ``forget_target``; ``export``, a path
+  ``peak_bytes``, memory of a step on one device; ``outer_steps``, updates done; ``stopped``, why; ``forget_target``; ``export``, a path
   relative to the report; ``run``, which of several runs it is of; ``trajectory``, rows
   ``{"step", "gradient_evaluations", metric: number}`` or the relative path of a file
   with one such row per line
 - ``summary``: per method ``{"method", "role", "seeds", "metrics": {name: {"mean",
   "low", "high", "n"}}}``, as `summarise` makes it: Student-t 95 % intervals over seeds,
-  null for a single one
+  null for a single one; the costs ``seconds``, ``gradient_evaluations`` and
+  ``peak_bytes`` likewise
 - ``claims``: ``{"text", "holds", "evidence"}``
 - ``not_finite``: paths of values that were NaN or infinite and are null in the file
 """

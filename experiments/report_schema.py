@@ -8,6 +8,7 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 ROLES = ("target", "retrained", "unlearned")
+COSTS = ("seconds", "gradient_evaluations", "peak_bytes")  # of a model
 
 Check = Callable[[Any, str], None]
 
@@ -180,6 +181,7 @@ def _model(value: Any, path: str) -> None:
         "notes": _list(_text),
         "seconds": _number,
         "gradient_evaluations": _number,
+        "peak_bytes": _integer,
         "outer_steps": _integer,
         "forget_target": _number,
         "stopped": _text,
@@ -199,7 +201,7 @@ def _summary_row(value: Any, path: str) -> None:
             "seeds": _integer,
             "metrics": _values(_statistic),
         },
-        {"run": _name, "seconds": _statistic, "gradient_evaluations": _statistic},
+        {"run": _name, **dict.fromkeys(COSTS, _statistic)},
     )
 
 

@@ -148,19 +148,22 @@ TEMPLATE = """
 <h2>Summary over seeds</h2>
 <div class="scroll"><table>
 <thead><tr><th scope="col">Model</th><th scope="col">seeds</th>
-{{- heads(core) }}<th scope="col">time</th></tr></thead>
+{{- heads(core) }}<th scope="col">time</th><th scope="col">step memory, MiB</th></tr>
+</thead>
 <tbody>
 {%- for row in summary %}
 <tr{% if row.role == 'retrained' %} class="reference"{% endif %}>
 <th scope="row">{{ row.label }}</th><td>{{ row.seeds }}</td>
 {%- for stat in row.core %}{{ value(stat, stat.best) }}{% endfor -%}
-<td class="time">{{ row.time }}</td></tr>
+<td class="time">{{ row.time }}</td><td>{{ row.memory }}</td></tr>
 {%- endfor %}
 </tbody></table></div>
 <p class="soft small">Mean ± half of the Student-t 95 % interval over seeds; none for a
 single seed. →ref: the goal is the retrained model's value; ↑ higher, ↓ lower is better.
 Bold: the method whose mean is nearest to its goal, which is no statement about
-significance. Time: mean over seeds of training or unlearning alone.</p>
+significance. Time: mean over seeds of training or unlearning alone. Step memory: what
+one compiled step needs on one device (parameters, optimizer state, batch, temporaries),
+without the copy of the best parameters and the evaluation.</p>
 </section>
 
 <section>

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments import glossary
+from experiments.report_schema import COSTS
 from ofmu_jax.evals.intervals import seed_summary
 
 DASH = "—"  # a value that is not there
@@ -56,7 +57,7 @@ def summarise(models: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             name: _statistic(m["metrics"].get(name) for m in group) for name in names
         }
         row = {"method": method, "role": role, "seeds": len(group), "metrics": metrics}
-        for cost in ("seconds", "gradient_evaluations"):
+        for cost in COSTS:
             row[cost] = _statistic(m.get(cost) for m in group)
         rows.append(row if run is None else {"run": run, **row})
     return rows
@@ -85,6 +86,16 @@ def number(value: float | None) -> str:
     if size >= 1000:
         return f"{value:.1e}"
     return f"{value:.1f}" if size >= 10 else f"{value:.3f}"
+
+
+def mebibytes(stat: Mapping[str, Any] | None) -> str:
+    """The mean of bytes in MiB; a dash if it is absent.
+
+    >>> mebibytes({"mean": 3 * 2**20})
+    '3.000'
+    """
+    mean = None if stat is None else stat["mean"]
+    return DASH if mean is None else number(mean / 2**20)
 
 
 def half_width(stat: Mapping[str, Any] | None) -> float | None:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments import glossary
-from experiments.summary import cell, core_metrics, summarise
+from experiments.summary import DASH, cell, core_metrics, mebibytes, summarise
 
 WIDTH = 100  # columns of a console that the table fits into
 CAPTION = (
@@ -33,10 +33,13 @@ def console_table(report: Mapping[str, Any], width: int = WIDTH) -> Table:
         padding=(0, 1),
     )
     labels = [_short(glossary.method_label(row)) for row in summary]
+    memory = [mebibytes(row.get("peak_bytes")) for row in summary]
     table.add_column("model", no_wrap=True)
     table.add_column("seeds", justify="right", no_wrap=True)
     used = 2 + max([5, *map(len, labels)]) + 3 + len("seeds") + 3
     shown = []
+    if known := any(text != DASH for text in memory):
+        used += max(map(len, [*memory, "memory,"])) + 3
     for name in core_metrics(summary):
         header = _header(name)
         lines = [header, *(cell(row["metrics"].get(name), "\n") for row in summary)]
@@ -46,8 +49,12 @@ def console_table(report: Mapping[str, Any], width: int = WIDTH) -> Table:
         used += wide
         shown.append(name)
         table.add_column(Text(header, justify="right"), justify="right", no_wrap=True)
-    for row, label in zip(summary, labels, strict=True):
+    if known:
+        head = Text("step\nmemory,\nMiB", justify="right")
+        table.add_column(head, justify="right", no_wrap=True)
+    for row, label, size in zip(summary, labels, memory, strict=True):
         cells = [Text(cell(row["metrics"].get(n), "\n")) for n in shown]
+        cells += [Text(size)] if known else []
         style = "bold" if row["role"] == "unlearned" else None
         table.add_row(Text(label), Text(str(row["seeds"])), *cells, style=style)
     return table

@@ -201,6 +201,7 @@ class VisionPipeline:
             update=result.update,
             stopped=result.stopped,
             finite=result.finite,
+            peak_bytes=result.peak_bytes,
             cost=plan.method.gradient_evaluations,
             setup=plan.setup_cost,
             metrics=result.metrics,

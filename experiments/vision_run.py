@@ -107,6 +107,7 @@ def _row(model: VisionModel) -> dict[str, Any]:
         "intervals": model.intervals,
         "seconds": record["seconds"],
         "gradient_evaluations": record["gradient_evaluations"],
+        "peak_bytes": record.get("peak_bytes"),
         "outer_steps": record["updates"],
         "stopped": record["stopped"],
         "forget_target": record.get("forget_target"),

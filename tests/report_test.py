@@ -38,6 +38,7 @@ def make_model(role, method, seed, **metrics):
         "missing": [],
         "seconds": 1.5,
         "gradient_evaluations": 8.0,
+        "peak_bytes": (seed + 1) * 2**20,
         "outer_steps": 4,
         "stopped": "budget used up",
         "export": f"{method}/seed{seed}/hf",
@@ -158,6 +159,7 @@ def test_valid_report_passes(content):
             lambda r: r["models"][1]["intervals"].update(x=[0.1]),
             r"models\[1\].intervals.x",
         ),
+        (lambda r: r["models"][1].update(peak_bytes=1.5), r"models\[1\].peak_bytes"),
         (lambda r: r["models"][1].update(missing="x"), r"models\[1\].missing is 'x'"),
         (lambda r: r["models"][1].update(export="/root"), r"models\[1\].export"),
         (lambda r: r["models"][1].update(export="javascript:x"), "relative"),
@@ -204,6 +206,7 @@ def test_summary_known_on_paper(content):
     assert stat["low"] == pytest.approx(0.2 - half, abs=1e-6)
     assert stat["high"] == pytest.approx(0.2 + half, abs=1e-6)
     assert rows[2]["seconds"]["mean"] == 1.5
+    assert rows[2]["peak_bytes"]["mean"] == 2 * 2**20
 
 
 def test_summary_of_one_seed_has_no_interval(content):
@@ -320,6 +323,7 @@ def test_headline_says_what_was_forgotten_and_kept(tmp_path, content):
     assert "of the way." in words
     assert "is 0.850, 94% of the target's 0.900" in words
     assert text.count("model destroyed") == 1  # gradient ascent
+    assert text.count("<td>2.000</td></tr>") == 4  # mean of 1, 2 and 3 MiB a step
 
 
 def test_user_text_is_escaped(tmp_path, content):
@@ -449,6 +453,10 @@ def test_console_table(content):
     assert "OFMU" in text and "Retrained (goal)" in text and "…" not in text
     assert "0.200" in text and "±0.248" in text  # t · 0.1 / √3
     assert text.index("Retrained") < text.index("Target") < text.index("OFMU")
+    assert "memory" in text and text.count("2.000") == 4  # MiB, mean of 1, 2 and 3
+    for model in content["models"]:
+        model["peak_bytes"] = None
+    assert "memory" not in printed(tables.console_table(content))
 
 
 def test_console_table_fits(content):
