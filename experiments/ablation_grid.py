@@ -111,7 +111,7 @@ def canonical(config: Any) -> Any:
 
 def changes(base: Any, config: Any) -> dict[str, Any]:
     """Fields of ``config`` that differ from ``base``; ``loss.x`` is x of its loss."""
-    old, new = (_flat(dataclasses.asdict(canonical(c))) for c in (base, config))
+    old, new = (_flat(dataclasses.asdict(c)) for c in (base, config))
     return {name: value for name, value in new.items() if old.get(name) != value}
 
 
@@ -137,15 +137,22 @@ def variants(run: LanguageRun, options: AblationOptions) -> list[Variant]:
     The run's own configuration is one of every group, with the method's name as its
     key; within a group no two are the same, and equal ones of two groups share a key.
     """
-    found: list[Variant] = []
+    first: dict[str, Variant] = {}  # of its kind
+    for method in ("ofmu", "grad_diff", "npo"):
+        config = run.method(method)
+        first[_identity(method, config)] = Variant("", "", method, config, method)
+    found: dict[tuple[str, str, str], Variant] = {}
     for group in options.groups:
         for variant in _group(run, options, group):
-            of_group = [v for v in found if v.group == group]
-            if not any(
-                v.key == variant.key and v.series == variant.series for v in of_group
-            ):
-                found.append(variant)
-    return found
+            identity = _identity(variant.method, variant.config)
+            same = first.setdefault(identity, variant)
+            variant = dataclasses.replace(variant, key=same.key, config=same.config)
+            found.setdefault((group, variant.series, variant.key), variant)
+    return list(found.values())
+
+
+def _identity(method: str, config: Any) -> str:
+    return fingerprint(method, canonical(config))
 
 
 def _group(run: LanguageRun, options: AblationOptions, group: str) -> Iterable[Variant]:
