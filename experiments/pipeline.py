@@ -133,7 +133,7 @@ class Pipeline:
         updates = batches.num_batches(len(examples), size, config.epochs)
         method = build.fine_tuning(self.task.apply_fn, config, updates)
         stream = batches.single_batches(
-            examples, size, seed, num_stack=1, pad_id=self.task.pad_id
+            examples, size, seed, num_stack=1, trim_to=32, pad_id=self.task.pad_id
         )
         start = base if base is not None else self.task.init_params(seed)
 

@@ -272,3 +272,24 @@ def test_dicts_of_arrays_go_along_row_by_row():
     forget["alternative"] = {"input_ids": ids[1:]}
     with pytest.raises(DataError, match=r"'alternative/input_ids' .* has 5 rows"):
         paired_batches(forget, dict(forget), 4, 0, length=2)
+
+
+@pytest.mark.parametrize("num_stack", [None, 2])
+def test_trimmed_batches_lose_nothing_but_padding(num_stack):
+    examples = [
+        Encoded(np.arange(n, dtype=np.int32), np.arange(n, dtype=np.int32), 1)
+        for n in (3, 5, 9, 2, 17, 4)
+    ]
+    make = lambda **options: single_batches(
+        examples, 2, 0, epochs=2, num_stack=num_stack, pad_id=0, **options
+    )
+    widths = set()
+    for trimmed, whole in zip(make(trim_to=4), make(), strict=True):
+        width = trimmed["input_ids"].shape[-1]
+        longest = int(whole["attention_mask"].sum(-1).max())
+        assert width == -(-longest // 4) * 4
+        assert_equal(trimmed, {k: v[..., :width] for k, v in whole.items()})
+        assert not whole["attention_mask"][..., width:].any()
+        assert (whole["labels"][..., width:] == IGNORE).all()
+        widths.add(width)
+    assert len(widths) > 1

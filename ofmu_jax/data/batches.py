@@ -17,10 +17,20 @@ import grain
 import jax
 import numpy as np
 
-from ofmu_jax.data.padding import Batch, Encoded, InteriorEot, pad_right, padded_length
+from ofmu_jax.data.padding import (
+    IGNORE,
+    Batch,
+    Encoded,
+    InteriorEot,
+    pad_right,
+    padded_length,
+)
 from ofmu_jax.data.records import DataError
 
 Examples = Sequence[Encoded] | Batch
+# What is per token, and its padding: masked and unlabelled, so that the id itself
+# does not matter.
+_PER_TOKEN = {"input_ids": 0, "labels": IGNORE, "attention_mask": 0}
 
 
 def paired_batches(
@@ -93,11 +103,17 @@ def single_batches(
     num_stack: int | None = None,
     shuffle: bool = True,
     length: int | None = None,
+    trim_to: int | None = None,
     pad_id: int | None = None,
     interior_eot: InteriorEot = "correct",
     shard: tuple[int, int] = (0, 1),
 ) -> grain.DatasetIterator:
     """Batches of one set, reshuffled each epoch (or in order); see `paired_batches`.
+
+    Args:
+      trim_to: cut each batch (or stack) to its own longest row, rounded up to a
+        multiple of this: less padding, for one compilation per length. On all hosts
+        alike. None: all batches have length L.
 
     Returns:
       An iterator of batches with int32 arrays (B, L) or (S, B, L).
@@ -106,7 +122,19 @@ def single_batches(
     rows = _pad(examples, "example", length, pad_id, interior_eot)
     size = len(rows["input_ids"])
     batches = _batches(size, seed, shuffle, batch_size, epochs, num_stack, shard)
-    return _iterate(batches.map(lambda ids: _take(rows, ids, shard)))
+    lengths = _lengths(rows)
+
+    def take(ids: np.ndarray) -> Batch:
+        batch = _take(rows, ids, shard)
+        if trim_to is None:
+            return batch
+        width = -(-lengths[ids].max() // trim_to) * trim_to
+        return {
+            key: values[..., :width] if key in _PER_TOKEN else values
+            for key, values in batch.items()
+        }
+
+    return _iterate(batches.map(take))
 
 
 def num_batches(
@@ -188,6 +216,12 @@ def _take(rows: Batch, ids: np.ndarray, shard: tuple[int, int]) -> Batch:
     return jax.tree.map(lambda values: values[ids], rows)
 
 
+def _lengths(rows: Batch) -> np.ndarray:
+    """Places (N,) up to the last one of each row that is read or labelled."""
+    used = (rows["attention_mask"] != 0) | (rows["labels"] != IGNORE)
+    return used.shape[-1] - np.argmax(used[:, ::-1], axis=-1)
+
+
 def _longest(examples: Examples, name: str) -> int:
     if isinstance(examples, dict):
         return examples["input_ids"].shape[-1]
@@ -229,13 +263,11 @@ def _widen(batch: Batch, name: str, length: int) -> Batch:
                 f"'input_ids' {rows}; give one value for each example"
             )
     missing = ((0, 0), (0, length - width))
-    # Masked and unlabelled, so that the id itself does not matter.
-    fill = {"input_ids": 0, "labels": -100, "attention_mask": 0}
     # What is not per token, such as a reference loss (B,) or a dict of arrays with
     # other answers, goes along as it is.
     return {
-        key: np.pad(values, missing, constant_values=fill[key])
-        if key in fill
+        key: np.pad(values, missing, constant_values=_PER_TOKEN[key])
+        if key in _PER_TOKEN
         else values
         for key, values in batch.items()
     }
