@@ -1,17 +1,15 @@
 """One training run with its progress bar, its logs and its record."""
 
-import pathlib
-import time
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 from rich.progress import Progress
 
 from experiments import logs
+from experiments.resuming import StageSaver
 from ofmu_jax import training
 from ofmu_jax.methods import Method
-
-SHOWN = ("forget_loss", "retain_loss")  # beside the progress bar
 
 
 def fit(
@@ -21,29 +19,33 @@ def fit(
     *,
     label: str,
     progress: Progress,
-    folder: pathlib.Path,
+    saver: StageSaver,
     **options: Any,
 ) -> tuple[training.Run, dict[str, Any]]:
-    """Runs a method; ``folder`` gets metrics.jsonl and event files while it goes on.
+    """Runs a method; its stage gets metrics.jsonl and event files while it goes on.
 
     Args:
       label: of the progress bar.
+      saver: of the stage; if it has a snapshot, the run goes on from there.
       **options: of `ofmu_jax.training.run`.
 
     Returns:
       The run, and its record as JSON values: cost, reason of the end, metrics, checks.
     """
-    log = logs.MetricsLog(folder)
+    log = logs.MetricsLog(saver.stage_folder)
     bar = progress.add_task(label, total=options["num_updates"], note="")
 
     def on_update(done: int, metrics: dict[str, float]) -> None:
         log.write(done, metrics)
-        note = " ".join(f"{k} {metrics[k]:.3f}" for k in SHOWN if k in metrics)
+        losses = {k: v for k, v in metrics.items() if k.endswith("_loss")}
+        note = " ".join(f"{k} {v:.3f}" for k, v in losses.items())
         progress.update(bar, completed=done, note=note)
 
-    started = time.perf_counter()
-    result = training.run(method, params, stream, on_update=on_update, **options)
-    seconds = time.perf_counter() - started
+    result = training.run(
+        method, params, stream, on_update=on_update, saver=saver, **options
+    )
+    jax.block_until_ready(result.params)
+    seconds = saver.seconds
     for row in result.checks:
         values = {f"eval_{k}": v for k, v in row.items() if k != "update"}
         log.write(int(row["update"]), values)

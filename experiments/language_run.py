@@ -122,6 +122,11 @@ def check_run(run: LanguageRun) -> None:
             f"--tuned-from takes configurations from an earlier run and {other} makes "
             "others; leave one of them out."
         )
+    if run.checkpoint_every is not None and run.checkpoint_every < 0:
+        raise ValueError(
+            f"--checkpoint-every is {run.checkpoint_every}; give a number of updates, "
+            "or 0 for none."
+        )
     if run.retain_model is not None and run.model is None and run.base_model is None:
         raise ValueError(
             "--retain-model is a reference for a target model: give --model (the "

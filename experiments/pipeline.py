@@ -8,12 +8,12 @@ from typing import Any
 import jax
 from rich.progress import Progress
 
-from experiments import build, fitting, inputs, unlearning
+from experiments import build, fitting, inputs, resuming, unlearning
 from experiments.language import LanguageTask, Params, make_task
 from experiments.recipes import LanguageRun, TrainConfig
 from experiments.stages import Stage, fingerprint
 from ofmu_jax import checkpoint
-from ofmu_jax.data import batches, prompts
+from ofmu_jax.data import batches, prompts, streams
 from ofmu_jax.data.records import QA, UnlearningData
 from ofmu_jax.evals.evaluation import EvalOptions, Evaluation
 from ofmu_jax.evals.tofu import evaluate_language
@@ -142,7 +142,7 @@ class Pipeline:
                 stage,
                 method,
                 start,
-                stream=({"retain": batch} for batch in stream),
+                stream=streams.named(stream, "retain"),
                 label=f"{role}, seed {seed}",
                 num_updates=updates,
             )
@@ -192,16 +192,17 @@ class Pipeline:
         stage = Stage(folder / "training", identity)
         if not stage.done:
             train(stage)
+        resuming.tidy(stage)
         like = jax.eval_shape(lambda: self.task.init_params(0))
         return checkpoint.restore(stage.folder / "checkpoint", like), stage.result
 
     def _train(self, stage: Stage, method: Method, params: Params, **options) -> None:
-        folder = stage.begin()
-        result, record = fitting.fit(
-            method, params, progress=self.progress, folder=folder, **options
-        )
-        checkpoint.save(folder / "checkpoint", result.params)
-        stage.finish(record)
+        with resuming.resumable(stage, self.run.checkpoint_every) as saver:
+            result, record = fitting.fit(
+                method, params, progress=self.progress, saver=saver, **options
+            )
+            checkpoint.save(stage.folder / "checkpoint", result.params)
+            stage.finish(record)
 
     def finished(self, model: Model, reference: Model | None) -> Model:
         """The model with its evaluation and its export."""

@@ -230,6 +230,9 @@ class LanguageRun:
     """Output folder of an earlier run, whose configuration each method takes over."""
     paper: bool = False
     """OFMU in the paper's literal setting."""
+    checkpoint_every: int | None = None
+    """Updates between checkpoints of what is being trained; default: about once a
+    minute; 0: none."""
     export: bool = True
     """Write a Hugging Face folder for every model."""
     model_size: ModelConfig = ModelConfig()

@@ -1,12 +1,13 @@
 """``python -m experiments.run [demo | tofu | request | cifar] [options]``."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
-from rich.markup import escape
 
+from experiments import interrupts
 from experiments.recipes import Demo, LanguageRun, Request, Tofu
 from experiments.vision_config import Cifar
 
@@ -41,8 +42,21 @@ def parse(arguments: Sequence[str]) -> LanguageRun | Cifar:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     run = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with interrupts.handled():
+            return _run(run)
+    except interrupts.Interrupted as stop:
+        command = shlex.join(sys.argv[1:] if arguments is None else arguments)
+        print(
+            f"stopped by {stop}; what was done is in {run.output_dir}. "
+            f"To go on: python -m experiments.run {command}".rstrip()
+        )
+        return stop.status
+
+
+def _run(run: LanguageRun | Cifar) -> int:
     # Imported late, so that --help and a wrong option answer at once.
-    from experiments.logs import console
+    from experiments import logs
 
     try:
         if isinstance(run, Cifar):
@@ -54,8 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             run_language(run)
     except (ValueError, FloatingPointError, OSError) as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
+        logs.error(error)
         return 2
+    except interrupts.Interrupted:
+        raise
     except KeyboardInterrupt:
         return 130
     return 0

@@ -48,8 +48,11 @@ class Stage:
         mark = self._read()
         return mark.get("fingerprint") == self.fingerprint and self.folder.is_dir()
 
-    def begin(self) -> pathlib.Path:
+    def begin(self, keep: str | None = None) -> pathlib.Path:
         """Empties the folder of an earlier attempt and returns it.
+
+        Args:
+          keep: name of something in it that stays, such as snapshots to go on from.
 
         Raises:
           FileExistsError: if the folder is not one that a stage has made.
@@ -61,11 +64,17 @@ class Stage:
                     f"{self.folder} exists and was not made by this command; choose "
                     "another --output-dir or remove it."
                 )
-            shutil.rmtree(self.folder)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        started.touch()
+        started.touch()  # first: ended anywhere below, the stage is not done
         self._mark.unlink(missing_ok=True)
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
+        for path in self.folder.iterdir():
+            if path.name == keep:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         return self.folder
 
     def finish(self, result: dict[str, Any]) -> None:

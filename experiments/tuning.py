@@ -22,10 +22,11 @@ from typing import Any
 
 from scipy.stats import qmc
 
-from experiments import fitting, unlearning
+from experiments import fitting, resuming, unlearning
 from experiments.pipeline import REFERENCE, Model, Pipeline
 from experiments.recipes import LanguageRun
 from experiments.stages import Stage, fingerprint
+from ofmu_jax import training
 from ofmu_jax.data.records import DataError, UnlearningData
 from ofmu_jax.methods import LEARNING_RATE, METHODS, Range
 
@@ -144,29 +145,28 @@ class Tuning:
         )
         if not stage.done:
             method, options = unlearning.make(problem, name, forget_target)
-            result, record = fitting.fit(
-                method,
-                problem.target,
-                label=f"tune {name}, trial {number}",
-                progress=self.validation.progress,
-                folder=stage.begin(),
-                **options,
-            )
-            returned = [c for c in result.checks if c["update"] == result.update][-1]
-            stage.finish(
-                {
-                    "trial": number,
-                    "config": dataclasses.asdict(config),
-                    "score": score(returned, self.goal),
-                    "check": returned,
-                    "reference": dict(self.goal),
-                    "gradient_evaluations": record["gradient_evaluations"],
-                    "seconds": record["seconds"],
-                    "stopped": record["stopped"],
-                    "chosen": False,
-                }
-            )
+            options["label"] = f"tune {name}, trial {number}"
+            options["progress"] = self.validation.progress
+            with resuming.resumable(stage, problem.run.checkpoint_every) as saver:
+                found = fitting.fit(method, problem.target, saver=saver, **options)
+                stage.finish({"trial": number} | self._found(config, *found))
+        resuming.tidy(stage)
         return stage.result
+
+    def _found(
+        self, config: Any, result: training.Run, record: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        returned = [c for c in result.checks if c["update"] == result.update][-1]
+        return {
+            "config": dataclasses.asdict(config),
+            "score": score(returned, self.goal),
+            "check": returned,
+            "reference": dict(self.goal),
+            "gradient_evaluations": record["gradient_evaluations"],
+            "seconds": record["seconds"],
+            "stopped": record["stopped"],
+            "chosen": False,
+        }
 
 
 def tuned(pipeline: Pipeline) -> tuple[LanguageRun, dict[str, list[dict]]]:

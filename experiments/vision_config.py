@@ -84,6 +84,9 @@ class Cifar:
     eval_batch_size: int = 256
     grid_images: int = 8
     """Forget images in the picture of predictions; 0: no picture."""
+    checkpoint_every: int | None = None
+    """Updates between checkpoints of what is being trained; default: about once a
+    minute; 0: none."""
     paper: bool = False
     """OFMU in the paper's literal setting."""
     rates: Literal["auto", "published"] = "auto"
@@ -119,6 +122,7 @@ def resolved(run: Cifar) -> Cifar:
             raise ValueError(f"--{name} names one twice: {' '.join(map(str, values))}.")
     least = {"epochs": 1, "batch_size": 2, "checks": 1, "check_rows": 1}
     least |= {"eval_batch_size": 1, "grid_images": 0, "attack_rows": 1}
+    least |= {"checkpoint_every": 0}
     for name, low in least.items():
         value = getattr(fresh, name)
         if value is not None and value < low:

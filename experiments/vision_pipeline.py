@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from rich.progress import Progress
 
-from experiments import logs
+from experiments import fitting, resuming
 from experiments.stages import Stage, fingerprint, write_json
 from experiments.vision_config import Cifar
 from experiments.vision_task import Checks, VisionTask, forget_target, predictor
@@ -160,6 +160,7 @@ class VisionPipeline:
         stage = Stage(self._folder(name, seed) / "training", identity)
         if not stage.done:
             work(stage)
+        resuming.tidy(stage)
         size = self.task.data.image_size
         shapes = jax.eval_shape(lambda: init_variables(config, jax.random.key(0), size))
         tree = checkpoint.restore(stage.folder / "checkpoint", shapes._asdict())
@@ -170,43 +171,17 @@ class VisionPipeline:
     ) -> None:
         """Runs a method with its log; its time is without that of the checks."""
         assert plan.method is not None
-        folder = stage.begin()
-        log = logs.MetricsLog(folder)
-        bar = self.progress.add_task(label, total=options["num_updates"], note="")
-
-        def on_update(done: int, metrics: dict[str, float]) -> None:
-            log.write(done, metrics)
-            note = " ".join(
-                f"{k} {v:.3f}" for k, v in metrics.items() if k.endswith("_loss")
+        options |= {"label": label, "progress": self.progress}
+        with resuming.resumable(stage, self.run.checkpoint_every) as saver:
+            if (check := options.get("check")) is not None:
+                saver.aside = lambda: check.seconds
+            result, record = fitting.fit(
+                plan.method, variables, stream, saver=saver, **options
             )
-            self.progress.update(bar, completed=done, note=note)
-
-        started = time.perf_counter()
-        result = training.run(
-            plan.method, variables, stream, on_update=on_update, **options
-        )
-        jax.block_until_ready(result.params)
-        seconds = time.perf_counter() - started
-        check = options.get("check")
-        for row in result.checks:
-            values = {f"eval_{k}": v for k, v in row.items() if k != "update"}
-            log.write(int(row["update"]), values)
-        log.close()
-        self.progress.update(bar, total=result.updates, note="")
-        self._finish(
-            stage,
-            result.params,
-            seconds=seconds - (0.0 if check is None else check.seconds),
-            updates=result.updates,
-            update=result.update,
-            stopped=result.stopped,
-            finite=result.finite,
-            peak_bytes=result.peak_bytes,
-            cost=plan.method.gradient_evaluations,
-            setup=plan.setup_cost,
-            metrics=result.metrics,
-            checks=result.checks,
-        )
+            cost = plan.method.gradient_evaluations
+            self._finish(
+                stage, result.params, cost=cost, setup=plan.setup_cost, **record
+            )
 
     def _apply(
         self, stage: Stage, plan: Plan, variables: Variables, checks: Checks, label

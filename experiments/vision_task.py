@@ -15,6 +15,7 @@ from experiments.vision_config import Cifar
 from ofmu_jax.data.images import ImageSet, Labelled, evenly_spaced
 from ofmu_jax.data.images_batches import image_batches, paired_image_batches
 from ofmu_jax.data.images_split import Split
+from ofmu_jax.data.streams import named
 from ofmu_jax.evals import vision as evals
 from ofmu_jax.evals.scores import EvaluationError
 from ofmu_jax.methods.vision_base import Prepare
@@ -91,9 +92,7 @@ class VisionTask:
         stack = plan.method.batches_per_update
         size = self.batch_size
         if plan.stream == "paired":
-            return iter(
-                paired_image_batches(forget, retain, size, seed, num_stack=stack)
-            )
+            return paired_image_batches(forget, retain, size, seed, num_stack=stack)
         parts: list[tuple[Labelled, bool]] = {
             "forget": [(forget, True)],
             "retain": [(retain, False)],
@@ -101,12 +100,12 @@ class VisionTask:
         mixed = plan.stream == "mixed"
         name = plan.stream if plan.stream in ("forget", "retain") else "union"
         batches = image_batches(parts, size, seed, num_stack=stack, mixed=mixed)
-        return ({name: batch} for batch in batches)
+        return named(batches, name)
 
     def training_stream(self, part: Labelled, seed: int) -> Iterator[Any]:
         """Batches of the original's or the retrained model's training."""
         batches = image_batches([(part, False)], self.batch_size, seed)
-        return ({"retain": batch} for batch in batches)
+        return named(batches, "retain")
 
     def probabilities(
         self, config: ResNetConfig, variables: Variables, part: Labelled

@@ -157,13 +157,10 @@ class Snapshots:
         leaves = [_as(found[name], x, name in weak) for name, x in wanted.items()]
         kept = like.params if notes["kept"] else None
         structure = jax.tree.structure((like.params, like.state, kept))
+        params, state, kept = jax.tree.unflatten(structure, leaves)
         self.take_notes(notes)
-        return Snapshot(
-            notes["update"],
-            *jax.tree.unflatten(structure, leaves),
-            notes["record"],
-            notes["position"],
-        )
+        record, position = notes["record"], notes["position"]
+        return Snapshot(notes["update"], params, state, kept, record, position)
 
     def _complete(self, complete: Callable[[], None]) -> None:
         complete()
@@ -174,7 +171,8 @@ class Snapshots:
         """Snapshots by their update, the oldest first."""
         if not self.folder.is_dir():
             return []
-        paths = [p for p in self.folder.iterdir() if re.fullmatch(r"\d+", p.name)]
+        number = lambda path: re.fullmatch(r"\d+", path.name) and path.is_dir()
+        paths = filter(number, self.folder.iterdir())
         return sorted(paths, key=lambda path: int(path.name))
 
     def _tidy(self) -> None:
