@@ -20,6 +20,7 @@ from experiments.recipes import (
     TrainConfig,
     paper_setting,
 )
+from ofmu_jax.data.fictitious import fictitious_people
 
 TINY = Demo(
     seeds=(0, 1),
@@ -312,3 +313,39 @@ def test_a_run_is_not_repeated(finished):
     assert marks == {
         p: p.stat().st_mtime_ns for p in run.output_dir.rglob("*.stage.json")
     }
+
+
+def test_the_page_shows_every_group_claim_and_reason():
+    """A report of made-up runs of every variant but one."""
+    rng = np.random.default_rng(0)
+    options = AblationOptions(resamples=50)
+    grid = ablation_grid.variants(TINY, options)
+    missing = next(v.key for v in grid if v.group == "paper" and v.key != "ofmu")
+    rows = [
+        row(v.key, seed, *rng.uniform(size=3))
+        | {
+            "role": "unlearned",
+            "seconds": 2.0,
+            "gradient_evaluations": 12.0,
+            "trajectory": [
+                {"step": s, "gradient_evaluations": s, "cosine": math.nan if s else 0.1}
+                for s in range(3)
+            ],
+        }
+        for v in {v.key: v for v in grid if v.key != missing}.values()
+        for seed in (0, 1)
+    ]
+    before = [{"seed": s, **dict.fromkeys(ablation_runs.CHECKED, 0.9)} for s in (0, 1)]
+    made = points({"ofmu": FLAT, "npo": RISING})
+    measured = ablation_runs.Measured(before, rows, {missing: "costs <too> much"}, made)
+    data = fictitious_people(0, 4, 1)
+    found = ablation_report.content(TINY, options, data, "x", grid, measured)
+    json.dumps(found, allow_nan=False)
+    page = ablation_report.render(found)
+    assert page.count("<figure>") == len(GROUPS) - 1 + 3  # one a group, one a claim
+    assert "costs &lt;too&gt; much" in page and "<too>" not in page
+    for claim in found["claims"]:
+        assert claim["rule"].split(":")[0] in page.replace("&#39;", "'")
+    table = ablation_report.group_table(found)
+    assert table.row_count == len(found["variants"])
+    assert ablation_report.claims_table(found).row_count == 3
