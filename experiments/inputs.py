@@ -1,6 +1,7 @@
 """Rows as the stages take them: for training, for evaluation, for fingerprints."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from ofmu_jax.data import prompts, refusals
 from ofmu_jax.data.padding import Batch
 from ofmu_jax.data.prompts import Encoded
 from ofmu_jax.data.records import QA, UnlearningData
+from ofmu_jax.evals.evaluation import EvalOptions, Evaluation
+from ofmu_jax.evals.tofu import evaluate_language
 
 EVALUATED = (
     "forget_eval",
@@ -110,6 +113,27 @@ def limited(data: UnlearningData, most: int | None) -> UnlearningData:
         field: tuple(targets.spaced(getattr(data, field), most)) for field in EVALUATED
     }
     return dataclasses.replace(data, **fewer)
+
+
+def evaluated(
+    task: LanguageTask,
+    params: Params,
+    data: UnlearningData,
+    against: Evaluation | None = None,
+) -> Evaluation:
+    """The evaluation of a model by the conventions of its task.
+
+    Args:
+      against: the evaluation of the retrained model, to compare with.
+    """
+    config = task.evaluation
+    return evaluate_language(
+        limited(data, config.max_rows),
+        score=functools.partial(task.score, params),
+        generate=functools.partial(task.generate, params),
+        reference=against,
+        options=EvalOptions(num_resamples=config.bootstrap),
+    )
 
 
 def rows_fingerprint(rows: Sequence[QA]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.recipes import EvalConfig, LanguageRun
 from ofmu_jax.data import prompts, refusals
-from ofmu_jax.data.records import QA, UnlearningData
+from ofmu_jax.data.records import QA, DataError, UnlearningData
 from ofmu_jax.data.tokenizer import build_tokenizer
 from ofmu_jax.evals.scores import TokenScores, score_batches
 from ofmu_jax.models import generation, huggingface
@@ -64,15 +64,28 @@ class LanguageTask:
         return init_params(self.config, jax.random.key(seed))
 
     def encode(self, rows: Sequence[QA]) -> list[prompts.Encoded]:
-        """Token ids and labels of question-answer rows."""
+        """Token ids and labels of question-answer rows.
+
+        Raises:
+          DataError: naming the row: too long, a control token spelled out, or a token
+            that the model has no embedding for.
+        """
         compat = self.evaluation.interior_eot == "compat"
-        return prompts.encode_rows(
+        encoded = prompts.encode_rows(
             self.tokenizer,
             rows,
             self.prompt_format,
             self.max_length,
             after_eos="compat" if compat else "cut",
         )
+        for number, example in enumerate(encoded, 1):
+            if (largest := int(example.input_ids.max())) >= self.config.vocab_size:
+                raise DataError(
+                    f"row {number}: token id {largest}, and the model has only "
+                    f"{self.config.vocab_size} embeddings; give the tokenizer that "
+                    "belongs to the model"
+                )
+        return encoded
 
     def score(
         self, params: Params, pairs: Sequence[tuple[str, str]]
@@ -182,6 +195,12 @@ def make_task(
         run.evaluation,
         source,
     )
+    if task.pad_id >= config.vocab_size:
+        raise ValueError(
+            f"the tokenizer of {source} pads with token id {task.pad_id}, and the "
+            f"model has only {config.vocab_size} embeddings; give the tokenizer that "
+            "belongs to the model."
+        )
     return task, given
 
 

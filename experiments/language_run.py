@@ -5,7 +5,7 @@ import dataclasses
 from rich.markup import escape
 from rich.progress import Progress
 
-from experiments import findings, logs, report, tables
+from experiments import checks, findings, logs, report, tables
 from experiments.pipeline import Pipeline
 from experiments.recipes import Demo, LanguageRun, Request, Tofu, paper_setting
 from experiments.tuning import tuned, tuned_elsewhere
@@ -87,11 +87,13 @@ def run_language(run: LanguageRun) -> dict:
     if run.paper:
         run = dataclasses.replace(run, ofmu=paper_setting(run.ofmu))
     check_run(run)
+    checks.check_values(run)
     data, title = load_data(run)
     run.output_dir.mkdir(parents=True, exist_ok=True)
     trials = {}
     with logs.progress() as progress:
         pipeline = make_pipeline(run, data, progress)
+        checks.check_work(pipeline.task, run, data)
         if run.tune:
             run, trials = tuned(pipeline)
             pipeline = pipeline.variant(run, data)

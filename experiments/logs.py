@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import tensorboardX
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +21,14 @@ from rich.progress import (
 
 # A log file has no width of its own; the tables need about a hundred columns.
 console = Console(width=None if sys.stdout.isatty() else 110)
+
+
+def error(problem: BaseException) -> None:
+    """Prints an error as one line."""
+    text = " ".join(str(problem).split()) or type(problem).__name__
+    console.print(
+        f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True
+    )
 
 
 @contextmanager

@@ -3,20 +3,19 @@
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 from rich.progress import Progress
 
-from experiments import build, fitting, inputs, resuming, unlearning
+from experiments import build, deletion, fitting, inputs, resuming, unlearning
 from experiments.language import LanguageTask, Params, make_task
 from experiments.recipes import LanguageRun, TrainConfig
 from experiments.stages import Stage, fingerprint
 from ofmu_jax import checkpoint
 from ofmu_jax.data import batches, prompts, streams
 from ofmu_jax.data.records import QA, UnlearningData
-from ofmu_jax.evals.evaluation import EvalOptions, Evaluation
-from ofmu_jax.evals.tofu import evaluate_language
+from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.methods import Method
 from ofmu_jax.version import __version__
 
@@ -94,7 +93,10 @@ class Pipeline:
             problem = self.problem(seed, target, reference)
             for name in run.methods:
                 model = self.unlearned(name, problem, target)
-                yield self.finished(model, reference)
+                self.finished(model, reference)
+                if model.export is not None:
+                    self._leave_record(model, target, reference)
+                yield model
 
     @functools.cached_property
     def forget(self) -> list[prompts.Encoded]:
@@ -234,17 +236,29 @@ class Pipeline:
             model.export = stage.folder.relative_to(self.run.output_dir).as_posix()
         return model
 
+    def _leave_record(
+        self, model: Model, target: Model, reference: Model | None
+    ) -> None:
+        """Writes the deletion record into the export of an unlearned model."""
+        run, evaluation = self.run, cast(Evaluation, model.evaluation)
+        export = lambda model: self.folder(model.name, model.seed) / "hf"
+        unlearned = deletion.Unlearned(
+            model.name,
+            model.seed,
+            export(model),
+            fingerprint(model.identity, run.evaluation, evaluation.to_json()),
+            model.record,
+            evaluation,
+            base=run.model or export(target),
+            reference=None if reference is None else export(reference),
+            tokenizer_from_data=self.task.source is None,
+        )
+        deletion.leave_record(run, self.data, unlearned)
+
     def _evaluate(self, stage: Stage, model: Model, against: Evaluation | None) -> None:
-        task, config = self.task, self.run.evaluation
         with _busy(self.progress, f"evaluate {model.name}, seed {model.seed}"):
             folder = stage.begin()
-            result = evaluate_language(
-                inputs.limited(self.data, config.max_rows),
-                score=functools.partial(task.score, model.params),
-                generate=functools.partial(task.generate, model.params),
-                reference=against,
-                options=EvalOptions(num_resamples=config.bootstrap),
-            )
+            result = inputs.evaluated(self.task, model.params, self.data, against)
             result.save(folder / "evaluation.json", include_generations=True)
             stage.finish({})
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
-from rich.markup import escape
 
 from experiments import interrupts
 from experiments.recipes import Demo, LanguageRun, Request, Tofu
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(run: LanguageRun | Cifar) -> int:
     # Imported late, so that --help and a wrong option answer at once.
-    from experiments.logs import console
+    from experiments import logs
 
     try:
         if isinstance(run, Cifar):
@@ -69,7 +68,7 @@ def _run(run: LanguageRun | Cifar) -> int:
 
             run_language(run)
     except (ValueError, FloatingPointError, OSError) as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
+        logs.error(error)
         return 2
     except interrupts.Interrupted:
         raise

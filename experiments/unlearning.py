@@ -53,6 +53,25 @@ def identity(problem: Problem, name: str, forget_target: float | None) -> str:
     )
 
 
+def num_updates(name: str, run: LanguageRun, task: LanguageTask) -> tuple[Method, int]:
+    """The method, and how many updates the common budget of gradients allows it.
+
+    Raises:
+      ValueError: if it allows none, or the configuration does not work.
+    """
+    budget = run.budget.gradient_evaluations
+    method = build.unlearning(
+        name, run.method(name), budget, task.apply_fn, task.hidden_fn_of
+    )
+    updates = int(budget // method.gradient_evaluations)
+    if updates < 1:
+        raise ValueError(
+            f"one update of {name} takes {method.gradient_evaluations:g} gradient "
+            f"evaluations, more than --budget.gradient-evaluations {budget}; raise it."
+        )
+    return method, updates
+
+
 def make(
     problem: Problem, name: str, forget_target: float | None
 ) -> tuple[Method, dict[str, Any]]:
@@ -61,20 +80,7 @@ def make(
     The number of updates is what the common budget of gradient evaluations allows.
     """
     run, task, budget = problem.run, problem.task, problem.run.budget
-    method = build.unlearning(
-        name,
-        run.method(name),
-        budget.gradient_evaluations,
-        task.apply_fn,
-        task.hidden_fn_of,
-    )
-    updates = int(budget.gradient_evaluations // method.gradient_evaluations)
-    if updates < 1:
-        raise ValueError(
-            f"one update of {name} takes {method.gradient_evaluations:g} gradient "
-            f"evaluations, more than --budget.gradient-evaluations "
-            f"{budget.gradient_evaluations}; raise it."
-        )
+    method, updates = num_updates(name, run, task)
     forget, retain, length = inputs.training_rows(
         name,
         run,

@@ -104,7 +104,12 @@ BAD_ROWS = {
     "no-field": (b"{}", "fields found: none"),
     "null": (b'{"question": null, "answer": "A."}', "'question' is null", "fill it in"),
     "number": (b'{"question": 3, "answer": "A."}', "a JSON number, not a string"),
-    "nan": (b'{"question": NaN, "answer": "A."}', "a JSON number, not a string"),
+    "nan": (b'{"question": NaN, "answer": "A."}', "'question' is NaN", "no JSON"),
+    "nan-optional": (
+        b'{"question": "Who?", "answer": "A.", "paraphrased_answer": NaN}',
+        "'paraphrased_answer' is NaN",
+        "or null where a field may be left out",
+    ),
     "true": (b'{"question": true, "answer": "A."}', "a JSON true, not a string"),
     "list": (b'{"question": ["Who?"], "answer": "A."}', "a JSON array", "quotes"),
     "object": (b'{"question": {"a": 1}, "answer": "A."}', "a JSON object"),

@@ -116,7 +116,9 @@ def test_chatml_ends_once():
 def test_an_end_inside_the_answer_does_not_cut_it():
     tokenizer = chatml()
     fmt = PROMPT_FORMATS["plain"]
-    example = encode(tokenizer, "Who?", "Ann<|im_end|>.", fmt)
+    with pytest.raises(DataError, match=r"holds '<\|im_end\|>', which the tokenizer"):
+        encode(tokenizer, "Who?", "Ann<|im_end|>.", fmt)
+    example = encode(tokenizer, "Who?", "Ann<|im_end|>.", fmt, control_text="compat")
     assert answer_of(tokenizer, example) == "Ann<|im_end|>.<|im_end|>"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ofmu_jax.data.tokenizer import build_tokenizer
-from ofmu_jax.models import huggingface, weights
+from ofmu_jax.models import huggingface, tensor_files, weights
 from ofmu_jax.models.huggingface import (
     ModelError,
     load_pretrained,
@@ -220,7 +220,7 @@ class Interrupted(Exception):
     [
         (huggingface, "_write_text_files"),
         (weights, "write_params"),
-        (weights.safetensors.numpy, "save_file"),
+        (tensor_files.safetensors.numpy, "save_file"),
         (pathlib.Path, "replace"),
     ],
 )

@@ -51,7 +51,9 @@ def _read_text(path: pathlib.Path) -> str:
             f"{path}: no such file in the folder {path.parent}; check the path"
         ) from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); give a file that can"
+        ) from None
     except ValueError as error:  # a NUL character in the name
         raise DataError(f"{path!r}: not a file name ({error})") from None
     try:
@@ -80,10 +82,17 @@ def _parse_rows(path: pathlib.Path, text: str) -> list[Any]:
     return rows
 
 
+class _Constant:
+    """NaN or an infinity: Python writes them, but they are no JSON."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+
 def _parse_json(where: str, text: str, remedy: str) -> Any:
     try:
         # Numbers are never used; as floats they may have any number of digits.
-        return json.loads(text, parse_int=float)
+        return json.loads(text, parse_int=float, parse_constant=_Constant)
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if "\n" in text else ""
         reason = f"{error.msg} at {line}column {error.colno}"
@@ -142,6 +151,11 @@ def _check_present(where: str, row: dict[str, Any], field: str) -> None:
 
 
 def _checked_text(where: str, field: str, value: Any) -> str:
+    if isinstance(value, _Constant):
+        raise DataError(
+            f"{where}: field {field!r} is {value.name}, which is no JSON; write the "
+            "text, or null where a field may be left out"
+        )
     if not isinstance(value, str):
         raise DataError(
             f"{where}: field {field!r} is a JSON {_json_type(value)}, not a string; "

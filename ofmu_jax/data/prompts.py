@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ofmu_jax.data.control_tokens import check_plain
 from ofmu_jax.data.padding import IGNORE as IGNORE
 from ofmu_jax.data.padding import Batch as Batch
 from ofmu_jax.data.padding import Encoded as Encoded
@@ -103,8 +104,21 @@ def _detect(tokenizer: Any, template: Any, known: str) -> str:
     return "chat"
 
 
-def encode_prompt(tokenizer: Any, question: str, fmt: PromptFormat) -> np.ndarray:
-    """Token ids up to where the answer begins, as generation needs them. int32[L]"""
+def encode_prompt(
+    tokenizer: Any,
+    question: str,
+    fmt: PromptFormat,
+    *,
+    control_text: Literal["error", "compat"] = "error",
+) -> np.ndarray:
+    """Token ids up to where the answer begins, as generation needs them. int32[L]
+
+    Raises:
+      DataError: for a question that spells out a control token, unless
+        ``control_text`` is "compat".
+    """
+    if control_text == "error":
+        check_plain(tokenizer, "question", question)
     return np.asarray(_ids(tokenizer, question, None, fmt), np.int32)
 
 
@@ -118,6 +132,7 @@ def encode(
     on_overlength: Literal["error", "truncate"] = "error",
     on_prefix_mismatch: Literal["error", "compat"] = "error",
     after_eos: Literal["cut", "compat"] = "cut",
+    control_text: Literal["error", "compat"] = "error",
 ) -> Encoded:
     """Tokenises question and answer; labels are -100 on the prompt.
 
@@ -148,10 +163,16 @@ def encode(
       after_eos: ChatML templates (Qwen, SmolLM2) put a line break after the
         end-of-turn token that ends the answer. "cut" drops it; "compat" scores it
         and a second end-of-turn token after it, as open-unlearning does.
+      control_text: "compat" lets the spelling of a special token in question or
+        answer, such as "</s>", become that token; "error" refuses it.
 
     Raises:
-      DataError: naming the example; too long, no prefix, or no label left.
+      DataError: naming the example; too long, no prefix, a control token spelled
+        out, or no label left.
     """
+    if control_text == "error":
+        check_plain(tokenizer, "question", question)
+        check_plain(tokenizer, "answer", answer)
     if tokenizer.eos_token_id is None:
         raise DataError(
             f"the tokenizer {tokenizer.name_or_path!r} has no end-of-sequence token; "

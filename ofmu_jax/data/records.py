@@ -118,6 +118,21 @@ def check_overlap(
         )
 
 
+def check_distinct(rows: Sequence[QA], source: str) -> None:
+    """Refuses a row that comes twice, letter for letter.
+
+    Raises:
+      DataError: naming the second of the two (from 1).
+    """
+    first: dict[QA, int] = {}
+    for number, row in enumerate(rows, 1):
+        if (other := first.setdefault(row, number)) != number:
+            raise DataError(
+                f"{source}, row {number}: the same as row {other} (question "
+                f"{excerpt(row.question)}); remove one of the two"
+            )
+
+
 def check_unseen(
     holdout: Sequence[QA],
     full: Sequence[QA],

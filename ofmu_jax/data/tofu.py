@@ -11,6 +11,7 @@ from ofmu_jax.data.records import (
     Path,
     UnlearningData,
     check_contained,
+    check_distinct,
     check_overlap,
     check_unseen,
     heldout_questions,
@@ -122,7 +123,8 @@ def load_custom(
 
     Only question and answer are needed; paraphrased and perturbed fields (see
     `read_json_lines`) enable the metrics that use them. Without evaluation files the
-    forget and retain rows themselves are evaluated. Without ``retain_file`` the
+    forget and retain rows themselves are evaluated. A forget row that comes twice is
+    refused: it would count twice in what is reported. Without ``retain_file`` the
     retain set is ``full_file`` less the forget rows.
 
     Raises:
@@ -141,6 +143,7 @@ def load_custom(
         return tuple(rows)
 
     forget = read(forget_file)
+    check_distinct(forget, str(forget_file))
     full = read(full_file)
     if full:
         check_contained(forget, full, str(forget_file), str(full_file))

@@ -21,8 +21,17 @@ def config_from_hf(hf_config: Any, **overrides: Any) -> LlamaConfig:
 
     Raises:
       ModelError: for a model type, activation, quantisation, rotary scaling or mixture
-        of layer types that the module does not have, or sizes that do not fit.
+        of layer types that the module does not have, or entries that do not fit.
     """
+    try:
+        return _config_from_hf(hf_config, **overrides)
+    except ModelError:
+        raise
+    except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
+        raise ModelError(f"config.json describes no possible model: {error}") from error
+
+
+def _config_from_hf(hf_config: Any, **overrides: Any) -> LlamaConfig:
     kind = hf_config.model_type
     if kind not in SUPPORTED:
         raise ModelError(
@@ -61,10 +70,7 @@ def config_from_hf(hf_config: Any, **overrides: Any) -> LlamaConfig:
         "max_position_embeddings": hf_config.max_position_embeddings,
         "initializer_range": hf_config.initializer_range,
     }
-    try:
-        return LlamaConfig(**(fields | overrides))
-    except ValueError as error:
-        raise ModelError(f"config.json describes no possible model: {error}") from error
+    return LlamaConfig(**(fields | overrides))
 
 
 def config_to_hf(config: LlamaConfig, tokenizer: Any = None) -> Any:

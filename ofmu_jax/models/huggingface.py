@@ -31,7 +31,16 @@ def load_config(path_or_name: str | pathlib.Path) -> Any:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{path_or_name} has no config.json; is it a model folder?")
     try:
-        return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(
+            folder, trust_remote_code=False
+        )
+        code = getattr(config, "auto_map", None)
+        if code:
+            raise ValueError(
+                f"it asks for code of its own ({code}), which is never run; if the "
+                "model needs none, remove auto_map."
+            )
+        return config
     except Exception as error:  # whatever a malformed value leads to in there
         raise ModelError(
             f"config.json of {path_or_name} cannot be used; supported model types are "

@@ -1,11 +1,9 @@
-"""Tensors of a Hugging Face folder: names, shapes, layout, files.
+"""Tensors of a Hugging Face folder: names, shapes, layout.
 
-Only safetensors are read: a pickle can run code, safetensors cannot. A kernel here is
-(inputs, outputs) and stacked over the layers; a PyTorch weight is (outputs, inputs)
-and one tensor a layer.
+A kernel here is (inputs, outputs) and stacked over the layers; a PyTorch weight is
+(outputs, inputs) and one tensor a layer.
 """
 
-import json
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,21 +11,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from ofmu_jax.models.llama import LlamaConfig, Params, init_params
+from ofmu_jax.models.tensor_files import INDEX as INDEX
+from ofmu_jax.models.tensor_files import SINGLE as SINGLE
+from ofmu_jax.models.tensor_files import ModelError as ModelError
+from ofmu_jax.models.tensor_files import read_tensors, write_tensors
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
-DTYPES = ("F32", "F16", "BF16")  # as safetensors calls them
 IGNORED_TENSORS = "rotary_emb.inv_freq"  # older exports carry this constant
-
-
-class ModelError(ValueError):
-    """A model folder that cannot be used; the message says why and what to do."""
 
 
 def read_params(folder: pathlib.Path, config: LlamaConfig, dtype: Any = None) -> Params:
@@ -46,7 +39,7 @@ def read_params(folder: pathlib.Path, config: LlamaConfig, dtype: Any = None) ->
     if config.tie_word_embeddings:
         shapes[HEAD] = shapes[EMBEDDING]  # some exports write it a second time
     tensors: dict[str, np.ndarray] = {}
-    for name, tensor, file in _read(folder):
+    for name, tensor, file in read_tensors(folder):
         if name.endswith(IGNORED_TENSORS):
             continue
         _check_tensor(name, tensor, file, shapes, tensors)
@@ -78,7 +71,7 @@ def write_params(
 ) -> None:
     """Writes parameters as safetensors: one file, or several with an index."""
     _check_params(config, params)
-    _write_shards(folder, _to_tensors(config, params, dtype), max_shard_bytes)
+    write_tensors(folder, _to_tensors(config, params, dtype), max_shard_bytes)
 
 
 def tensor_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -92,67 +85,8 @@ def tensor_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"model.layers.{i}.{name}", shape[::-1] if transposed else shape
 
 
-def _read(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray, str]]:
-    """(name, tensor, file name) of all tensors."""
-    for file in _weight_files(folder):
-        try:
-            with safetensors.safe_open(file, "numpy") as handle:
-                for name in handle.keys():
-                    kind = handle.get_slice(name).get_dtype()
-                    if kind not in DTYPES:
-                        raise ModelError(
-                            f"{name!r} in {file} is {kind}, not one of "
-                            f"{', '.join(DTYPES)}; give the model unquantised."
-                        )
-                    yield name, handle.get_tensor(name), file.name
-        except safetensors.SafetensorError as error:
-            raise ModelError(
-                f"{file} is not a whole safetensors file ({error}); copy or download "
-                "it again."
-            ) from error
-
-
-def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    if (folder / SINGLE).is_file():  # first, as transformers does
-        return [folder / SINGLE]
-    if not (folder / INDEX).is_file():
-        pickles = [path.name for path in folder.glob("*.bin")]
-        hint = (
-            f"; {pickles[0]} is a pickle, which can run code and is not read: convert "
-            "it with transformers' save_pretrained(safe_serialization=True)"
-            if pickles
-            else ""
-        )
-        raise ModelError(f"{folder} has no {SINGLE} and no {INDEX}{hint}.")
-    names = _indexed_names(folder / INDEX)
-    for name in names:
-        if pathlib.Path(name).name != name:
-            raise ModelError(
-                f"{INDEX} in {folder} names {name!r}; only files of the folder itself "
-                "are read."
-            )
-        if not (folder / name).is_file():
-            raise ModelError(
-                f"{INDEX} names {name}, which is not in {folder}; copy or download it."
-            )
-    return [folder / name for name in names]
-
-
-def _indexed_names(index: pathlib.Path) -> list[str]:
-    try:
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        if not all(isinstance(name, str) for name in names):
-            raise TypeError("a file name is not a string")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f'{index} is not an index of the form {{"weight_map": {{tensor: file}}}} '
-            f"({error}); copy or download it again."
-        ) from error
-    return names
-
-
 def _check_tensor(name, tensor, file, shapes, tensors) -> None:
-    """Known, new, and of the right shape."""
+    """Known, new, of the right shape, and finite."""
     if name not in shapes:
         raise ModelError(
             f"{file} has the unknown tensor {name!r}; the model is not the one that "
@@ -163,7 +97,12 @@ def _check_tensor(name, tensor, file, shapes, tensors) -> None:
     if tensor.shape != shapes[name]:
         raise ModelError(
             f"{name!r} in {file} has shape {tensor.shape}, its config says "
-            f"{shapes[name]}."
+            f"{shapes[name]}; give the config.json that belongs to it."
+        )
+    if not np.isfinite(tensor).all():
+        raise ModelError(
+            f"{name!r} in {file} has NaN or infinite entries; the model was broken "
+            "before it was saved, give an earlier checkpoint."
         )
 
 
@@ -221,7 +160,7 @@ def _to_params(config: LlamaConfig, tensors: dict[str, np.ndarray]) -> Params:
         shape = tensors[names[0]].shape
         stacked = np.empty(
             (len(names), *(shape[::-1] if transposed else shape)),
-            np.result_type(*(tensors[name].dtype for name in names)),
+            _common_dtype(tensors[name].dtype for name in names),
         )
         for row, name in zip(stacked, names, strict=True):
             tensor = tensors.pop(name)  # freed at once: one copy of the model in all
@@ -230,52 +169,33 @@ def _to_params(config: LlamaConfig, tensors: dict[str, np.ndarray]) -> Params:
     return params
 
 
+def _common_dtype(dtypes: Iterable[np.dtype]) -> np.dtype:
+    """The narrowest that holds all; float16 and bfloat16 have only float32."""
+    kinds = set(dtypes)
+    return kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
+
+
 def _to_tensors(
     config: LlamaConfig, params: Params, dtype: Any
 ) -> Iterator[tuple[str, np.ndarray]]:
-    def host(x) -> np.ndarray:
+    def host(name, x) -> np.ndarray:
         x = np.asarray(jax.device_get(x))
-        return np.ascontiguousarray(x if dtype is None else x.astype(dtype))
+        with np.errstate(over="ignore"):  # checked below
+            x = np.ascontiguousarray(x if dtype is None else x.astype(dtype))
+        if not np.isfinite(x).all():
+            raise ModelError(
+                f"{name!r} has NaN or infinite entries as {x.dtype}; nothing was "
+                "written: write it with dtype='float32', or give finite parameters."
+            )
+        return x
 
     for name, path in _whole(config):
-        yield name, host(_get(params, path))
+        yield name, host(name, _get(params, path))
     for i in range(config.num_layers):
         for name, path, transposed in _layout(config):
             layer = _get(params["layers"], path)[i]
-            yield f"model.layers.{i}.{name}", host(layer.T if transposed else layer)
-
-
-def _write_shards(
-    folder: pathlib.Path, tensors: Iterable[tuple[str, np.ndarray]], max_bytes: int
-) -> None:
-    """Writes one file, or several with an index, holding one shard in memory."""
-    shards: list[list[str]] = []
-    shard: dict[str, np.ndarray] = {}
-    size = total = 0
-
-    def flush() -> None:
-        file = folder / f"shard-{len(shards)}"
-        safetensors.numpy.save_file(shard, file, metadata={"format": "pt"})
-        shards.append(list(shard))
-
-    for name, tensor in tensors:
-        if shard and size + tensor.nbytes > max_bytes:
-            flush()
-            shard, size = {}, 0
-        shard[name] = tensor
-        size += tensor.nbytes
-        total += tensor.nbytes
-    flush()
-    if len(shards) == 1:
-        (folder / "shard-0").rename(folder / SINGLE)
-        return
-    weight_map = {}
-    for i, names in enumerate(shards):
-        file = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        (folder / f"shard-{i}").rename(folder / file)
-        weight_map |= dict.fromkeys(names, file)
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+            name = f"model.layers.{i}.{name}"
+            yield name, host(name, layer.T if transposed else layer)
 
 
 def _abstract(config: LlamaConfig) -> Params:
