@@ -82,6 +82,7 @@ def _row(model: Model) -> dict[str, Any]:
         "outer_steps": record.get("updates"),
         "stopped": record.get("stopped"),
         "forget_target": record.get("forget_target"),
+        "equivalence_margin": evaluation.options.equivalence_margin,
         "export": model.export,
         "trajectory": trajectory(record),
     }

@@ -112,6 +112,23 @@ _METRICS = (
         "Mean distance from the retrained model in UA, retain accuracy, test accuracy "
         "and MIA.",
     ),
+    Metric(
+        "overall_gap",
+        "overall gap",
+        "lower",
+        "The number methods are ranked by: distance of the forget probability (of "
+        "images: accuracy) from the retrained model's, held-out questions first, plus "
+        "what is lost of its model utility (of images: test accuracy). 0 = forgets and "
+        "keeps like the retrained model.",
+    ),
+    Metric(
+        "forget_gap",
+        "forget gap",
+        "lower",
+        "Distance of the forget probability (of images: accuracy) from the retrained "
+        "model's, on held-out questions where there are any.",
+        minor=True,
+    ),
     Metric("run_time_minutes", "minutes", "lower", "Wall time of the whole method."),
     Metric(
         "zrf",

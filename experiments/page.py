@@ -11,12 +11,17 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from experiments import glossary, plots
+from experiments import glossary, plots, plots_summary
+from experiments.aggregate import AGGREGATE
+from experiments.comparison_table import (
+    HEADS,
+    agreement_rows,
+    agreement_text,
+    comparison_rows,
+)
+from experiments.page_words import card, count, duration, lead, mean_of
 from experiments.report_template import STYLE, TEMPLATE
 from experiments.summary import DASH, core_metrics, half_width, mebibytes, number
-
-DESTROYED = 0.1  # of the target's retain value: below it a model counts as destroyed
-FOUND_GAP = 0.02  # a smaller one between target and reference has no share to close
 
 Row = Mapping[str, Any]
 
@@ -35,9 +40,14 @@ def render_html(report: Row) -> str:
     return environment.from_string(TEMPLATE).render(
         style=Markup(STYLE),
         report={"notes": [], **report},
-        lead=_lead(report),
-        cards=[_card(row, report) for row in summary if row["role"] == "unlearned"],
+        lead=lead(report),
+        cards=[card(row, report) for row in summary if row["role"] == "unlearned"],
         core=core,
+        compared=comparison_rows(report),
+        compared_heads=HEADS,
+        aggregate=glossary.metric(AGGREGATE),
+        agreement=agreement_text(report),
+        pairs=agreement_rows(report),
         summary=[_summary_row(row, summary, core) for row in summary],
         figures=figures,
         undrawn=", ".join(undrawn),
@@ -56,108 +66,6 @@ def render_html(report: Row) -> str:
     )
 
 
-def _lead(report: Row) -> str:
-    """What was asked for, how often it was tried, and what came of the claims."""
-    data, models = report["data"], report["models"]
-    counts = data["counts"]
-    parts = []
-    if "forget" in counts and "retain" in counts:
-        parts.append(
-            f"{_count(counts['forget'], 'example')} of {data['name']} had to be "
-            f"forgotten, {counts['retain']:,} had to be kept."
-        )
-    unlearned = [m for m in models if m["role"] == "unlearned"]
-    methods = len({(m.get("run"), m["method"]) for m in unlearned})
-    parts.append(
-        f"{_count(methods, 'method')} unlearned in {_count(len(unlearned), 'run')}."
-    )
-    claims = report["claims"]
-    if claims:
-        held = sum(claim["holds"] for claim in claims)
-        verb = "holds" if held == 1 else "hold"
-        parts.append(f"{held} of {_count(len(claims), 'claim')} {verb}.")
-    if not any(m["role"] == "retrained" for m in models):
-        parts.append(
-            "There is no retrained reference, so how much should be left is unknown."
-        )
-    return " ".join(parts)
-
-
-def _card(row: Row, report: Row) -> dict[str, Any]:
-    """What one method forgot and kept, in words."""
-    others = [r for r in report["summary"] if r.get("run") == row.get("run")]
-    target, reference = (
-        next((r for r in others if r["role"] == role), None)
-        for role in ("target", "retrained")
-    )
-    sentences, chips = [], []
-    name, (ours, before, goal) = _values(glossary.FORGET, row, target, reference)
-    if name is not None and ours is not None:
-        sentences.append(_forgot(name, ours, before, goal))
-    name, (ours, before, goal) = _values(glossary.RETAIN, row, target, reference)
-    if name is not None and ours is not None:
-        sentences.append(_kept(name, ours, before, goal))
-        if before and ours / before < DESTROYED:
-            chips.append(("bad", "model destroyed"))
-    claims = [
-        claim
-        for claim in report["claims"]
-        if claim.get("method") == row["method"] and claim.get("run") == row.get("run")
-    ]
-    if claims:
-        held = sum(claim["holds"] for claim in claims)
-        kind = "good" if held == len(claims) else "bad"
-        chips.append((kind, f"{held} of {_count(len(claims), 'claim')}"))
-    if not sentences:
-        sentences.append("Neither forgetting nor keeping was measured.")
-    return {"label": glossary.method_label(row), "sentences": sentences, "chips": chips}
-
-
-def _values(names: Sequence[str], *rows: Row | None):
-    """First metric that the first row has, and its mean in every row."""
-    first = rows[0]
-    assert first is not None
-    present = [n for n, stat in first["metrics"].items() if stat["mean"] is not None]
-    name = glossary.first_present(names, present)
-    return name, [_mean(row, name) for row in rows]
-
-
-def _forgot(name: str, ours: float, before: float | None, goal: float | None) -> str:
-    what = f"Forgotten: {_quantity(name)} "
-    if before is None:
-        text = f"is {number(ours)}"
-    else:
-        verb = "fell" if ours < before else "did not fall: it went"
-        text = f"{verb} from {number(before)} to {number(ours)}"
-    if goal is None:
-        return f"{what}{text}."
-    text += f"; the retrained model, which never saw them, has {number(goal)}"
-    if before is not None and before - goal > FOUND_GAP:
-        share = (before - ours) / (before - goal)
-        if share > 1:
-            text += f". That is {number(goal - ours)} below it"
-        else:
-            text += f". That is {max(share, 0):.0%} of the way"
-    return f"{what}{text}."
-
-
-def _kept(name: str, ours: float, before: float | None, goal: float | None) -> str:
-    text = f"Kept: {_quantity(name)} is {number(ours)}"
-    if before:
-        text += f", {ours / before:.0%} of the target's {number(before)}"
-    if goal is not None:
-        text += f"; the retrained model has {number(goal)}"
-    return f"{text}."
-
-
-def _quantity(name: str) -> str:
-    part = "forget" if "forget" in name else "retain"
-    if "accuracy" in name:
-        return f"the accuracy on the {part} examples"
-    words = ", in words never trained on," if "heldout" in name else ""
-    return f"the probability of the right answers to the {part} questions{words}"
-
-
 def _summary_row(row: Row, summary: Sequence[Row], core) -> dict[str, Any]:
     seconds = row.get("seconds") or {"mean": None}
     return {
@@ -165,7 +73,7 @@ def _summary_row(row: Row, summary: Sequence[Row], core) -> dict[str, Any]:
         "label": glossary.method_label(row),
         "seeds": row["seeds"],
         "core": [_stat(row, metric.name, summary) for metric in core],
-        "time": _duration(seconds["mean"]),
+        "time": duration(seconds["mean"]),
         "memory": mebibytes(row.get("peak_bytes")),
     }
 
@@ -187,7 +95,7 @@ def _is_best(row: Row, name: str, summary: Sequence[Row]) -> bool:
     """Whether no other method of the run is nearer to the metric's goal."""
     rivals = [r for r in summary if r.get("run") == row.get("run")]
     reference = next((r for r in rivals if r["role"] == "retrained"), None)
-    goal = _mean(reference, name)
+    goal = mean_of(reference, name)
     distance: dict[str, Callable[[float], float]] = {
         "higher": lambda x: -x,
         "lower": lambda x: x,
@@ -196,18 +104,12 @@ def _is_best(row: Row, name: str, summary: Sequence[Row]) -> bool:
     if goal is not None:
         distance["reference"] = lambda x: abs(x - goal)
     key = distance.get(glossary.metric(name).goal)
-    means = [_mean(r, name) for r in rivals if r["role"] == "unlearned"]
+    means = [mean_of(r, name) for r in rivals if r["role"] == "unlearned"]
     found = [key(m) for m in means if m is not None] if key else []
-    ours = _mean(row, name)
+    ours = mean_of(row, name)
     if key is None or ours is None or len(found) < 2 or min(found) == max(found):
         return False
     return key(ours) == min(found)
-
-
-def _mean(row: Row | None, name: str | None) -> float | None:
-    if row is None or name is None:
-        return None
-    return row["metrics"].get(name, {"mean": None})["mean"]
 
 
 def _run(model: Row, core) -> dict[str, Any]:
@@ -215,9 +117,9 @@ def _run(model: Row, core) -> dict[str, Any]:
     cost, updates = model.get("gradient_evaluations"), model.get("outer_steps")
     memory = model.get("peak_bytes")
     facts = [
-        None if seconds is None else _duration(seconds),
+        None if seconds is None else duration(seconds),
         None if cost is None else f"{cost:,.0f} gradient evaluations",
-        None if updates is None else _count(updates, "update"),
+        None if updates is None else count(updates, "update"),
         None if memory is None else f"{number(memory / 2**20)} MiB a step",
         f"stopped: {model['stopped']}" if model.get("stopped") else None,
     ]
@@ -278,10 +180,12 @@ def _figures(report: Row) -> tuple[list[dict[str, Any]], list[str]]:
             "stopped, under every run.",
         ),
         (
-            "Trade-off",
-            functools.partial(plots.tradeoff_figure, models, summary),
-            "where each method ends between the target, its start, and the retrained "
-            "model, its goal. Small dots are runs, bars 95 % intervals over seeds.",
+            "Trade-off of forgetting and utility",
+            functools.partial(plots_summary.tradeoff_figure, models, summary),
+            "distance of forgetting from the retrained model, the goal (★), against "
+            "utility: the best place is top left. Small dots are runs, bars 95 % "
+            "intervals over seeds; the line joins the methods whose means no other "
+            "method beats in both.",
         ),
         (
             "Cosine of the gradients",
@@ -304,10 +208,10 @@ def _figures(report: Row) -> tuple[list[dict[str, Any]], list[str]]:
         ),
         (
             "All methods, metric by metric",
-            functools.partial(plots.bar_figure, summary),
+            functools.partial(plots_summary.bar_figure, summary),
             "means over seeds with 95 % intervals; the dashed line is the retrained "
             "model. Metrics beyond the first "
-            f"{plots.MOST_BARS} and derived ones are in the table below.",
+            f"{plots_summary.MOST_BARS} and derived ones are in the table below.",
         ),
     ):
         figure: Figure | None = draw()
@@ -317,23 +221,6 @@ def _figures(report: Row) -> tuple[list[dict[str, Any]], list[str]]:
         svg = Markup(plots.to_svg(figure, html.escape(name)))
         drawn.append({"svg": svg, "caption": f"{name}: {caption}"})
     return drawn, undrawn
-
-
-def _duration(seconds: float | None) -> str:
-    """Seconds for people, such as ``3 min 20 s``."""
-    if seconds is None:
-        return DASH
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _count(number_of: int, what: str) -> str:
-    return f"{number_of:,} {what}{'' if number_of == 1 else 's'}"
 
 
 def _pretty(value: Any) -> str:

@@ -12,7 +12,8 @@ Schema, version 1 (`validate_report` checks it; further keys are allowed):
   "unlearned"), ``method``, ``seed``, ``metrics`` {name: number}. Optional:
   ``intervals`` {name: [low, high]} over the examples of this run; ``missing``, texts
   "metric: reason"; ``notes``, texts; ``seconds``; ``gradient_evaluations``;
-  ``peak_bytes``, memory of a step on one device; ``outer_steps``, updates done; ``stopped``, why; ``forget_target``; ``export``, a path
+  ``peak_bytes``, memory of a step on one device; ``outer_steps``, updates done;
+  ``stopped``, why; ``forget_target``; ``equivalence_margin``; ``export``, a path
   relative to the report; ``run``, which of several runs it is of; ``trajectory``, rows
   ``{"step", "gradient_evaluations", metric: number}`` or the relative path of a file
   with one such row per line
@@ -20,6 +21,10 @@ Schema, version 1 (`validate_report` checks it; further keys are allowed):
   "low", "high", "n"}}}``, as `summarise` makes it: Student-t 95 % intervals over seeds,
   null for a single one; the costs ``seconds``, ``gradient_evaluations`` and
   ``peak_bytes`` likewise
+- ``comparison``: the methods against each other, as `experiments.ranking.compare`
+  makes it: ``aggregate``, the metric they are ranked by; ``methods``, per method
+  ``rank``, ``first_probability``, ``on_pareto_front``, ``equivalence`` to the retrained
+  model and ``forget_quality_p``; ``agreement`` of the ranking between two seeds
 - ``claims``: ``{"text", "holds", "evidence"}``
 - ``not_finite``: paths of values that were NaN or infinite and are null in the file
 """
@@ -37,7 +42,9 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
+from experiments.aggregate import with_gaps
 from experiments.page import render_html
+from experiments.ranking import compare
 from experiments.report_schema import validate_report as validate_report
 from experiments.summary import summarise as summarise
 
@@ -73,11 +80,14 @@ def write_report(
 
 
 def complete(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The report as it is written: validated, plain JSON values, with its summary."""
+    """The report as it is written: validated, plain JSON values, with its summary, the
+    gaps to the retrained model among the metrics, and the comparison of methods."""
     validate_report(report)
     not_finite = list(report.get("not_finite") or [])
     content = _plain(dict(report), "", not_finite)
+    content["models"] = with_gaps(content["models"])
     content["summary"] = summarise(content["models"])
+    content["comparison"] = compare(content["models"])
     content["not_finite"] = sorted(set(not_finite))
     return content
 

@@ -184,6 +184,7 @@ def _model(value: Any, path: str) -> None:
         "peak_bytes": _integer,
         "outer_steps": _integer,
         "forget_target": _number,
+        "equivalence_margin": _number,
         "stopped": _text,
         "export": _relative_path,
         "trajectory": _trajectory,
@@ -203,6 +204,42 @@ def _summary_row(value: Any, path: str) -> None:
         },
         {"run": _name, **dict.fromkeys(COSTS, _statistic)},
     )
+
+
+def _comparison(value: Any, path: str) -> None:
+    agreement = {"spearman": _number_or_null, "kendall": _number_or_null}
+    _fields(
+        value,
+        path,
+        {
+            "aggregate": _name,
+            "seeds": _list(_integer),
+            "methods": _list(_compared),
+            "agreement": _list(
+                lambda v, p: _fields(v, p, {"seeds": _list(_integer), **agreement})
+            ),
+        },
+    )
+
+
+def _compared(value: Any, path: str) -> None:
+    required = {
+        "method": _name,
+        "rank": _statistic,
+        "forget_quality_p": _statistic,
+    }
+    optional = {
+        "run": _name,
+        "first_probability": _number,
+        "on_pareto_front": _boolean,
+        "equivalence": _equivalence,
+    }
+    _fields(value, path, required, optional)
+
+
+def _equivalence(value: Any, path: str) -> None:
+    required = {"margin": _number, "seeds_shown": _integer, "seeds": _integer}
+    _fields(value, path, required, {"p_value": _number, "holds": _boolean})
 
 
 def _claim(value: Any, path: str) -> None:
@@ -225,6 +262,7 @@ _REPORT: dict[str, Check] = {
 }
 _REPORT_OPTIONAL: dict[str, Check] = {
     "summary": _list(_summary_row),
+    "comparison": _comparison,
     "not_finite": _list(_text),
     "notes": _list(_text),
 }

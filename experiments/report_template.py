@@ -166,6 +166,38 @@ one compiled step needs on one device (parameters, optimizer state, batch, tempo
 without the copy of the best parameters and the evaluation.</p>
 </section>
 
+{%- if compared %}
+<section>
+<h2>Methods compared</h2>
+<div class="scroll"><table>
+<thead><tr>{% for head in compared_heads %}<th scope="col">{{ head }}</th>{% endfor %}
+</tr></thead>
+<tbody>
+{%- for row in compared %}
+<tr><th scope="row">{{ row[0] }}</th>
+{%- for text in row[1:] %}<td>{{ text }}</td>{% endfor %}</tr>
+{%- endfor %}
+</tbody></table></div>
+<p class="soft small"><b>{{ aggregate.label }}</b>: {{ aggregate.text }}
+Ranks are by it, 1 the best; P(first): share of resamples of the seeds in which the
+method's mean is the least. Pareto front: no other method's mean has both a smaller
+forget gap and more utility. Like retrained: two one-sided tests over the seeds that
+truth ratio and forget probability differ from the retrained model's by less than the
+margin on average; not shown is no proof of a difference. "Alone": the same test on the
+questions of one seed.</p>
+{%- if agreement %}
+<p>{{ agreement }}</p>
+<details><summary>Agreement of every two seeds</summary><div class="scroll"><table>
+<thead><tr><th scope="col">Seeds</th><th scope="col">Spearman</th>
+<th scope="col">Kendall</th></tr></thead><tbody>
+{%- for pair in pairs %}
+<tr>{% for text in pair %}<td>{{ text }}</td>{% endfor %}</tr>
+{%- endfor %}
+</tbody></table></div></details>
+{%- endif %}
+</section>
+{%- endif %}
+
 <section>
 <h2>Plots</h2>
 {%- for figure in figures %}

@@ -4,10 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from experiments import glossary
+from experiments.aggregate import with_gaps
+from experiments.comparison_table import (
+    HEADS,
+    NARROW,
+    agreement_text,
+    comparison_rows,
+)
+from experiments.ranking import compare
 from experiments.summary import DASH, cell, core_metrics, mebibytes, summarise
 
 WIDTH = 100  # columns of a console that the table fits into
@@ -17,7 +26,35 @@ CAPTION = (
 )
 
 
-def console_table(report: Mapping[str, Any], width: int = WIDTH) -> Table:
+def console_table(report: Mapping[str, Any], width: int = WIDTH) -> Group:
+    """Summary, comparison of the methods and agreement of the seeds, for a console.
+
+    Args:
+      report: as `experiments.report.write_report` takes it.
+      width: columns of the console.
+    """
+    models = with_gaps(report["models"])
+    summary = report.get("summary") or summarise(models)
+    found = report.get("comparison") or compare(models)
+    content = {**report, "summary": summary, "comparison": found}
+    parts: list[Any] = [summary_table(content, width)]
+    if rows := comparison_rows(content):
+        parts.append(_comparison(rows, width))
+    if line := agreement_text(content):
+        parts.append(Text(line))
+    return Group(*parts)
+
+
+def _comparison(rows: Sequence[Sequence[str]], width: int) -> Table:
+    table = Table(title="Methods compared", box=box.SIMPLE_HEAD, width=width)
+    for place in NARROW:
+        table.add_column(HEADS[place], justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*(Text(row[place]) for place in NARROW))
+    return table
+
+
+def summary_table(report: Mapping[str, Any], width: int = WIDTH) -> Table:
     """The summary of a report, reference first, in at most ``width`` columns.
 
     Args:
