@@ -211,7 +211,7 @@ def _weighting(run: LanguageRun, multiples: Sequence[float]) -> list[Variant]:
     for method in ("grad_diff", "npo"):
         base = run.method(method)
         for multiple in multiples:
-            alpha = base.loss.alpha * multiple
+            alpha = float(f"{base.loss.alpha * multiple:.12g}")
             loss = dataclasses.replace(base.loss, alpha=alpha)
             config = dataclasses.replace(base, loss=loss)
             key = make_key(method, base, config)
