@@ -13,6 +13,13 @@ from ofmu_jax.losses import constrained, distillation, language, representation
 from ofmu_jax.losses.representation import HiddenFn
 from ofmu_jax.losses.tokens import ApplyFn
 from ofmu_jax.methods import configs
+from ofmu_jax.methods.accumulation import (
+    MEAN_OVER,
+    OF_POSITIONS,
+    accumulated,
+    later_answer_tokens,
+    rows,
+)
 from ofmu_jax.methods.base import Method, Params
 from ofmu_jax.methods.constrained import primal_dual
 from ofmu_jax.methods.frozen import copy_params, with_frozen
@@ -26,11 +33,12 @@ class Setting(NamedTuple):
     optimizer: optax.GradientTransformation
     hidden_fn: HiddenFn | None = None  # of the layer that the config names
     budget: float | None = None  # gradient evaluations of the whole run
+    micro_batches: int = 1  # that every loss is computed in, see `accumulation`
 
 
 def ascent(config: configs.AscentConfig, setting: Setting) -> Method:
     """Gradient ascent; the config is empty."""
-    loss = functools.partial(language.negated_cross_entropy, setting.apply_fn)
+    loss = _of(language.negated_cross_entropy, setting)
     return gradient_ascent(loss, setting.optimizer)
 
 
@@ -39,6 +47,8 @@ def ceu(config: configs.CeuConfig, setting: Setting) -> Method:
     loss = functools.partial(
         distillation.ceu, setting.apply_fn, skip_first=config.skip_first
     )
+    weight = later_answer_tokens(config.skip_first)
+    loss = accumulated(loss, setting.micro_batches, weight)
     return gradient_ascent(loss, setting.optimizer)
 
 
@@ -47,7 +57,7 @@ def plain(loss: Callable, *fields: str, rule=weighted_difference, forget_cost=1)
 
     def build_method(config, setting: Setting) -> Method:
         options = {field: getattr(config, field) for field in fields}
-        forget = functools.partial(loss, setting.apply_fn, **options)
+        forget = _of(loss, setting, **options)
         retain, passes = _retain(config, setting)
 
         def with_reference(reference):
@@ -70,17 +80,13 @@ def plain(loss: Callable, *fields: str, rule=weighted_difference, forget_cost=1)
 def undial(config: configs.UndialConfig, setting: Setting) -> Method:
     """γ UNDIAL + α R; the teacher passes over the forget rows at every update."""
     retain, passes = _retain(config, setting)
+    forget = _of(
+        distillation.undial, setting, beta=config.beta, positions=config.positions
+    )
 
     def with_teacher(teacher):
         return weighted_difference(
-            lambda p, b: distillation.undial(
-                setting.apply_fn,
-                p,
-                b,
-                teacher,
-                beta=config.beta,
-                positions=config.positions,
-            ),
+            lambda p, b: forget(p, b, teacher),
             functools.partial(retain, reference=teacher),
             setting.optimizer,
             forget_weight=config.gamma,
@@ -100,6 +106,7 @@ def rmu(config: configs.RmuConfig, setting: Setting, rule=weighted_difference):
     hidden_fn = _hidden_fn(config, setting)
     retain, passes = _retain(config, setting)
     options = {"positions": config.positions, "compat": config.compat}
+    forget = _of_hidden(representation.rmu_forget, hidden_fn, setting, **options)
 
     def freeze(params: Params) -> dict[str, Any]:
         token = jax.ShapeDtypeStruct((1, 1), jnp.int32)
@@ -112,9 +119,7 @@ def rmu(config: configs.RmuConfig, setting: Setting, rule=weighted_difference):
     def with_control(frozen):
         frozen = frozen or {"control": None, "reference": None}
         return rule(
-            lambda p, b: representation.rmu_forget(
-                hidden_fn, p, b, frozen["control"], **options
-            ),
+            lambda p, b: forget(p, b, frozen["control"]),
             functools.partial(retain, reference=frozen["reference"]),
             setting.optimizer,
             forget_weight=config.gamma,
@@ -133,10 +138,8 @@ def pdu(config: configs.PduConfig, setting: Setting) -> Method:
         )
     updates = (setting.budget or 0) // 2  # an update takes two gradients
     return primal_dual(
-        functools.partial(
-            constrained.logit_margin, setting.apply_fn, positions=config.positions
-        ),
-        functools.partial(language.cross_entropy, setting.apply_fn),
+        _of(constrained.logit_margin, setting, positions=config.positions),
+        _of(language.cross_entropy, setting),
         setting.optimizer,
         epsilon=config.epsilon,
         forget_weight=config.gamma,
@@ -150,19 +153,16 @@ def _retain(config, setting: Setting) -> tuple[Callable, int]:
     """R of ``(params, batch, reference)``, and its passes through a frozen model."""
     passes = 0 if is_static_zero(config.alpha) else 1
     if config.retain == "nll":
-        loss = functools.partial(language.cross_entropy, setting.apply_fn)
+        loss = _of(language.cross_entropy, setting)
         return lambda p, b, reference: loss(p, b), 0
     if config.retain == "kl":
-        loss = functools.partial(
-            distillation.kl_to_reference,
-            setting.apply_fn,
-            positions=config.positions,
-        )
+        loss = _of(distillation.kl_to_reference, setting, positions=config.positions)
         return lambda p, b, reference: loss(p, b, reference), passes
     if config.retain == "hidden":
-        loss = functools.partial(
+        loss = _of_hidden(
             representation.rmu_retain,
             _hidden_fn(config, setting),
+            setting,
             positions=config.positions,
             compat=config.compat,
         )
@@ -170,6 +170,29 @@ def _retain(config, setting: Setting) -> tuple[Callable, int]:
     raise ValueError(
         f"retain={config.retain!r} is unknown; choose nll or kl, or hidden for RMU."
     )
+
+
+def _of(loss: Callable, setting: Setting, **options: Any) -> Callable:
+    """The loss as a function of ``(params, batch, *more)``, in micro-batches."""
+    weight = MEAN_OVER[loss]
+    if "positions" in options:
+        # A choice that there is not is refused by the loss itself.
+        weight = OF_POSITIONS.get(options["positions"], weight)
+    made = functools.partial(loss, setting.apply_fn, **options)
+    return accumulated(made, setting.micro_batches, weight)
+
+
+def _of_hidden(
+    loss: Callable, hidden_fn: HiddenFn, setting: Setting, **options: Any
+) -> Callable:
+    """The same for a loss on hidden states: a mean over rows, but for compat."""
+    if options["compat"] and setting.micro_batches > 1:
+        raise ValueError(
+            "RMU's compat loss multiplies means over the rows of a batch, so it is no "
+            "sum over micro-batches; use --grad-accum 1, or compat=False."
+        )
+    made = functools.partial(loss, hidden_fn, **options)
+    return accumulated(made, setting.micro_batches, rows)
 
 
 def _hidden_fn(config: configs.RmuConfig, setting: Setting) -> HiddenFn:
