@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import json
+import os
 import pathlib
 import platform
 import shlex
@@ -52,7 +53,19 @@ def environment() -> dict[str, Any]:
         "devices": [str(device) for device in jax.devices()],
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "cpu": processor(),
+        "cores": os.cpu_count(),
     }
+
+
+def processor(cpuinfo: pathlib.Path = pathlib.Path("/proc/cpuinfo")) -> str:
+    """Name of the processor's model; its architecture where the system has none."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if "model name" in line)
+    return next(names, platform.machine())
 
 
 def sizes(data: UnlearningData) -> dict[str, Any]:

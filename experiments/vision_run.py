@@ -3,18 +3,16 @@
 import dataclasses
 import datetime
 import json
-import platform
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from rich.markup import escape
 
 from experiments import logs, report, tables
-from experiments.findings import trajectory
+from experiments.findings import environment, trajectory
 from experiments.stages import plain, write_json
 from experiments.vision_config import Cifar, resolved
 from experiments.vision_grid import save_grid
@@ -26,7 +24,6 @@ from experiments.vision_pipeline import (
 )
 from ofmu_jax.data.images import load_images
 from ofmu_jax.data.images_split import make_split
-from ofmu_jax.version import __version__
 
 GAP, KEPT = 0.05, 0.05  # what a run is held against: shares
 UNITS = (
@@ -68,13 +65,7 @@ def run_vision(run: Cifar) -> dict[str, Any]:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", "-m", "experiments.run", *sys.argv[1:]]),
         "recipe": _json(run),
-        "environment": {
-            "ofmu_jax": __version__,
-            "jax": jax.__version__,
-            "devices": [str(device) for device in jax.devices()],
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-        },
+        "environment": environment(),
         "data": {
             "name": data.name,
             "counts": {name: len(part) for name, part in sets.items()},

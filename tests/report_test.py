@@ -5,6 +5,7 @@ import html.parser
 import io
 import json
 import math
+import platform
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from experiments import (
+    findings,
     glossary,
     page,
     page_words,
@@ -599,3 +601,33 @@ def test_aliases_stand_for_the_same_metric():
     assert glossary.first_present(glossary.FORGET, present) == "forget_heldout_Prob"
     names = ["zebra", "mia_loss_auc", "forget_Q_A_Prob"]
     assert glossary.ordered(names) == ["forget_Q_A_Prob", "mia_loss_auc", "zebra"]
+
+
+def test_goals_of_the_image_metrics():
+    goals = {
+        "average_gap": "lower",
+        "forget_js_divergence": "lower",
+        "run_time_minutes": "lower",
+        "mia_confidence_gap": "lower",
+        "unlearning_accuracy": "reference",
+        "zrf": "reference",
+        **{
+            f"mia_{name}": "reference"
+            for name in (
+                "confidence",
+                "correctness",
+                "entropy",
+                "modified_entropy",
+                "probability",
+            )
+        },
+    }
+    assert {name: glossary.metric(name).goal for name in goals} == goals
+    assert glossary.metric("forget_js_divergence").label == "forget JS divergence"
+
+
+def test_processor(tmp_path):
+    path = tmp_path / "cpuinfo"
+    assert findings.processor(path) == platform.machine()
+    path.write_text("processor : 0\nmodel name\t: A processor @ 2 GHz\nmodel name : B")
+    assert findings.processor(path) == "A processor @ 2 GHz"

@@ -1,0 +1,141 @@
+"""Published results: what is kept of a report, and whether a run repeats them."""
+
+import copy
+import json
+
+import pytest
+
+from experiments import publish, report
+
+SECRET = "a text of the data"
+
+
+def model(role, method, seed, forget):
+    return {
+        "role": role,
+        "method": method,
+        "seed": seed,
+        "metrics": {
+            "forget_Q_A_Prob": forget,
+            "model_utility": 0.6,
+            "mia_loss_gap": 0.01,  # minor
+            "run_time_minutes": 1.5,
+        },
+        "notes": [SECRET],
+        "seconds": 61.0,
+        "gradient_evaluations": 600.0,
+        "peak_bytes": 2**20,
+        "outer_steps": 300,
+        "forget_target": 1.25,
+        "stopped": "budget used up",
+        "export": f"{method}/seed{seed}/hf",
+        "trajectory": [{"step": 0, "gradient_evaluations": 0, "forget_loss": 0.5}],
+    }
+
+
+@pytest.fixture
+def content():
+    return {
+        "schema_version": 1,
+        "title": "A run",
+        "created": "2025-01-31T12:00:00+00:00",
+        "command": "python -m experiments.run tofu --data-dir /machine/tofu "
+        "--output-dir runs/tofu --model=/machine/m",
+        "recipe": {"data_dir": "/machine/tofu", "output_dir": "runs/tofu", "tune": 2},
+        "environment": {
+            "ofmu_jax": "0.1.0",
+            "jax": "0.10.2",
+            "cpu": "A processor",
+            "cores": 2,
+            "platform": "not kept",
+        },
+        "data": {"name": "TOFU", "counts": {"forget": 40}},
+        "models": [
+            model("retrained", "retrained", 0, 0.1),
+            model("unlearned", "ofmu", 0, 0.3),
+            model("unlearned", "npo", 0, 0.1 + 0.2),
+        ],
+        "claims": [],
+        "tuning": {
+            "ofmu": [
+                {"trial": 0, "config": {"x": 1}, "score": 0.5, "chosen": False},
+                {"trial": 1, "config": {"x": 2}, "score": 0.4, "chosen": True}
+                | {"check": {"forget_prob": 0.1}},
+            ]
+        },
+    }
+
+
+@pytest.fixture
+def published(tmp_path, content):
+    report.write_report(tmp_path / "run", content)
+    file = tmp_path / "results" / "tofu.json"
+    assert publish.main([str(tmp_path / "run"), str(file)]) == 0
+    return file
+
+
+def test_what_is_kept(published):
+    text = published.read_text()
+    found = json.loads(text)
+    assert "machine" not in text and SECRET not in text
+    assert "trajectory" not in text and "not kept" not in text
+    assert found["command"] == (
+        "python -m experiments.run tofu --data-dir tofu --output-dir runs/tofu "
+        "--model=m"
+    )
+    assert found["recipe"] == {"data_dir": "tofu", "output_dir": "runs/tofu", "tune": 2}
+    assert found["code"]["ofmu_jax"] == "0.1.0"
+    assert found["environment"] == {"jax": "0.10.2", "cpu": "A processor", "cores": 2}
+    assert [trial["score"] for trial in found["tuning"]["ofmu"]] == [0.5, 0.4]
+    assert "check" not in found["tuning"]["ofmu"][1]
+    ofmu = found["models"][1]
+    assert ofmu["metrics"]["forget_gap"] == 0.3 - 0.1
+    assert "mia_loss_gap" not in ofmu["metrics"]
+    assert (ofmu["forget_target"], ofmu["gradient_evaluations"]) == (1.25, 600.0)
+    assert found["summary"][1]["peak_bytes"]["mean"] == 2**20
+    assert len(found["comparison"]["methods"]) == 2
+
+
+def checked(tmp_path, content, file, capsys):
+    report.write_report(tmp_path / "again", content)
+    status = publish.main(["--check", str(tmp_path / "again"), str(file)])
+    return status, capsys.readouterr().out
+
+
+def test_check(tmp_path, content, published, capsys):
+    again = copy.deepcopy(content)
+    for row in again["models"]:  # what no run repeats
+        row |= {"seconds": 1.0, "peak_bytes": 5}
+        row["metrics"]["run_time_minutes"] = 9.0
+    status, text = checked(tmp_path, again, published, capsys)
+    assert status == 0 and text.endswith("0 differences\n")
+    del again["models"][2]  # a part of the run
+    assert checked(tmp_path, again, published, capsys)[0] == 0
+    again["models"][1]["metrics"]["model_utility"] = 0.6 + 1e-16
+    again["models"][1]["metrics"]["model_utility"] += 2e-16
+    again["models"][1]["outer_steps"] = 299
+    again["models"].append(model("unlearned", "ofmu", 7, 0.3))
+    status, text = checked(tmp_path, again, published, capsys)
+    assert status == 1
+    assert "ofmu, seed 0: outer_steps is 299, published 300" in text
+    assert "ofmu, seed 0: model_utility is 0.600000000000000" in text
+    assert "ofmu, seed 7: not published" in text
+    assert text.endswith("3 differences\n")
+
+
+def test_a_metric_on_one_side_alone_differs(published):
+    found = publish.load(published)
+    other = copy.deepcopy(found)
+    del other["models"][1]["metrics"]["model_utility"]
+    line = "ofmu, seed 0: model_utility is 0.6, published absent"
+    assert publish.differences(found, other) == [line]
+    line = "ofmu, seed 0: model_utility is absent, published 0.6"
+    assert publish.differences(other, found) == [line]
+
+
+def test_what_cannot_be_read(tmp_path, published, capsys):
+    assert publish.main([str(tmp_path / "none"), str(published)]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    published.write_text("{}")
+    assert publish.main(["--check", str(tmp_path / "run"), str(published)]) == 2
+    assert "publish it again" in capsys.readouterr().err
