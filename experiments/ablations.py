@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 from rich.markup import escape
 
+from experiments import interrupts
 from experiments.ablation_grid import AblationOptions
 from experiments.recipes import Demo, LanguageRun, Tofu, paper_setting
 
@@ -100,7 +101,14 @@ def run_ablations(run: LanguageRun, options: AblationOptions) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
-    command = parse(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = parse(arguments)
+    folder = command.run.output_dir
+    work = lambda: _run(command)
+    return interrupts.guarded(work, "experiments.ablations", arguments, folder)
+
+
+def _run(command: DemoAblations | TofuAblations) -> int:
     # Imported late, so that --help and a wrong option answer at once.
     from experiments.logs import console
 
@@ -109,6 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, FloatingPointError, OSError) as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
         return 2
+    except interrupts.Interrupted:
+        raise
     except KeyboardInterrupt:
         return 130
     return 0

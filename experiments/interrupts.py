@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import pathlib
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
@@ -50,6 +52,22 @@ def handled() -> Iterator[None]:
         _signals.came = None
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def guarded(
+    work: Callable[[], int],
+    module: str,
+    arguments: Sequence[str],
+    folder: pathlib.Path,
+) -> int:
+    """A command's exit status; where a signal ends it, it says how to go on."""
+    try:
+        with handled():
+            return work()
+    except Interrupted as stop:
+        command = shlex.join(["python", "-m", module, *arguments])
+        print(f"stopped by {stop}; what was done is in {folder}. To go on: {command}")
+        return stop.status
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """``python -m experiments.run [demo | tofu | request | cifar] [options]``."""
 
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -41,17 +40,10 @@ def parse(arguments: Sequence[str]) -> LanguageRun | Cifar:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
-    run = parse(sys.argv[1:] if arguments is None else arguments)
-    try:
-        with interrupts.handled():
-            return _run(run)
-    except interrupts.Interrupted as stop:
-        command = shlex.join(sys.argv[1:] if arguments is None else arguments)
-        print(
-            f"stopped by {stop}; what was done is in {run.output_dir}. "
-            f"To go on: python -m experiments.run {command}".rstrip()
-        )
-        return stop.status
+    arguments = sys.argv[1:] if arguments is None else arguments
+    run = parse(arguments)
+    work = lambda: _run(run)
+    return interrupts.guarded(work, "experiments.run", arguments, run.output_dir)
 
 
 def _run(run: LanguageRun | Cifar) -> int:

@@ -103,7 +103,7 @@ class Snapshots:
             "record": snapshot.record,
             "position": snapshot.position,
             "kept": snapshot.kept is not None,
-            "weak": [name for name, x in arrays.items() if x.weak_type],
+            "weak": [n for n, x in arrays.items() if getattr(x, "weak_type", False)],
             **self.extra_notes(),
         }
         plain = {name: _plain(x) for name, x in arrays.items()}
