@@ -12,17 +12,21 @@ from ofmu_jax.losses import language
 from ofmu_jax.losses.ascended import ascended_loss
 from ofmu_jax.losses.language import ApplyFn
 from ofmu_jax.methods import Method, Setting
+from ofmu_jax.methods.accumulation import accumulated, answer_tokens, rows
 
 
 @functools.lru_cache(maxsize=64)
-def fine_tuning(apply_fn: ApplyFn, config: TrainConfig, num_updates: int) -> Method:
+def fine_tuning(
+    apply_fn: ApplyFn, config: TrainConfig, num_updates: int, micro_batches: int = 1
+) -> Method:
     """AdamW with linear warm-up and cosine decay on the cross-entropy."""
     warmup = max(1, round(config.warmup_fraction * num_updates))
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, warmup, max(num_updates, warmup + 1)
     )
+    loss = functools.partial(language.cross_entropy, apply_fn)
     return methods.fine_tune(
-        functools.partial(language.cross_entropy, apply_fn),
+        accumulated(loss, micro_batches, answer_tokens),
         _clipped_adamw(schedule, config.weight_decay),
     )
 
@@ -34,6 +38,7 @@ def unlearning(
     budget: int,
     apply_fn: ApplyFn,
     hidden_fn_of: Callable[[int], Callable] | None = None,
+    micro_batches: int = 1,
 ) -> Method:
     """The method ``name``; equal arguments give the very object, compiled once.
 
@@ -43,17 +48,18 @@ def unlearning(
       budget: gradient evaluations of the whole run.
       apply_fn: the model.
       hidden_fn_of: from a layer to the function of RMU's hidden states.
+      micro_batches: that every loss is computed in.
 
     Raises:
       ValueError: for an unknown name, or a configuration that does not work.
     """
     if isinstance(config, OfmuConfig):
-        return _ofmu(apply_fn, config)
+        return _ofmu(apply_fn, config, micro_batches)
     hidden_fn = None
     if methods.METHODS[name].needs_hidden_fn and hidden_fn_of is not None:
         hidden_fn = hidden_fn_of(config.loss.layer)
     optimizer = _clipped_adamw(config.learning_rate, config.weight_decay)
-    setting = Setting(apply_fn, optimizer, hidden_fn, budget)
+    setting = Setting(apply_fn, optimizer, hidden_fn, budget, micro_batches)
     return methods.build(name, setting, config.loss)
 
 
@@ -77,7 +83,7 @@ def _clipped_adamw(
     )
 
 
-def _ofmu(apply_fn: ApplyFn, config: OfmuConfig) -> Method:
+def _ofmu(apply_fn: ApplyFn, config: OfmuConfig, micro_batches: int) -> Method:
     rate = config.inner_learning_rate
     inner = {
         "sgd": optax.sgd(rate),
@@ -92,14 +98,17 @@ def _ofmu(apply_fn: ApplyFn, config: OfmuConfig) -> Method:
     rho = config.rho
     if rho and config.rho_growth != 1.0:
         rho = optax.exponential_decay(config.rho, 1, config.rho_growth)
+    forget = ascended_loss(
+        config.forget_loss,
+        apply_fn,
+        npo_beta=config.npo_beta,
+        simnpo_beta=config.simnpo_beta,
+    )
+    per_token = config.forget_loss == "cross_entropy"
+    retain = functools.partial(language.cross_entropy, apply_fn)
     return methods.ofmu_method(
-        ascended_loss(
-            config.forget_loss,
-            apply_fn,
-            npo_beta=config.npo_beta,
-            simnpo_beta=config.simnpo_beta,
-        ),
-        functools.partial(language.cross_entropy, apply_fn),
+        accumulated(forget, micro_batches, answer_tokens if per_token else rows),
+        accumulated(retain, micro_batches, answer_tokens),
         outer_optimizer=outer,
         inner_optimizer=inner,
         inner_steps=config.inner_steps,

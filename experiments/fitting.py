@@ -1,14 +1,15 @@
 """One training run with its progress bar, its logs and its record."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import jax
+from jax.sharding import Mesh
 from rich.progress import Progress
 
 from experiments import logs
 from experiments.resuming import StageSaver
-from ofmu_jax import training
+from ofmu_jax import placement, sharding, training
 from ofmu_jax.methods import Method
 
 
@@ -20,6 +21,7 @@ def fit(
     label: str,
     progress: Progress,
     saver: StageSaver,
+    mesh: Mesh | None = None,
     **options: Any,
 ) -> tuple[training.Run, dict[str, Any]]:
     """Runs a method; its stage gets metrics.jsonl and event files while it goes on.
@@ -27,11 +29,15 @@ def fit(
     Args:
       label: of the progress bar.
       saver: of the stage; if it has a snapshot, the run goes on from there.
+      mesh: to place everything on; its batches are then this process's rows.
       **options: of `ofmu_jax.training.run`.
 
     Returns:
       The run, and its record as JSON values: cost, reason of the end, metrics, checks.
     """
+    if mesh is not None:
+        method, params = placement.on_mesh(method, mesh), sharding.place(params, mesh)
+        stream = placement.placed(cast(Any, stream), mesh)
     log = logs.MetricsLog(saver.stage_folder)
     bar = progress.add_task(label, total=options["num_updates"], note="")
 

@@ -8,8 +8,11 @@ from typing import Any, cast
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 
+from experiments import scale
 from experiments.recipes import EvalConfig, LanguageRun
+from ofmu_jax import distributed, placement, sharding
 from ofmu_jax.data import prompts, refusals
 from ofmu_jax.data.records import QA, DataError, UnlearningData
 from ofmu_jax.data.tokenizer import build_tokenizer
@@ -30,6 +33,7 @@ class LanguageTask:
     max_length: int
     evaluation: EvalConfig
     source: str | None = None  # the given model whose config an export keeps
+    mesh: Mesh | None = None  # None: one device
 
     @functools.cached_property
     def model(self) -> Llama:
@@ -59,9 +63,28 @@ class LanguageTask:
     def eos_ids(self) -> tuple[int, ...]:
         return (self.tokenizer.eos_token_id,)
 
+    @functools.cached_property
+    def shard(self) -> tuple[int, int]:
+        """Which of how many blocks of a batch's rows this process makes."""
+        return (0, 1) if self.mesh is None else placement.host_shard(self.mesh)
+
+    @property
+    def row_sharding(self) -> NamedSharding | None:
+        """Where the rows of a batch lie."""
+        return None if self.mesh is None else placement.row_sharding(self.mesh)
+
+    def outline(self) -> Params:
+        """Shapes of the parameters, and where they lie if there is a mesh."""
+        shapes = jax.eval_shape(lambda: init_params(self.config, jax.random.key(0)))
+        if self.mesh is None:
+            return shapes
+        lie = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
+        return jax.tree.map(lie, shapes, sharding.shardings(shapes, self.mesh))
+
     def init_params(self, seed: int) -> Params:
         """Fresh parameters of a model trained from scratch."""
-        return init_params(self.config, jax.random.key(seed))
+        params = init_params(self.config, jax.random.key(seed))
+        return params if self.mesh is None else sharding.place(params, self.mesh)
 
     def encode(self, rows: Sequence[QA]) -> list[prompts.Encoded]:
         """Token ids and labels of question-answer rows.
@@ -105,6 +128,7 @@ class LanguageTask:
             batch_size=self.evaluation.batch_size,
             pad_id=self.pad_id,
             interior_eot=self.evaluation.interior_eot,
+            sharding=self.row_sharding,
         )
 
     def generate(self, params: Params, questions: Sequence[str]) -> list[str]:
@@ -133,6 +157,7 @@ class LanguageTask:
                 max_new_tokens=self.evaluation.max_new_tokens,
                 eos_token_ids=self.eos_ids,
                 pad_token_id=self.pad_id,
+                sharding=self.row_sharding,
             )
             answers += self._decode(np.asarray(ids)[: len(chunk)])
         return answers
@@ -152,8 +177,11 @@ class LanguageTask:
         if self.source is not None:
             hf_config = huggingface.load_config(self.source)
             dtype = str(hf_config.dtype or "float32").removeprefix("torch.")
-        huggingface.save_pretrained(
-            folder, params, self.config, self.tokenizer, hf_config, dtype=dtype
+        params = distributed.to_host(params)
+        distributed.on_main(
+            lambda: huggingface.save_pretrained(
+                folder, params, self.config, self.tokenizer, hf_config, dtype=dtype
+            )
         )
 
 
@@ -171,11 +199,14 @@ def make_task(
         "base": run.base_model,
     }
     given: dict[str, Params] = {}
+    mesh = scale.mesh_of(run)
     config = source = None
     for role, name in names.items():
         if name is None:
             continue
-        found, given[role] = huggingface.load_pretrained(name, dtype="float32")
+        with scale.loading(mesh):
+            found, params = huggingface.load_pretrained(name, dtype="float32")
+        given[role] = params if mesh is None else sharding.place(params, mesh)
         found = dataclasses.replace(found, dtype=run.dtype)
         if config is not None and found != config:
             raise ValueError(
@@ -194,6 +225,7 @@ def make_task(
         min(run.max_length, config.max_position_embeddings),
         run.evaluation,
         source,
+        mesh,
     )
     if task.pad_id >= config.vocab_size:
         raise ValueError(

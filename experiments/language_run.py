@@ -12,6 +12,7 @@ from experiments.tuning import tuned, tuned_elsewhere
 from ofmu_jax.data.fictitious import fictitious_people
 from ofmu_jax.data.records import UnlearningData
 from ofmu_jax.data.tofu import load_custom, load_tofu
+from ofmu_jax.distributed import is_main
 
 
 def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
@@ -100,6 +101,8 @@ def run_language(run: LanguageRun) -> dict:
         findings.write_config(run.output_dir, run)
         models = list(pipeline.models())
     content = findings.report_content(run, data, models, title, trials)
+    if not is_main():
+        return content
     _, page = report.write_report(run.output_dir, content)
     logs.console.print(tables.console_table(content))
     for claim in content["claims"]:

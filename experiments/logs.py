@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ofmu_jax.distributed import is_main
+
 # A log file has no width of its own; the tables need about a hundred columns.
 console = Console(width=None if sys.stdout.isatty() else 110)
 
@@ -48,14 +50,19 @@ def progress() -> Iterator[Progress]:
 
 
 class MetricsLog:
-    """Writes ``metrics.jsonl`` and event files into a folder."""
+    """Writes ``metrics.jsonl`` and event files into a folder, in process 0 alone."""
 
     def __init__(self, folder: pathlib.Path):
+        self._writes = is_main()
+        if not self._writes:
+            return
         self._lines = (folder / "metrics.jsonl").open("w", buffering=1)
         self._events = tensorboardX.SummaryWriter(str(folder / "events"))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds one row; values that are not finite are null in the JSON lines."""
+        if not self._writes:
+            return
         row = {
             name: value if math.isfinite(value) else None
             for name, value in values.items()
@@ -67,5 +74,7 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flushes both."""
+        if not self._writes:
+            return
         self._lines.close()
         self._events.close()

@@ -5,7 +5,6 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-import jax
 from rich.progress import Progress
 
 from experiments import build, deletion, fitting, inputs, resuming, unlearning
@@ -15,6 +14,7 @@ from experiments.stages import Stage, fingerprint
 from ofmu_jax import checkpoint
 from ofmu_jax.data import batches, prompts, streams
 from ofmu_jax.data.records import QA, UnlearningData
+from ofmu_jax.distributed import on_main
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.methods import Method
 from ofmu_jax.version import __version__
@@ -133,9 +133,17 @@ class Pipeline:
         examples = self.task.encode(rows)
         size = config.batch_size
         updates = batches.num_batches(len(examples), size, config.epochs)
-        method = build.fine_tuning(self.task.apply_fn, config, updates)
+        method = build.fine_tuning(
+            self.task.apply_fn, config, updates, self.run.grad_accum
+        )
         stream = batches.single_batches(
-            examples, size, seed, num_stack=1, trim_to=32, pad_id=self.task.pad_id
+            examples,
+            size,
+            seed,
+            num_stack=1,
+            trim_to=32,
+            pad_id=self.task.pad_id,
+            shard=self.task.shard,
         )
         start = base if base is not None else self.task.init_params(seed)
 
@@ -195,13 +203,18 @@ class Pipeline:
         if not stage.done:
             train(stage)
         resuming.tidy(stage)
-        like = jax.eval_shape(lambda: self.task.init_params(0))
+        like = self.task.outline()
         return checkpoint.restore(stage.folder / "checkpoint", like), stage.result
 
     def _train(self, stage: Stage, method: Method, params: Params, **options) -> None:
         with resuming.resumable(stage, self.run.checkpoint_every) as saver:
             result, record = fitting.fit(
-                method, params, progress=self.progress, saver=saver, **options
+                method,
+                params,
+                progress=self.progress,
+                saver=saver,
+                mesh=self.task.mesh,
+                **options,
             )
             checkpoint.save(stage.folder / "checkpoint", result.params)
             stage.finish(record)
@@ -230,7 +243,7 @@ class Pipeline:
             if not stage.done:
                 with _busy(self.progress, f"export {model.name}, seed {model.seed}"):
                     hf = stage.begin()
-                    hf.rmdir()  # the export makes it, whole or not at all
+                    on_main(hf.rmdir)  # the export makes it, whole or not at all
                     self.task.export(hf, model.params)
                     stage.finish({})
             model.export = stage.folder.relative_to(self.run.output_dir).as_posix()
@@ -253,14 +266,19 @@ class Pipeline:
             reference=None if reference is None else export(reference),
             tokenizer_from_data=self.task.source is None,
         )
-        deletion.leave_record(run, self.data, unlearned)
+        on_main(lambda: _nothing(deletion.leave_record(run, self.data, unlearned)))
 
     def _evaluate(self, stage: Stage, model: Model, against: Evaluation | None) -> None:
         with _busy(self.progress, f"evaluate {model.name}, seed {model.seed}"):
             folder = stage.begin()
             result = inputs.evaluated(self.task, model.params, self.data, against)
-            result.save(folder / "evaluation.json", include_generations=True)
+            path = folder / "evaluation.json"
+            on_main(lambda: _nothing(result.save(path, include_generations=True)))
             stage.finish({})
+
+
+def _nothing(_: Any) -> None:
+    """What `on_main` may tell the other processes of a value that is no JSON."""
 
 
 class _busy:

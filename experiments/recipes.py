@@ -233,6 +233,16 @@ class LanguageRun:
     checkpoint_every: int | None = None
     """Updates between checkpoints of what is being trained; default: about once a
     minute; 0: none."""
+    mesh: str | None = None
+    """Devices to spread over, such as data=2,fsdp=4,tensor=2; -1: those left."""
+    grad_accum: int = 1
+    """Micro-batches that each batch is computed in: less memory, the same step."""
+    coordinator: str | None = None
+    """host:port of process 0 in a job of several, or auto; needs --mesh."""
+    num_processes: int | None = None
+    """Processes of the whole job; auto finds out."""
+    process_id: int | None = None
+    """Which of them this is, from 0; auto finds out."""
     export: bool = True
     """Write a Hugging Face folder for every model."""
     model_size: ModelConfig = ModelConfig()

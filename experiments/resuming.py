@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 from rich.markup import escape
 
 from experiments import interrupts, logs
@@ -21,6 +22,8 @@ class StageSaver(Snapshots):
 
     def __init__(self, stage: Stage, every: int | None):
         self.stage_folder = stage.folder
+        if jax.process_count() > 1:
+            every = 0  # by the clock, or of one process alone, they would disagree
         super().__init__(
             stage.folder / PROGRESS, stage.fingerprint, every=every, warn=_warn
         )

@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(run: LanguageRun | Cifar) -> int:
     # Imported late, so that --help and a wrong option answer at once.
     from experiments import logs
+    from ofmu_jax.distributed import OtherProcessError
 
     try:
         if isinstance(run, Cifar):
@@ -56,10 +57,12 @@ def _run(run: LanguageRun | Cifar) -> int:
 
             run_vision(run)
         else:
+            from experiments import scale
             from experiments.language_run import run_language
 
+            scale.join(run)
             run_language(run)
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (ValueError, FloatingPointError, OSError, OtherProcessError) as error:
         logs.error(error)
         return 2
     except interrupts.Interrupted:

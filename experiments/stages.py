@@ -7,6 +7,8 @@ import pathlib
 import shutil
 from typing import Any
 
+from ofmu_jax.distributed import is_main, on_main
+
 
 def fingerprint(*parts: Any) -> str:
     """SHA-256 of dataclasses, paths and JSON-able values; equal input, equal text."""
@@ -24,7 +26,12 @@ def plain(value: Any) -> Any:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON so that a crash leaves the old file or the new one, never half."""
+    """Writes JSON so that a crash leaves the old file or the new one, never half.
+
+    Of several processes only the first writes.
+    """
+    if not is_main():
+        return
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, indent=1, default=plain) + "\n")
     partial.replace(path)
@@ -35,7 +42,8 @@ class Stage:
 
     ``done`` is True only if `finish` was reached with the same fingerprint, so a
     killed stage is done again and so is one made from other settings. The mark lies
-    beside the folder, as ``<folder>.stage.json``.
+    beside the folder, as ``<folder>.stage.json``. Processes of one job share the
+    folder; the first does and decides everything here, and all hear of it.
     """
 
     def __init__(self, folder: pathlib.Path, fingerprint: str):
@@ -45,8 +53,12 @@ class Stage:
     @property
     def done(self) -> bool:
         """True if the folder's results are those of this fingerprint."""
-        mark = self._read()
-        return mark.get("fingerprint") == self.fingerprint and self.folder.is_dir()
+
+        def is_done() -> bool:
+            mark = self._read()
+            return mark.get("fingerprint") == self.fingerprint and self.folder.is_dir()
+
+        return on_main(is_done)
 
     def begin(self, keep: str | None = None) -> pathlib.Path:
         """Empties the folder of an earlier attempt and returns it.
@@ -57,6 +69,10 @@ class Stage:
         Raises:
           FileExistsError: if the folder is not one that a stage has made.
         """
+        on_main(lambda: self._empty(keep))
+        return self.folder
+
+    def _empty(self, keep: str | None) -> None:
         started = self.folder.with_name(self.folder.name + ".started")
         if self.folder.exists():
             if not (self._mark.exists() or started.exists()):
@@ -75,17 +91,22 @@ class Stage:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        return self.folder
 
     def finish(self, result: dict[str, Any]) -> None:
         """Marks the stage done; `result` gives ``result`` back."""
-        write_json(self._mark, {"fingerprint": self.fingerprint, "result": result})
-        self.folder.with_name(self.folder.name + ".started").unlink(missing_ok=True)
+        mark = {"fingerprint": self.fingerprint, "result": result}
+
+        def write() -> None:
+            write_json(self._mark, mark)
+            started = self.folder.with_name(self.folder.name + ".started")
+            started.unlink(missing_ok=True)
+
+        on_main(write)
 
     @property
     def result(self) -> dict[str, Any]:
         """What the finished stage recorded."""
-        return self._read()["result"]
+        return on_main(lambda: self._read()["result"])
 
     def _read(self) -> dict[str, Any]:
         try:

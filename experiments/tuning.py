@@ -147,6 +147,7 @@ class Tuning:
             method, options = unlearning.make(problem, name, forget_target)
             options["label"] = f"tune {name}, trial {number}"
             options["progress"] = self.validation.progress
+            options["mesh"] = problem.task.mesh
             with resuming.resumable(stage, problem.run.checkpoint_every) as saver:
                 found = fitting.fit(method, problem.target, saver=saver, **options)
                 stage.finish({"trial": number} | self._found(config, *found))

@@ -61,7 +61,12 @@ def num_updates(name: str, run: LanguageRun, task: LanguageTask) -> tuple[Method
     """
     budget = run.budget.gradient_evaluations
     method = build.unlearning(
-        name, run.method(name), budget, task.apply_fn, task.hidden_fn_of
+        name,
+        run.method(name),
+        budget,
+        task.apply_fn,
+        task.hidden_fn_of,
+        run.grad_accum,
     )
     updates = int(budget // method.gradient_evaluations)
     if updates < 1:
@@ -99,6 +104,7 @@ def make(
         problem.seed,
         num_stack=method.batches_per_update,
         length=length,
+        shard=task.shard,
     )
     return method, {
         "stream": stream,

@@ -21,6 +21,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from ofmu_jax.distributed import on_main
+
 Params = Any
 SUMS = "sha256.json"  # file name -> SHA-256 of all other files
 NOTES = "notes.json"
@@ -36,6 +38,8 @@ def save(
     notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a pytree; interrupted at any time, `restore` finds the one before.
+
+    Processes of one job call it together, with one folder that all of them see.
 
     >>> import jax.numpy as jnp, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp()) / "checkpoint"
@@ -66,24 +70,30 @@ def begin(
     """
     path = pathlib.Path(folder).absolute()
     fresh, old = _beside(path)
-    _remove_unfinished(path)
+    on_main(lambda: _remove_unfinished(path))
     text = json.dumps(dict(notes or {}), default=float)
     size = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(params))
     checkpointer = ocp.StandardCheckpointer()
     with _room_for(path, size, checkpointer):
         checkpointer.save(fresh, params)
 
-    def complete() -> None:
-        with _room_for(path, size, checkpointer):
-            checkpointer.wait_until_finished()
-            (fresh / NOTES).write_text(text)
-            (fresh / SUMS).write_text(json.dumps(_sums(fresh), indent=1) + "\n")
-        checkpointer.close()
+    def write() -> None:
+        (fresh / NOTES).write_text(text)
+        (fresh / SUMS).write_text(json.dumps(_sums(fresh), indent=1) + "\n")
+
+    def take_place() -> None:
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
             path.rename(old)
         fresh.rename(path)
         shutil.rmtree(old, ignore_errors=True)
+
+    def complete() -> None:
+        with _room_for(path, size, checkpointer):
+            checkpointer.wait_until_finished()
+            on_main(write)
+        checkpointer.close()
+        on_main(take_place)
 
     return complete
 

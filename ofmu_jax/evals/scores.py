@@ -14,9 +14,10 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
 from ofmu_jax.data.prompts import IGNORE, Batch, Encoded, InteriorEot, pad_right
+from ofmu_jax.distributed import to_host
+from ofmu_jax.sharding import put
 
 ApplyFn = Callable[[Any, Any, Any], jax.Array]  # (params, ids, mask) -> logits BxLxV
 
@@ -144,7 +145,7 @@ def score_batches(
         )
         arrays = (batch["input_ids"], batch["labels"], batch["attention_mask"])
         if sharding is not None:
-            arrays = tuple(jax.device_put(array, sharding) for array in arrays)
+            arrays = tuple(put(array, sharding) for array in arrays)
         outputs = token_scores(apply_fn, params, *arrays)
         if pending is not None:
             _collect(results, *pending)
@@ -248,7 +249,7 @@ def _collect(
     outputs: tuple[jax.Array, ...],
 ) -> None:
     """Cuts the scores of a batch into its rows."""
-    arrays = [_to_host(output) for output in outputs]
+    arrays = to_host(outputs)
     for i, row in enumerate(rows):
         scored = labels_BxL[i, 1:] != IGNORE
         scores = TokenScores(*(array[i][scored] for array in arrays))
@@ -260,10 +261,3 @@ def _collect(
                 "checkpoint or check the tokenizer"
             )
         results[row] = scores
-
-
-def _to_host(array: jax.Array) -> np.ndarray:
-    """The whole array as numpy, also where other processes hold parts of it."""
-    if array.is_fully_addressable:
-        return np.asarray(array)
-    return np.asarray(multihost_utils.process_allgather(array, tiled=True))

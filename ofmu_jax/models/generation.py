@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofmu_jax.distributed import to_host
 from ofmu_jax.models.llama import Llama, Params, init_cache
+from ofmu_jax.sharding import put
 
 
 def greedy_generate(
@@ -19,6 +21,7 @@ def greedy_generate(
     max_new_tokens: int,
     eos_token_ids: Sequence[int],
     pad_token_id: int,
+    sharding: jax.sharding.Sharding | None = None,
 ) -> np.ndarray:
     """The most likely continuation, token by token; compiled once per shape.
 
@@ -35,6 +38,7 @@ def greedy_generate(
       max_new_tokens: N, at most this many new tokens.
       eos_token_ids: tokens that end a row.
       pad_token_id: what follows the end.
+      sharding: where to put the rows, if the parameters lie on a mesh.
 
     Returns:
       New tokens of shape (B, N), int32; the end-of-sequence token included.
@@ -46,16 +50,16 @@ def greedy_generate(
             "a prompt ends in padding; pad prompts on the left, so that the last "
             "column of attention_mask is 1."
         )
+    rows = [np.asarray(x, np.int32) for x in (input_ids_BxL, attention_mask_BxL)]
     tokens = _generate(
         model,
         params,
-        jnp.asarray(input_ids_BxL, jnp.int32),
-        jnp.asarray(attention_mask_BxL, jnp.int32),
-        jnp.asarray(tuple(eos_token_ids), jnp.int32),
-        jnp.asarray(pad_token_id, jnp.int32),
+        *(rows if sharding is None else [put(x, sharding) for x in rows]),
+        np.asarray(tuple(eos_token_ids), np.int32),
+        np.asarray(pad_token_id, np.int32),
         max_new_tokens,
     )
-    return np.asarray(tokens)
+    return to_host(tokens)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 6))

@@ -1,0 +1,61 @@
+"""What a run is spread over: its mesh, its processes, its micro-batches."""
+
+import contextlib
+
+import jax
+from jax.sharding import Mesh
+
+from experiments.recipes import LanguageRun
+from ofmu_jax import distributed, placement, sharding
+
+
+def join(run: LanguageRun) -> None:
+    """Joins the job that the run is part of, if it has several processes.
+
+    Only process 0 prints from then on.
+
+    Raises:
+      ValueError: if the flags do not say which process this is, or there is no mesh.
+    """
+    if not distributed.initialize(run.coordinator, run.num_processes, run.process_id):
+        return
+    if run.mesh is None:
+        raise ValueError("a job of several processes needs --mesh, such as fsdp=-1.")
+    from experiments import logs
+
+    logs.console.quiet = not distributed.is_main()
+
+
+def loading(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+    """Where whole models are read to before they are cut: the host's memory."""
+    if mesh is None:
+        return contextlib.nullcontext()
+    return jax.default_device(jax.local_devices(backend="cpu")[0])
+
+
+def mesh_of(run: LanguageRun) -> Mesh | None:
+    """The mesh of a run; None: one device, and nothing is placed.
+
+    Raises:
+      ValueError: if mesh or micro-batches do not divide a batch.
+    """
+    sizes = {
+        "--train.batch-size": run.train.batch_size,
+        "--budget.batch-size": run.budget.batch_size,
+    }
+    if run.grad_accum < 1:
+        raise ValueError(f"--grad-accum {run.grad_accum} must be at least 1.")
+    for name, size in sizes.items():
+        if size % run.grad_accum:
+            raise ValueError(
+                f"--grad-accum {run.grad_accum} does not divide {name} {size}; choose "
+                "a number that divides it."
+            )
+    if run.mesh is None:
+        return None
+    mesh = sharding.make_mesh(run.mesh)
+    for name, size in sizes.items():
+        what = f"{name} / --grad-accum"
+        placement.check_rows(size // run.grad_accum, mesh, what)
+    placement.check_rows(run.evaluation.batch_size, mesh, "--evaluation.batch-size")
+    return mesh
