@@ -28,6 +28,10 @@ COST = 0.02  # share of the time that snapshots by time may hold the run up, at 
 FORMAT = 1
 
 
+class _Foreign(CheckpointError):
+    """A snapshot that is whole, and of another run."""
+
+
 class Snapshots:
     """A `training.Saver` on disk.
 
@@ -67,7 +71,11 @@ class Snapshots:
         self._last, self._cost = time.monotonic(), 0.0
 
     def restore(self, like: Snapshot) -> Snapshot | None:
-        """The newest snapshot that can be used; warns of newer ones, and drops them."""
+        """The newest snapshot that can be used; warns of newer ones.
+
+        Those of other settings are removed. Damaged ones are set aside as
+        ``<update>.unused`` until the run is done.
+        """
         self._tidy()
         paths = self._found()
         for path in reversed(paths):
@@ -75,7 +83,11 @@ class Snapshots:
                 return self._read(path, like)
             except CheckpointError as error:
                 self._warn(f"a snapshot of the interrupted run is not used: {error}")
-                shutil.rmtree(path)
+                aside = path.with_name(f"{path.name}.unused")
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+                if isinstance(error, _Foreign):
+                    shutil.rmtree(aside)
         if paths:
             self._warn(f"no snapshot is left in {self.folder}; starting at update 0.")
         return None
@@ -144,7 +156,7 @@ class Snapshots:
 
         def expected(notes: Mapping[str, Any]) -> Any:
             if notes.get("format") != FORMAT or notes.get("identity") != self.identity:
-                raise CheckpointError(
+                raise _Foreign(
                     f"the checkpoint at {path} is of a run with other settings, data "
                     "or program version."
                 )
@@ -177,9 +189,9 @@ class Snapshots:
 
     def _tidy(self) -> None:
         """Removes what a process left half written when it ended."""
-        unfinished = set(self.folder.glob("*")) - set(self._found())
-        for path in unfinished:
-            shutil.rmtree(path, ignore_errors=True)
+        for pattern in ("*.new", "*.new.*", "*.old"):
+            for path in self.folder.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _arrays(snapshot: Snapshot) -> dict[str, jax.Array]:
