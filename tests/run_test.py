@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 import transformers
 
-from experiments import findings, stages, targets, tuning
+from experiments import deletion, findings, stages, tuning, verify
 from experiments.language_run import run_language, with_general_knowledge
 from experiments.recipes import (
     BudgetConfig,
@@ -233,32 +234,22 @@ def test_a_deletion_request_on_a_given_model(finished, tmp_path, capsys):
     assert "answer" in output
 
 
-def test_forget_target_choices():
-    data = fictitious.fictitious_people(0, 4, 1)
-
-    class Task:
-        """Every pair scores 1 nat, under parameters "reference" 2."""
-
-        def score(self, params, pairs):
-            loss = 2.0 if params == "reference" else 1.0
-            return [type("Scores", (), {"avg_loss": loss})() for _ in pairs]
-
-    choose = lambda choice, reference: targets.forget_target(
-        choice, data, Task(), "target", reference
-    )
-    assert choose("auto", "reference") == choose("reference", "reference") == 2.0
-    assert choose("auto", None) == choose("chance", None) == 1.0
-    assert choose("none", None) is None
-    assert choose("1.5", None) == 1.5
-    with pytest.raises(ValueError, match="needs a retrained model"):
-        choose("reference", None)
-    with pytest.raises(ValueError, match="'soon' is unknown"):
-        choose("soon", None)
-
-
-def test_spaced_keeps_order_and_ends():
-    assert targets.spaced(range(10), 4) == [0, 3, 6, 9]
-    assert targets.spaced(range(3), 4) == [0, 1, 2]
+def test_the_evidence_holds_and_a_changed_metric_is_found(finished, tmp_path):
+    """Even where the record is sealed again: the exported model is scored anew."""
+    source, out = finished[0].output_dir, tmp_path / "out"
+    for name in ("target", "retrained", "ofmu", "grad_diff"):
+        shutil.copytree(source / name / "seed0/hf", out / name / "seed0/hf")
+    shutil.copy(source / deletion.KEY, out)
+    path = out / "ofmu/seed0/hf" / deletion.RECORD
+    record = json.loads(path.read_text())
+    record["evaluation"]["metrics"]["retain_Q_A_Prob"] += 0.01
+    record["seal"] = deletion.seal(deletion.key_of(out), record)
+    path.write_text(json.dumps(record))
+    checks = list(verify.verify(verify.Verify(out)))
+    broken = [(c.model, c.name, c.detail) for c in checks if not c.holds]
+    assert [line[:2] for line in broken] == [("ofmu/seed0", "metrics")]
+    assert "retain_Q_A_Prob is" in broken[0][2]
+    assert len(checks) == 18
 
 
 def test_claims_hold_or_not_by_the_numbers():
