@@ -103,6 +103,7 @@ def run(
     step = jax.jit(method.update, donate_argnums=(0, 1))
     watch, iterator = Watch(stopping, check, on_update), iter(batches)
     done, params, state = _begun(method, params, iterator, watch, saver)
+    params, state = _committed((params, state), params)
     compiled = None
     while done < num_updates and not watch.bad and not watch.enough:
         batch = _next(iterator, done, num_updates)
@@ -183,6 +184,20 @@ def _next(batches: Iterator[Any], done: int, num_updates: int) -> Any:
         f"the batches ended after {done} of {num_updates} updates; "
         "give a repeating iterator or fewer updates."
     )
+
+
+def _committed(tree: Any, params: Params) -> Any:
+    """The tree with every array committed to its devices, as a step returns them.
+
+    A step that was given one array without devices of its own, such as a fresh count,
+    would be compiled again for what it returned. Those go to all devices of the
+    parameters.
+    """
+    home = jax.tree.leaves(params)[0].sharding
+    if isinstance(home, jax.sharding.NamedSharding):
+        home = jax.sharding.NamedSharding(home.mesh, jax.sharding.PartitionSpec())
+    place = lambda x: x if x.committed else jax.device_put(x, home)
+    return jax.tree.map(place, tree)
 
 
 def _unshared(state: Any, params: Params) -> Any:

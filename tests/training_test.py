@@ -440,3 +440,23 @@ def test_memory_where_the_backend_gives_no_analysis():
     ):
         compiled.found = found
         assert training.step_bytes(typing.cast(typing.Any, compiled)) == expected
+
+
+@pytest.mark.parametrize("placed", [False, True])
+def test_a_run_compiles_its_step_once(placed, caplog):
+    params = {"w": jnp.ones(3)}
+    if placed:  # as restored from a checkpoint; the fresh optimizer state is not
+        params = jax.device_put(params, jax.devices()[0])
+    tx = optax.adam(0.1)
+
+    def update(params, state, batch):
+        grads = jax.tree.map(lambda w: w * batch["x"], params)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state, {"a_loss": batch["x"]}
+
+    method = methods.Method(tx.init, update, 1, 1.0)
+    batches = itertools.repeat({"x": np.ones(())})
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        training.run(method, params, batches, num_updates=4)
+    compiled = "Finished XLA compilation of jit(update)"
+    assert sum(compiled in record.getMessage() for record in caplog.records) == 1
