@@ -34,7 +34,6 @@ from ofmu_jax.methods import LEARNING_RATE, METHODS, Range
 OFMU_SEARCH = {
     "outer_learning_rate": LEARNING_RATE,
     "inner_learning_rate": Range(1e-2, 1.0, log=True),
-    "rho": Range(1e-4, 1.0, log=True),
     "ceiling": Range(1.0, 1.3),
 }
 
