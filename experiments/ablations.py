@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from experiments import interrupts
 from experiments.ablation_grid import AblationOptions
-from experiments.recipes import Demo, LanguageRun, Tofu, paper_setting
+from experiments.recipes import Demo, LanguageRun, Tofu
 
 NO_PREFIX = tyro.conf.arg(name="")
 OPTIONS, DEMO, TOFU = AblationOptions(), Demo(), Tofu()
@@ -66,21 +66,24 @@ def run_ablations(run: LanguageRun, options: AblationOptions) -> dict[str, Any]:
       ValueError: for options that do not fit; a variant that cannot run is reported.
     """
     from experiments import ablation_grid, ablation_report, ablation_runs, logs
-    from experiments.language_run import check_run, load_data
-    from experiments.pipeline import Pipeline
+    from experiments.language_run import (
+        check_run,
+        configured,
+        load_data,
+        make_pipeline,
+    )
     from experiments.tuning import tuned
 
     if not options.groups:
         raise ValueError("--groups is empty; give at least one, or leave it out.")
     methods: Any = ablation_runs.needed_methods(options.groups)
     run = dataclasses.replace(run, methods=methods, export=False)
-    if run.paper:
-        run = dataclasses.replace(run, ofmu=paper_setting(run.ofmu))
     check_run(run)
+    run = configured(run)
     data, title = load_data(run)
     run.output_dir.mkdir(parents=True, exist_ok=True)
     with logs.progress() as progress:
-        pipeline = Pipeline(run, data, progress)
+        pipeline = make_pipeline(run, data, progress)
         if run.tune:
             run, _ = tuned(pipeline)
             pipeline = pipeline.variant(run, data)

@@ -83,11 +83,19 @@ def make_pipeline(
     return pipeline
 
 
-def run_language(run: LanguageRun) -> dict:
-    """Trains, unlearns, evaluates; writes and prints the report, and returns it."""
+def configured(run: LanguageRun) -> LanguageRun:
+    """The run with the methods' configurations that it takes from elsewhere."""
     if run.paper:
         run = dataclasses.replace(run, ofmu=paper_setting(run.ofmu))
+    if run.tuned_from is not None:
+        run = tuned_elsewhere(run, run.tuned_from)
+    return run
+
+
+def run_language(run: LanguageRun) -> dict:
+    """Trains, unlearns, evaluates; writes and prints the report, and returns it."""
     check_run(run)
+    run = configured(run)
     checks.check_values(run)
     data, title = load_data(run)
     run.output_dir.mkdir(parents=True, exist_ok=True)

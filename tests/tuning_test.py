@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from rich.progress import Progress
 
-from experiments import build, findings, inputs, recipes, tuning, unlearning
+from experiments import (
+    build,
+    findings,
+    inputs,
+    language_run,
+    recipes,
+    tuning,
+    unlearning,
+)
 from experiments.language_run import run_language
 from experiments.pipeline import Pipeline
 from experiments.recipes import BudgetConfig, Demo, EvalConfig, ModelConfig, TrainConfig
@@ -178,14 +186,14 @@ def test_configurations_of_an_earlier_run_are_taken_over(tmp_path):
         "ofmu", dataclasses.replace(TINY.ofmu, inner_steps=9, penalty_clip=None)
     )
     findings.write_config(tmp_path, earlier)
-    run = dataclasses.replace(TINY, methods=("npo", "ofmu"))
-    assert tuning.tuned_elsewhere(run, tmp_path) == dataclasses.replace(
-        earlier, methods=("npo", "ofmu")
+    run = dataclasses.replace(TINY, methods=("npo", "ofmu"), tuned_from=tmp_path)
+    assert language_run.configured(run) == dataclasses.replace(
+        earlier, methods=("npo", "ofmu"), tuned_from=tmp_path
     )
     with pytest.raises(ValueError, match="no output folder"):
         tuning.tuned_elsewhere(run, tmp_path / "absent")
     both = dataclasses.replace(run, tune=2, tuned_from=tmp_path)
-    with pytest.raises(ValueError, match="--tuned-from .* --tune"):
+    with pytest.raises(ValueError, match=r"--tuned-from .* --tune"):
         run_language(both)
 
 
