@@ -1,0 +1,195 @@
+"""Settings that a run is put together from: sizes, budgets, methods, evaluation.
+
+The text after each field is its help on the command line.
+"""
+
+import dataclasses
+from typing import Any, Generic, Literal, TypeVar
+
+from ofmu_jax.methods import configs
+from ofmu_jax.methods.registry import METHODS
+
+LossConfig = TypeVar("LossConfig")
+
+MethodName = Literal[
+    "ofmu",
+    "gradient_ascent",
+    "grad_diff",
+    "kl_minimization",
+    "npo",
+    "simnpo",
+    "idk_dpo",
+    "rmu",
+    "undial",
+    "wga",
+    "satimp",
+    "ceu",
+    "pdu",
+    "blur",
+    "blur_rmu",
+]
+ForgetLoss = Literal["cross_entropy", "target_cross_entropy", "npo", "simnpo"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Size of a Llama trained from scratch (not used where a model is given)."""
+
+    hidden_size: int = 96
+    intermediate_size: int = 256
+    num_layers: int = 2
+    num_heads: int = 4
+    num_kv_heads: int = 2
+    vocab_size: int = 2048
+    """Of the tokenizer built from the data, at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Fine-tuning of the target on all rows and of the reference on retain rows."""
+
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    warmup_fraction: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class BudgetConfig:
+    """What every method gets alike."""
+
+    gradient_evaluations: int = 600
+    """In gradients of one minibatch; a step of gradient ascent is 1."""
+    batch_size: int = 16
+    checks: int = 30
+    """How often the stopping rule looks, evenly over the budget."""
+    patience: int = 15
+    """Checks that do not improve, once the target is met, before it stops."""
+    forget_target: str = "auto"
+    """Mean NLL the forget rows must reach: reference, chance, auto, none or nats."""
+    check_rows: int = 256
+    """Retain rows in a check, at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OfmuConfig:
+    """OFMU; --paper is the paper's literal setting."""
+
+    forget_loss: ForgetLoss = "target_cross_entropy"
+    ceiling: float = 1.05
+    """What target_cross_entropy ascends to, in multiples of the forget target."""
+    npo_beta: float = 0.1
+    """β of the forget loss npo."""
+    simnpo_beta: float = 4.5
+    """β of the forget loss simnpo."""
+    inner_steps: int = 2
+    """T, steps of ascent on Φ."""
+    inner_optimizer: Literal["sgd", "clipped", "normalized", "adam"] = "clipped"
+    inner_learning_rate: float = 0.1
+    outer_steps: int = 2
+    outer_learning_rate: float = 1e-3
+    outer_optimizer: Literal["sgd", "adamw"] = "adamw"
+    weight_decay: float = 0.0
+    beta: float = 0.1
+    """Weight of the gradient similarity in Φ."""
+    similarity: Literal["cosine", "squared_cosine"] = "cosine"
+    rho: float = 1e-2
+    """Weight of ‖∇Φ‖² in F."""
+    rho_growth: float = 1.02
+    """γ: ρ grows by this factor every outer iteration."""
+    base: Literal["inner", "outer"] = "inner"
+    """Where the outer step starts: from the inner result, or where that began."""
+    curvature: Literal["vjp", "linearize", "finite_difference"] = "linearize"
+    retain_direction: Literal["fresh", "frozen"] = "frozen"
+    penalty_gradient: Literal["exact", "finite_difference", "secant"] = "secant"
+    penalty_clip: float | None = 1.0
+    """The penalty's norm is at most this multiple of the retain gradient's."""
+
+
+def paper_setting(config: OfmuConfig) -> OfmuConfig:
+    """The algorithm as the paper writes it: plain ascent on cross-entropy, exact."""
+    return dataclasses.replace(
+        config,
+        forget_loss="cross_entropy",
+        inner_steps=5,
+        inner_optimizer="sgd",
+        outer_steps=1,
+        outer_optimizer="sgd",
+        similarity="cosine",
+        rho_growth=1.1,
+        base="outer",
+        curvature="vjp",
+        retain_direction="fresh",
+        penalty_gradient="exact",
+        penalty_clip=None,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline(Generic[LossConfig]):
+    """A baseline: AdamW, gradients clipped to norm 1, on its own losses."""
+
+    loss: LossConfig
+    learning_rate: float
+    weight_decay: float = 0.0
+
+
+def published(name: str) -> Baseline:
+    """A baseline as it was published, for pretrained models."""
+    return Baseline(METHODS[name].config, METHODS[name].learning_rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Baselines:
+    """One entry per method but OFMU."""
+
+    gradient_ascent: Baseline[configs.AscentConfig] = published("gradient_ascent")
+    grad_diff: Baseline[configs.GradDiffConfig] = published("grad_diff")
+    kl_minimization: Baseline[configs.KlMinimizationConfig] = published(
+        "kl_minimization"
+    )
+    npo: Baseline[configs.NpoConfig] = published("npo")
+    simnpo: Baseline[configs.SimNpoConfig] = published("simnpo")
+    idk_dpo: Baseline[configs.IdkDpoConfig] = published("idk_dpo")
+    rmu: Baseline[configs.RmuConfig] = published("rmu")
+    undial: Baseline[configs.UndialConfig] = published("undial")
+    wga: Baseline[configs.WgaConfig] = published("wga")
+    satimp: Baseline[configs.SatImpConfig] = published("satimp")
+    ceu: Baseline[configs.CeuConfig] = published("ceu")
+    pdu: Baseline[configs.PduConfig] = published("pdu")
+    blur: Baseline[configs.BlurConfig] = published("blur")
+    blur_rmu: Baseline[configs.BlurRmuConfig] = published("blur_rmu")
+
+
+def small_models() -> Baselines:
+    """Rates for small models that are trained from scratch; losses as published.
+
+    A layer in the middle takes the place of RMU's, which lies beyond such a model.
+    """
+    rates = {"gradient_ascent": 3e-4, "grad_diff": 1e-4, "npo": 3e-4}
+    fields: dict[str, Any] = {}
+    for name in METHODS:
+        entry = published(name)
+        if isinstance(entry.loss, configs.RmuConfig):
+            entry = dataclasses.replace(
+                entry, loss=dataclasses.replace(entry.loss, layer=1)
+            )
+        rate = rates.get(name, 3e-4)
+        fields[name] = dataclasses.replace(entry, learning_rate=rate)
+    return Baselines(**fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Size and conventions of the evaluation."""
+
+    batch_size: int = 64
+    max_new_tokens: int = 48
+    """Of the greedy answers that ROUGE is computed on."""
+    max_rows: int | None = None
+    """Rows of each evaluation set, evenly spaced; None: all."""
+    interior_eot: Literal["correct", "compat"] = "correct"
+    """compat masks end-of-turn tokens in prompts, as published chat numbers do."""
+    bootstrap: int = 1000
+    """Resamples behind the intervals within a run."""
