@@ -5,9 +5,12 @@ Per model, against the retrained one of the same seed (or the only one there is)
 - ``forget_gap`` = |f − f*|: f is the forget probability (of images: accuracy), on
   held-out questions where there are any, and f* the retrained model's. Forgetting too
   much counts as forgetting too little does.
-- ``overall_gap`` = |f − f*| + max(0, u* − u): u is the model utility (of images: the
-  test accuracy; without either the retain probability). 0 = forgets and keeps like
-  the retrained model; a utility above the retrained model's earns nothing.
+- ``overall_gap`` = |f − f*| + max(0, u* − u, r* − r): u is the model utility (of
+  images: the test accuracy) and r the retain probability (accuracy), held-out
+  questions first; what there is of the two. The larger loss counts, since a utility
+  that is 0 for the retrained model too, as a harmonic mean easily is, would let a
+  destroyed model pass. 0 = forgets and keeps like the retrained model; keeping more
+  than it earns nothing.
 """
 
 import math
@@ -17,7 +20,8 @@ from typing import Any
 from experiments import glossary
 
 AGGREGATE, FORGET_GAP = "overall_gap", "forget_gap"
-UTILITY = ("model_utility", "test_accuracy", *glossary.RETAIN)
+GENERAL = ("model_utility", "test_accuracy")
+UTILITY = (*GENERAL, *glossary.RETAIN)  # what stands for utility alone
 
 Row = Mapping[str, Any]
 
@@ -32,11 +36,13 @@ def with_gaps(models: Iterable[Row]) -> list[dict[str, Any]]:
     0.4
     """
     models = list(models)
-    forget, utility = chosen(models, glossary.FORGET), chosen(models, UTILITY)
+    forget = chosen(models, glossary.FORGET)
+    kept = [chosen(models, names) for names in (GENERAL, glossary.RETAIN)]
+    kept = [name for name in kept if name is not None]
     found = []
     for model in models:
         goal = None if model["role"] == "retrained" else reference(model, models)
-        gaps = _gaps(model, goal, forget, utility)
+        gaps = _gaps(model, goal, forget, kept)
         found.append({**model, "metrics": {**model["metrics"], **gaps}})
     return found
 
@@ -62,17 +68,19 @@ def reference(model: Row, models: Iterable[Row]) -> Row | None:
 
 
 def _gaps(
-    model: Row, goal: Row | None, forget: str | None, utility: str | None
+    model: Row, goal: Row | None, forget: str | None, kept: Sequence[str]
 ) -> dict[str, float | None]:
     if goal is None or forget is None:
         return {}
     away = _difference(model, goal, forget)
     gap = None if away is None else abs(away)
-    if utility is None:
+    if not kept:
         return {FORGET_GAP: gap}
-    more = _difference(model, goal, utility)
-    known = gap is not None and more is not None
-    return {FORGET_GAP: gap, AGGREGATE: gap + max(0.0, -more) if known else None}
+    more = [_difference(model, goal, name) for name in kept]
+    known = [-x for x in more if x is not None]
+    if gap is None or len(known) < len(more):
+        return {FORGET_GAP: gap, AGGREGATE: None}
+    return {FORGET_GAP: gap, AGGREGATE: gap + max(0.0, *known)}
 
 
 def _difference(model: Row, goal: Row, name: str) -> float | None:

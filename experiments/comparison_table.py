@@ -24,8 +24,8 @@ HEADS = (
     "gradient evaluations",
     "step memory, MiB",
 )
-# Places of the columns that a console has room for.
-NARROW = (0, 1, 2, 3, 4, 7, 8, 9)
+# Places of the columns for a console, the most important first.
+NARROW = (0, 1, 2, 3, 4, 9, 8, 7)
 
 
 def comparison_rows(report: Row) -> list[list[str]]:

@@ -114,9 +114,10 @@ METRICS = (
         "overall gap",
         "lower",
         "The number methods are ranked by: distance of the forget probability (of "
-        "images: accuracy) from the retrained model's, held-out questions first, plus "
-        "what is lost of its model utility (of images: test accuracy). 0 = forgets and "
-        "keeps like the retrained model.",
+        "images: accuracy) from the retrained model's, plus what is lost of its model "
+        "utility (of images: test accuracy) or of its retain probability (accuracy), "
+        "whichever is more; held-out questions first. 0 = forgets and keeps like the "
+        "retrained model.",
     ),
     Metric(
         "forget_gap",

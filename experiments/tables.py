@@ -46,12 +46,33 @@ def console_table(report: Mapping[str, Any], width: int = WIDTH) -> Group:
 
 
 def _comparison(rows: Sequence[Sequence[str]], width: int) -> Table:
-    table = Table(title="Methods compared", box=box.SIMPLE_HEAD, width=width)
+    """The columns of the comparison that fit, the most important first."""
+    table = Table(title="Methods compared", box=box.SIMPLE_HEAD, padding=(0, 1))
+    used, shown = 2, []
     for place in NARROW:
-        table.add_column(HEADS[place], justify="right" if place else "left")
-    for row in rows:
-        table.add_row(*(Text(row[place]) for place in NARROW))
+        texts = [_narrow(row[place]) for row in rows]
+        if place == 0:
+            texts = [_short(row[0]) for row in rows]
+        head = HEADS[place].replace(" ", "\n")
+        wide = (
+            max(len(part) for text in (head, *texts) for part in text.split("\n")) + 3
+        )
+        if used + wide > width:
+            continue
+        used += wide
+        shown.append(texts)
+        justify = "right" if place else "left"
+        table.add_column(Text(head, justify=justify), justify=justify, no_wrap=True)
+    for texts in zip(*shown, strict=True):
+        table.add_row(*map(Text, texts))
     return table
+
+
+def _narrow(text: str) -> str:
+    """A cell of the comparison on lines of its parts."""
+    for part in (" ±", " (", " within"):
+        text = text.replace(part, "\n" + part[1:])
+    return text
 
 
 def summary_table(report: Mapping[str, Any], width: int = WIDTH) -> Table:

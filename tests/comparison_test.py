@@ -84,6 +84,20 @@ def test_gaps_need_a_reference_of_the_seed(models):
     assert aggregate.with_gaps([]) == []
 
 
+def test_a_destroyed_model_does_not_pass_where_the_utility_of_all_is_0(models):
+    for row, retain in zip(
+        models, (0.9, 0.8, 0.7, 0.0, 0.8, 0.8, 0.9, 0.8), strict=True
+    ):
+        row["metrics"] |= {"model_utility": 0.0, "retain_Q_A_Prob": retain}
+    found = aggregate.with_gaps(models)[2:]
+    gaps = [0.1 + 0.1, 0 + 0.8, 0.5, 0.3, 0, 0.1]
+    np.testing.assert_allclose(numbers(found, "overall_gap"), gaps)
+    del models[3]["metrics"]["model_utility"]  # then it does not count for any
+    np.testing.assert_allclose(
+        numbers(aggregate.with_gaps(models)[2:], "overall_gap"), gaps
+    )
+
+
 @pytest.mark.parametrize("bad", [None, math.nan])
 def test_gaps_of_what_is_not_finite_are_null(models, bad):
     models[2]["metrics"]["model_utility"] = bad
