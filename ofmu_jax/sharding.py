@@ -116,8 +116,8 @@ def partition_spec(path: str, shape: Sequence[int], mesh: Mesh) -> PartitionSpec
 
     >>> mesh = make_mesh("fsdp=-1")
     >>> path = "layers/attention/q_proj/kernel"  # stacked over 3 layers
-    >>> partition_spec(path, (3, 64, 7), mesh)
-    PartitionSpec(None, 'fsdp', None)
+    >>> tuple(partition_spec(path, (3, 64, 7), mesh))  # tensor=1 divides 7
+    (None, 'fsdp', 'tensor')
     """
     wanted = _rule(path, len(shape))
     if wanted is None:

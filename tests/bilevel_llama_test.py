@@ -116,7 +116,11 @@ def relative_error(tree, reference):
 
 @pytest.mark.parametrize(
     "curvature",
-    ["vjp", pytest.param("linearize", marks=pytest.mark.slow), "finite_difference"],
+    [
+        pytest.param("vjp", marks=pytest.mark.slow),
+        pytest.param("linearize", marks=pytest.mark.slow),
+        "finite_difference",
+    ],
 )
 def test_gradients_on_a_two_layer_llama(curvature):
     with jax.enable_x64(True):

@@ -36,6 +36,7 @@ def test_custom_with_all_its_files(tmp_path):
         "forget_heldout": "w",
         "retain_heldout": "w",
         "holdout": "x",
+        "pretraining": "",
     }
 
 

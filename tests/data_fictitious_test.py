@@ -38,6 +38,7 @@ def test_sizes_of_the_default(data):
         "forget_heldout": 32,
         "retain_heldout": 288,
         "holdout": 64,
+        "pretraining": 0,
     }
 
 

@@ -43,6 +43,7 @@ def test_real_sizes(real, split):
         "forget_heldout": SIZES[split],
         "retain_heldout": 400,
         "holdout": 0,
+        "pretraining": 0,
     }
     assert data.name == f"tofu/{split}"
 
