@@ -6,7 +6,7 @@ PARITY_VENV ?= .venv-parity
 OUT ?= runs/demo
 BIN = $(VENV)/bin
 
-.PHONY: demo test slow parity lint clean
+.PHONY: demo test slow long parity lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.run demo --output-dir $(OUT)
@@ -17,6 +17,10 @@ test: $(VENV)/.installed-test
 # The tests that `make test` leaves out because they take minutes.
 slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q -n 2 -m slow
+
+# Every method on a mesh, and whole commands in several variants.
+long: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q -n 2 -m long
 
 # Against transformers' own PyTorch models; torch stays out of the other environment.
 parity: $(PARITY_VENV)/.installed

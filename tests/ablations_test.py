@@ -285,7 +285,7 @@ def finished(tmp_path_factory):
     return run, options, run_ablations(run, options)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_leaves_its_files_and_names_what_did_not_fit(finished):
     run, _, found = finished
     saved = json.loads((run.output_dir / "ablations.json").read_text())
@@ -304,7 +304,7 @@ def test_a_run_leaves_its_files_and_names_what_did_not_fit(finished):
     assert "outer steps = 1" in str(ablation_report.render(found))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_is_not_repeated(finished):
     run, options, found = finished
     marks = {p: p.stat().st_mtime_ns for p in run.output_dir.rglob("*.stage.json")}

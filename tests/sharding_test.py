@@ -141,7 +141,7 @@ def test_update_is_that_of_one_device(name):
     assert_equal_updates(method, model()[1], stacked(method.batches_per_update))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", SLOW_CASES)
 def test_every_update_is_that_of_one_device(name):
     method = SLOW_CASES[name]()
