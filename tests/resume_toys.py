@@ -111,7 +111,7 @@ def main(folder: str, num_updates: str, pause: str) -> None:
     from experiments.resuming import resumable
 
     stage = stages.Stage(pathlib.Path(folder), "toy")
-    with resumable(stage, 2) as saver:
+    with resumable(stage, 20) as saver:
         log = MetricsLog(stage.folder)
 
         def on_update(done, metrics):

@@ -71,7 +71,7 @@ def flat(value, path=""):
         yield path, value
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_report_what_one_does(tmp_path):
     spread = ["--mesh", "data=2,fsdp=2", "--grad-accum", "2"]
 
@@ -85,7 +85,8 @@ def test_two_processes_report_what_one_does(tmp_path):
     job(lambda *_: command(tmp_path / "one"), count=1)
     first, second = job(of_two, devices=2)
     assert "Report:" in first
-    assert not second.strip()  # one process prints, and writes
+    lines = [x for x in second.splitlines() if not x.startswith("[Gloo]")]
+    assert not lines  # one process prints, and writes
     one, two = (
         json.loads((tmp_path / name / "report.json").read_text())["models"]
         for name in ("one", "two")
