@@ -24,7 +24,7 @@ from experiments.ablation_statistics import statistic
 from experiments.ablation_template import TEMPLATE
 from experiments.recipes import LanguageRun
 from experiments.report_template import STYLE
-from experiments.stages import plain, write_json
+from experiments.stages import to_json, write_json
 from experiments.summary import DASH, cell, number
 from ofmu_jax.data.records import UnlearningData
 
@@ -79,7 +79,7 @@ def content(
             ablation_findings.difficulty_claim(difficulty),
         ],
     }
-    return _finite(json.loads(json.dumps(found, default=plain)))
+    return _finite(to_json(found))
 
 
 def _variant(run: LanguageRun, variant: Variant, measured: Measured) -> dict[str, Any]:

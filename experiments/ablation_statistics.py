@@ -7,19 +7,15 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ofmu_jax.evals.intervals import seed_summary
+from experiments import summary
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 def statistic(values: Iterable[float | None]) -> dict[str, Any]:
-    """Mean with Student's 95 % interval; values that are absent are left out."""
+    """`summary.statistic`, with the values it is of."""
     kept = [float(v) for v in values if v is not None and math.isfinite(v)]
-    if not kept:
-        return {"mean": None, "low": None, "high": None, "n": 0, "values": []}
-    found = seed_summary(kept)
-    low, high = found.interval or (None, None)
-    return {"mean": found.mean, "low": low, "high": high, "n": found.n, "values": kept}
+    return {**summary.statistic(kept), "values": kept}
 
 
 def paired(rows: Rows, ours: str, theirs: str, metric: str) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import tyro
 from rich.markup import escape
 
-from experiments import interrupts
+from experiments import commands
 from experiments.ablation_grid import AblationOptions
 from experiments.recipes import Demo, LanguageRun, Tofu
 
 NO_PREFIX = tyro.conf.arg(name="")
 OPTIONS, DEMO, TOFU = AblationOptions(), Demo(), Tofu()
+MODULE = "experiments.ablations"
 DESCRIPTION = """OFMU's parts, one change at a time, and the paper's three claims.
 
 Every variant gets the budget, the seeds and the models of the run that the options
@@ -47,16 +48,7 @@ Command = (
 
 def parse(arguments: Sequence[str]) -> DemoAblations | TofuAblations:
     """What the command line asks for; exits with a message if it is wrong."""
-    arguments = list(arguments)
-    helps = ("-h", "--help")
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in helps):
-        arguments.insert(0, "demo")
-    return tyro.cli(
-        Command,
-        prog="python -m experiments.ablations",
-        description=DESCRIPTION,
-        args=arguments,
-    )
+    return commands.parsed(Command, MODULE, DESCRIPTION, arguments)
 
 
 def run_ablations(run: LanguageRun, options: AblationOptions) -> dict[str, Any]:
@@ -106,25 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     command = parse(arguments)
-    folder = command.run.output_dir
-    work = lambda: _run(command)
-    return interrupts.guarded(work, "experiments.ablations", arguments, folder)
-
-
-def _run(command: DemoAblations | TofuAblations) -> int:
-    # Imported late, so that --help and a wrong option answer at once.
-    from experiments.logs import console
-
-    try:
-        run_ablations(command.run, command.ablation)
-    except (ValueError, FloatingPointError, OSError) as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
-        return 2
-    except interrupts.Interrupted:
-        raise
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    work = lambda: run_ablations(command.run, command.ablation)
+    return commands.status(work, MODULE, arguments, command.run.output_dir)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 
 from experiments import provenance
 from experiments.recipes import LanguageRun
-from experiments.stages import plain, write_json
+from experiments.stages import plain, to_json, write_json
 from ofmu_jax.data.records import QA, UnlearningData
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.models import huggingface
@@ -186,7 +186,7 @@ def make_record(
             "set_hash": set_hash(key, data.forget),
         },
         "retain": {"rows": len(data.retain), "set_hash": set_hash(key, data.retain)},
-        "method": {"name": model.method, "config": _json(run.method(model.method))},
+        "method": {"name": model.method, "config": to_json(run.method(model.method))},
         "seed": model.seed,
         "run": _run_json(run),
         "training": {name: model.training.get(name) for name in _TRAINING},
@@ -248,11 +248,7 @@ def _source(run: LanguageRun, source: str | pathlib.Path) -> dict[str, Any]:
 
 def _run_json(run: LanguageRun) -> dict[str, Any]:
     """The run's choices but those of the methods."""
-    fields = _json(run)
+    fields = to_json(run)
     for name in ("ofmu", "baselines", "output_dir"):
         del fields[name]
     return {"command": type(run).__name__.lower(), **fields}
-
-
-def _json(config: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(dataclasses.asdict(config), default=plain))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import json
 import os
 import pathlib
 import platform
@@ -16,7 +15,7 @@ import numpy as np
 
 from experiments.pipeline import REFERENCE, TARGET, Model
 from experiments.recipes import LanguageRun
-from experiments.stages import plain
+from experiments.stages import to_json, write_json
 from ofmu_jax.data.records import UnlearningData
 from ofmu_jax.version import __version__
 
@@ -36,7 +35,7 @@ def report_content(
         "title": title,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", "-m", "experiments.run", *sys.argv[1:]]),
-        "recipe": json.loads(json.dumps(dataclasses.asdict(run), default=plain)),
+        "recipe": to_json(run),
         "environment": environment(),
         "data": sizes(data),
         "models": [_row(model) for model in models],
@@ -179,10 +178,5 @@ def _values(models: Sequence[Model], name: str, metric: str) -> list[float]:
 
 def write_config(folder: pathlib.Path, run: LanguageRun) -> None:
     """Writes ``config.json``: the command's every choice."""
-    from experiments.stages import write_json
-
-    write_json(
-        folder / "config.json",
-        {"command": type(run).__name__.lower()}
-        | (json.loads(json.dumps(dataclasses.asdict(run), default=plain))),
-    )
+    command = {"command": type(run).__name__.lower()}
+    write_json(folder / "config.json", command | to_json(run))

@@ -15,7 +15,6 @@ import dataclasses
 import json
 import pathlib
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -23,7 +22,7 @@ from typing import Annotated, Any
 import tyro
 
 import ofmu_jax.version
-from experiments import glossary, report
+from experiments import glossary, provenance, report
 from experiments.aggregate import AGGREGATE, FORGET_GAP
 from experiments.stages import write_json
 
@@ -170,13 +169,9 @@ def load(path: pathlib.Path) -> dict[str, Any]:
 
 def commit_of_code() -> str | None:
     """The commit that the package lies in, with ``-dirty`` where files differ."""
-    folder = pathlib.Path(ofmu_jax.version.__file__).parent
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    except OSError:
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    state = provenance.git_state(pathlib.Path(ofmu_jax.version.__file__))
+    commit = state["git_commit"]
+    return f"{commit}-dirty" if commit and state["git_changed"] else commit
 
 
 @dataclasses.dataclass(frozen=True)

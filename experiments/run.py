@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from experiments import interrupts
+from experiments import commands
 from experiments.recipes import Demo, LanguageRun, Request, Tofu
 from experiments.vision_config import Cifar
 
@@ -16,6 +16,7 @@ Command = (
     | Annotated[Request, tyro.conf.subcommand("request")]
     | Annotated[Cifar, tyro.conf.subcommand("cifar")]
 )
+MODULE = "experiments.run"
 DESCRIPTION = """Machine unlearning with OFMU, measured.
 
 Without a command: the embedded demo. Every command trains (or takes) a target model
@@ -26,50 +27,28 @@ and leaves report.html, report.json, checkpoints and Hugging Face folders in
 
 def parse(arguments: Sequence[str]) -> LanguageRun | Cifar:
     """The run that the command line asks for; exits with a message if it is wrong."""
-    arguments = list(arguments)
-    helps = ("-h", "--help")
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in helps):
-        arguments.insert(0, "demo")
-    return tyro.cli(
-        Command,
-        prog="python -m experiments.run",
-        description=DESCRIPTION,
-        args=arguments,
-    )
+    return commands.parsed(Command, MODULE, DESCRIPTION, arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     run = parse(arguments)
-    work = lambda: _run(run)
-    return interrupts.guarded(work, "experiments.run", arguments, run.output_dir)
+    return commands.status(lambda: _run(run), MODULE, arguments, run.output_dir)
 
 
-def _run(run: LanguageRun | Cifar) -> int:
+def _run(run: LanguageRun | Cifar) -> None:
     # Imported late, so that --help and a wrong option answer at once.
-    from experiments import logs
-    from ofmu_jax.distributed import OtherProcessError
+    if isinstance(run, Cifar):
+        from experiments.vision_run import run_vision
 
-    try:
-        if isinstance(run, Cifar):
-            from experiments.vision_run import run_vision
+        run_vision(run)
+    else:
+        from experiments import scale
+        from experiments.language_run import run_language
 
-            run_vision(run)
-        else:
-            from experiments import scale
-            from experiments.language_run import run_language
-
-            scale.join(run)
-            run_language(run)
-    except (ValueError, FloatingPointError, OSError, OtherProcessError) as error:
-        logs.error(error)
-        return 2
-    except interrupts.Interrupted:
-        raise
-    except KeyboardInterrupt:
-        return 130
-    return 0
+        scale.join(run)
+        run_language(run)
 
 
 if __name__ == "__main__":

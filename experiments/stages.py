@@ -25,6 +25,11 @@ def plain(value: Any) -> Any:
     raise TypeError(f"cannot write {type(value).__name__} as JSON: {value!r}")
 
 
+def to_json(value: Any) -> Any:
+    """A dataclass, or what holds some, as plain JSON values."""
+    return json.loads(json.dumps(value, default=plain))
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON so that a crash leaves the old file or the new one, never half.
 

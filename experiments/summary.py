@@ -54,16 +54,17 @@ def summarise(models: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ):
         names = dict.fromkeys(name for m in group for name in m["metrics"])
         metrics = {
-            name: _statistic(m["metrics"].get(name) for m in group) for name in names
+            name: statistic(m["metrics"].get(name) for m in group) for name in names
         }
         row = {"method": method, "role": role, "seeds": len(group), "metrics": metrics}
         for cost in COSTS:
-            row[cost] = _statistic(m.get(cost) for m in group)
+            row[cost] = statistic(m.get(cost) for m in group)
         rows.append(row if run is None else {"run": run, **row})
     return rows
 
 
-def _statistic(values: Iterable[float | None]) -> dict[str, Any]:
+def statistic(values: Iterable[float | None]) -> dict[str, Any]:
+    """Mean with Student's 95 % interval; what is absent or not finite is left out."""
     finite = [float(v) for v in values if v is not None and math.isfinite(v)]
     if not finite:
         return {"mean": None, "low": None, "high": None, "n": 0}

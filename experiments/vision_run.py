@@ -1,8 +1,6 @@
 """A vision run from its configuration to its report."""
 
-import dataclasses
 import datetime
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,7 +11,7 @@ from rich.markup import escape
 
 from experiments import logs, report, tables
 from experiments.findings import environment, trajectory
-from experiments.stages import plain, write_json
+from experiments.stages import to_json, write_json
 from experiments.vision_config import Cifar, resolved
 from experiments.vision_grid import save_grid
 from experiments.vision_pipeline import (
@@ -52,7 +50,7 @@ def run_vision(run: Cifar) -> dict[str, Any]:
     )
     split = make_split(data, run.forget, seed=run.data_seed, validation=run.validation)
     run.output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(run.output_dir / "config.json", {"command": "cifar"} | _json(run))
+    write_json(run.output_dir / "config.json", {"command": "cifar"} | to_json(run))
     with logs.progress() as progress:
         pipeline = VisionPipeline(run, data, split, progress)
         models = list(pipeline.models())
@@ -64,7 +62,7 @@ def run_vision(run: Cifar) -> dict[str, Any]:
         "title": f"Forgetting {run.forget} of {data.name} ({run.model})",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", "-m", "experiments.run", *sys.argv[1:]]),
-        "recipe": _json(run),
+        "recipe": to_json(run),
         "environment": environment(),
         "data": {
             "name": data.name,
@@ -82,10 +80,6 @@ def run_vision(run: Cifar) -> dict[str, Any]:
         logs.console.print(f"{mark} {escape(line)}", highlight=False)
     logs.console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     return content
-
-
-def _json(run: Cifar) -> dict[str, Any]:
-    return json.loads(json.dumps(dataclasses.asdict(run), default=plain))
 
 
 def _row(model: VisionModel) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Saver(Protocol):
 
     def due(self, update: int) -> bool:
         """True if a snapshot is wanted after this update."""
-        raise NotImplementedError
+        ...
 
     def save(self, snapshot: Snapshot) -> None:
         """Takes a snapshot; its arrays are donated once this returns."""

@@ -173,7 +173,7 @@ def test_valid_report_passes(content):
         ),
         (lambda r: r["models"][1].update(peak_bytes=1.5), r"models\[1\].peak_bytes"),
         (lambda r: r["models"][1].update(missing="x"), r"models\[1\].missing is 'x'"),
-        (lambda r: r["models"][1].update(export="/root"), r"models\[1\].export"),
+        (lambda r: r["models"][1].update(export="/elsewhere"), r"models\[1\].export"),
         (lambda r: r["models"][1].update(export="javascript:x"), "relative"),
         (
             lambda r: r["models"][2]["trajectory"][3].pop("step"),

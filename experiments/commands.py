@@ -1,0 +1,50 @@
+"""From a command line to an exit status, for every command that runs something."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from experiments import interrupts
+
+
+def parsed(command: Any, module: str, description: str, arguments: Sequence[str]):
+    """What the command line asks for; exits with a message if it is wrong.
+
+    Without a subcommand it is ``demo``.
+    """
+    arguments = list(arguments)
+    helps = ("-h", "--help")
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in helps):
+        arguments.insert(0, "demo")
+    return tyro.cli(
+        command, prog=f"python -m {module}", description=description, args=arguments
+    )
+
+
+def status(
+    work: Callable[[], Any],
+    module: str,
+    arguments: Sequence[str],
+    folder: pathlib.Path,
+) -> int:
+    """The exit status of ``work``; an error that people can mend is one line."""
+    return interrupts.guarded(lambda: _tried(work), module, arguments, folder)
+
+
+def _tried(work: Callable[[], Any]) -> int:
+    # Imported late, so that --help and a wrong option answer at once.
+    from experiments import logs
+    from ofmu_jax.distributed import OtherProcessError
+
+    try:
+        work()
+    except (ValueError, FloatingPointError, OSError, OtherProcessError) as error:
+        logs.error(error)
+        return 2
+    except interrupts.Interrupted:
+        raise
+    except KeyboardInterrupt:
+        return 130
+    return 0
