@@ -53,7 +53,8 @@ class LanguageRun:
     tune: int = 0
     """Trials per method, on retain rows that play the forget set; 0: none."""
     tuned_from: pathlib.Path | None = None
-    """Output folder of an earlier run, whose configuration each method takes over."""
+    """Output folder or published results of an earlier run, whose configuration each
+    method takes over."""
     paper: bool = False
     """OFMU in the paper's literal setting."""
     checkpoint_every: int | None = None

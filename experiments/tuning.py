@@ -22,7 +22,7 @@ from typing import Any
 
 from scipy.stats import qmc
 
-from experiments import fitting, resuming, unlearning
+from experiments import fitting, publish, resuming, unlearning
 from experiments.pipeline import REFERENCE, Model, Pipeline
 from experiments.recipes import LanguageRun
 from experiments.stages import Stage, fingerprint
@@ -190,26 +190,30 @@ def tuned(pipeline: Pipeline) -> tuple[LanguageRun, dict[str, list[dict]]]:
     return run, records
 
 
-def tuned_elsewhere(run: LanguageRun, folder: pathlib.Path) -> LanguageRun:
+def tuned_elsewhere(run: LanguageRun, source: pathlib.Path) -> LanguageRun:
     """The run with the configuration that its methods had in an earlier run.
 
     Args:
-      folder: output folder of that run; its ``config.json`` is read.
+      source: output folder of that run, whose ``config.json`` is read, or a file of
+        results that `experiments.publish` made of it.
 
     Raises:
       ValueError: if there is none, or it lacks a method, or has other settings.
     """
     try:
-        found = json.loads((folder / "config.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        if source.is_file():
+            found = publish.load(source)["recipe"]
+        else:
+            found = json.loads((source / "config.json").read_text())
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"--tuned-from {folder} is no output folder of a finished or tuned run: "
-            f"{error}."
+            f"--tuned-from {source} is no output folder of a finished or tuned run and "
+            f"no file of published results: {error}."
         ) from error
     recorded = {"ofmu": found.get("ofmu"), **found.get("baselines", {})}
     for name in run.methods:
         if recorded.get(name) is None:
-            raise ValueError(f"--tuned-from {folder} has no configuration of {name}.")
+            raise ValueError(f"--tuned-from {source} has no configuration of {name}.")
         run = run.with_method(name, _from_plain(run.method(name), recorded[name]))
     return run
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import typing
 
 import jax
@@ -15,6 +16,7 @@ from experiments import (
     findings,
     inputs,
     language_run,
+    publish,
     recipes,
     tuning,
     unlearning,
@@ -37,6 +39,7 @@ TINY = Demo(
     budget=BudgetConfig(gradient_evaluations=24, batch_size=4, checks=2),
     evaluation=EvalConfig(batch_size=32, max_new_tokens=4, max_rows=4, bootstrap=20),
 )
+RESULTS = pathlib.Path(publish.__file__).parent / "results"
 NAMES = typing.get_args(recipes.MethodName)
 
 
@@ -192,6 +195,8 @@ def test_configurations_of_an_earlier_run_are_taken_over(tmp_path):
     )
     with pytest.raises(ValueError, match="no output folder"):
         tuning.tuned_elsewhere(run, tmp_path / "absent")
+    with pytest.raises(ValueError, match="schema and version"):
+        tuning.tuned_elsewhere(run, tmp_path / "config.json")
     both = dataclasses.replace(run, tune=2, tuned_from=tmp_path)
     with pytest.raises(ValueError, match=r"--tuned-from .* --tune"):
         run_language(both)
@@ -209,3 +214,13 @@ def test_configurations_of_another_version_are_refused(tmp_path):
     path.write_text(json.dumps(values))
     with pytest.raises(ValueError, match="no configuration of npo"):
         tuning.tuned_elsewhere(TINY, tmp_path)
+
+
+def test_published_results_are_a_source_of_configurations():
+    run = dataclasses.replace(recipes.Tofu(), methods=("ofmu", "npo", "undial"))
+    found = tuning.tuned_elsewhere(run, RESULTS / "tofu_forget01_tuning.json")
+    trials = publish.load(RESULTS / "tofu_forget01_tuning.json")["tuning"]
+    for name in run.methods:
+        (chosen,) = (trial for trial in trials[name] if trial["chosen"])
+        assert dataclasses.asdict(found.method(name)) == chosen["config"]
+    assert found.method("npo") != run.method("npo")
