@@ -223,4 +223,4 @@ def test_published_results_are_a_source_of_configurations():
     for name in run.methods:
         (chosen,) = (trial for trial in trials[name] if trial["chosen"])
         assert dataclasses.asdict(found.method(name)) == chosen["config"]
-    assert found.method("npo") != run.method("npo")
+    assert found.method("undial") != run.method("undial")
