@@ -217,10 +217,10 @@ def test_configurations_of_another_version_are_refused(tmp_path):
 
 
 def test_published_results_are_a_source_of_configurations():
-    run = dataclasses.replace(recipes.Tofu(), methods=("ofmu", "npo", "undial"))
+    run = dataclasses.replace(recipes.Tofu(), methods=("ofmu", "simnpo", "idk_dpo"))
     found = tuning.tuned_elsewhere(run, RESULTS / "tofu_forget01_tuning.json")
     trials = publish.load(RESULTS / "tofu_forget01_tuning.json")["tuning"]
     for name in run.methods:
         (chosen,) = (trial for trial in trials[name] if trial["chosen"])
         assert dataclasses.asdict(found.method(name)) == chosen["config"]
-    assert found.method("undial") != run.method("undial")
+    assert found.method("simnpo") != run.method("simnpo")
