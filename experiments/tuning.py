@@ -16,13 +16,10 @@ each method declares.
 import dataclasses
 import json
 import pathlib
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from scipy.stats import qmc
-
-from experiments import fitting, publish, resuming, unlearning
+from experiments import fitting, publish, resuming, search, unlearning
 from experiments.pipeline import REFERENCE, Model, Pipeline
 from experiments.recipes import LanguageRun
 from experiments.stages import Stage, fingerprint
@@ -47,29 +44,6 @@ def search_space(name: str) -> dict[str, Range]:
         "learning_rate": LEARNING_RATE,
         **{f"loss.{field}": span for field, span in spec.search.items()},
     }
-
-
-def with_values(config: Any, values: Mapping[str, float]) -> Any:
-    """The configuration with some fields replaced; ``loss.x`` is x of its loss."""
-    inner = {k.removeprefix("loss."): v for k, v in values.items() if "." in k}
-    outer: dict[str, Any] = {k: v for k, v in values.items() if "." not in k}
-    if inner:
-        outer["loss"] = dataclasses.replace(config.loss, **inner)
-    return dataclasses.replace(config, **outer)
-
-
-def trials(name: str, config: Any, count: int, seed: int = 0) -> list[Any]:
-    """``count`` configurations: the given one, then points of the search space."""
-    space = search_space(name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # any count, not a power of two
-        points = qmc.Sobol(len(space), rng=seed).random(max(count - 1, 1))
-    found = [config]
-    for point in points[: count - 1]:
-        pairs = zip(space.items(), point, strict=True)
-        values = {field: span.at(float(x)) for (field, span), x in pairs}
-        found.append(with_values(config, values))
-    return found
 
 
 def validation_request(data: UnlearningData) -> UnlearningData:
@@ -123,7 +97,7 @@ class Tuning:
     def method(self, name: str) -> tuple[Any, list[dict[str, Any]]]:
         """The best configuration of a method, and the record of all its trials."""
         run = self.validation.run
-        configs = trials(name, run.method(name), run.tune)
+        configs = search.trials(run.method(name), search_space(name), run.tune)
         records = [self._trial(name, k, config) for k, config in enumerate(configs)]
         best = min(range(len(configs)), key=lambda k: records[k]["score"])
         records[best]["chosen"] = True

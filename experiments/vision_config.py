@@ -87,6 +87,8 @@ class Cifar:
     checkpoint_every: int | None = None
     """Updates between checkpoints of what is being trained; default: about once a
     minute; 0: none."""
+    tune: int = 0
+    """Trials per method, on images that are not reported; 0: none."""
     paper: bool = False
     """OFMU in the paper's literal setting."""
     rates: Literal["auto", "published"] = "auto"
@@ -122,7 +124,7 @@ def resolved(run: Cifar) -> Cifar:
             raise ValueError(f"--{name} names one twice: {' '.join(map(str, values))}.")
     least = {"epochs": 1, "batch_size": 2, "checks": 1, "check_rows": 1}
     least |= {"eval_batch_size": 1, "grid_images": 0, "attack_rows": 1}
-    least |= {"checkpoint_every": 0}
+    least |= {"checkpoint_every": 0, "tune": 0}
     for name, low in least.items():
         value = getattr(fresh, name)
         if value is not None and value < low:
@@ -132,6 +134,13 @@ def resolved(run: Cifar) -> Cifar:
         raise ValueError(
             f"--unlearn-epochs is {fresh.unlearn_epochs}; give a number above 0."
         )
+    if fresh.tune and fresh.forget_target == "heldout":
+        raise ValueError(
+            "--tune scores on the validation images and --forget-target heldout aims "
+            "at them; use another target."
+        )
+    if fresh.tune and not fresh.validation:
+        raise ValueError("--tune needs validation images; set --validation above 0.")
     if fresh.forget.startswith("file:") and fresh.max_train is not None:
         raise ValueError(
             "--forget file:… names images of the whole training set; leave out "

@@ -66,19 +66,19 @@ class VisionPipeline:
         trained: dict[str, VisionModel] = {}
         for seed in run.seeds:
             if not trained or not run.share_models:
-                trained[REFERENCE] = self._trained(REFERENCE, seed)
-                yield self._evaluated(trained[REFERENCE], None)
-                trained[TARGET] = self._trained(TARGET, seed)
-                yield self._evaluated(trained[TARGET], trained[REFERENCE])
+                trained[REFERENCE] = self.trained(REFERENCE, seed)
+                yield self.evaluated(trained[REFERENCE], None)
+                trained[TARGET] = self.trained(TARGET, seed)
+                yield self.evaluated(trained[TARGET], trained[REFERENCE])
             reference, target = trained[REFERENCE], trained[TARGET]
             for name in run.methods:
-                model = self._unlearned(name, seed, target, reference)
-                yield self._evaluated(model, reference)
+                model = self.unlearned(name, seed, target, reference)
+                yield self.evaluated(model, reference)
 
     def _folder(self, name: str, seed: int):
         return self.run.output_dir / name / f"seed{seed}"
 
-    def _trained(self, role: str, seed: int) -> VisionModel:
+    def trained(self, role: str, seed: int) -> VisionModel:
         """The original model, on forget and retain images, or the retrained one."""
         run, task = self.run, self.task
         part = task.sets["train" if role == TARGET else "retain"]
@@ -111,7 +111,7 @@ class VisionPipeline:
             )
         return VisionModel(role, role, seed, task.config, variables, identity, record)
 
-    def _unlearned(
+    def unlearned(
         self, name: str, seed: int, target: VisionModel, reference: VisionModel
     ) -> VisionModel:
         """A method's result, within the budget that every method gets."""
@@ -223,7 +223,7 @@ class VisionPipeline:
             }
         )
 
-    def _evaluated(
+    def evaluated(
         self, model: VisionModel, reference: VisionModel | None
     ) -> VisionModel:
         """The model with its metrics, read from its stage."""

@@ -20,6 +20,7 @@ from experiments.vision_pipeline import (
     VisionModel,
     VisionPipeline,
 )
+from experiments.vision_tuning import tuned
 from ofmu_jax.data.images import load_images
 from ofmu_jax.data.images_split import make_split
 
@@ -30,10 +31,14 @@ UNITS = (
     "run time is the wall time of the whole method, compilation and weight masks "
     "included, checks of the stopping rule left out."
 )
-RATES = (
+UNTUNED = (
     "Learning rates are not tuned method by method for this run; recipe.method has "
     "each. A method that falls short here may do better at another rate, so this is no "
     "ranking of methods."
+)
+TUNED = (
+    "Every method was tuned with the same number of trials on other images of the same "
+    "kind, scored on validation images: no forget and no test image had a part in it."
 )
 
 
@@ -50,11 +55,16 @@ def run_vision(run: Cifar) -> dict[str, Any]:
     )
     split = make_split(data, run.forget, seed=run.data_seed, validation=run.validation)
     run.output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(run.output_dir / "config.json", {"command": "cifar"} | to_json(run))
+    trials = {}
     with logs.progress() as progress:
         pipeline = VisionPipeline(run, data, split, progress)
+        if run.tune:
+            run, trials = tuned(pipeline)
+            pipeline = VisionPipeline(run, data, split, progress)
+        write_json(run.output_dir / "config.json", {"command": "cifar"} | to_json(run))
         models = list(pipeline.models())
-    notes = [f"{split.note[0].upper()}{split.note[1:]}.", UNITS, RATES]
+    rates = TUNED if run.tune else UNTUNED
+    notes = [f"{split.note[0].upper()}{split.note[1:]}.", UNITS, rates]
     notes += _grids(run, pipeline, models)
     sets = pipeline.task.sets
     content = {
@@ -70,6 +80,7 @@ def run_vision(run: Cifar) -> dict[str, Any]:
         },
         "models": [_row(model) for model in models],
         "claims": claims(models),
+        "tuning": trials,
         "notes": notes,
     }
     _, page = report.write_report(run.output_dir, content)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import tyro
 
-from experiments import vision_run
+from experiments import search, vision_run, vision_tuning
 from experiments.report import load_report
 from experiments.vision_config import Cifar, resolved
 from experiments.vision_grid import grid_lines
 from experiments.vision_task import VisionTask, forget_target
 from ofmu_jax.data.images import load_images
 from ofmu_jax.data.images_split import make_split
-from ofmu_jax.methods.vision_configs import NAMES, Ofmu, SalUn, VisionMethods
+from ofmu_jax.methods.vision_configs import NAMES, SEARCH, Ofmu, SalUn, VisionMethods
 from ofmu_jax.models import resnet
 
 TINY = Cifar(
@@ -190,3 +190,62 @@ def test_defaults_follow_the_data_set():
     small, large = resolved(Cifar()), resolved(Cifar(dataset="cifar10"))
     assert (small.model, small.epochs, small.batch_size) == ("resnet8", 20, 64)
     assert (large.model, large.epochs, large.batch_size) == ("resnet18", 182, 256)
+
+
+@pytest.mark.parametrize("spec", ["random:0.2", "class:9"])
+def test_tuning_sees_no_forget_and_no_test_image(spec):
+    data = load_images("digits", None, max_train=300, max_test=60)
+    split = make_split(data, spec, validation=0.1)
+    part, other = vision_tuning.validation_request(data, split)
+    rows = lambda part: {image.tobytes() for image in part.images}
+    assert rows(part.train) == rows(data.train.take(split.retain))
+    assert rows(part.test) == rows(data.train.take(split.validation))
+    assert len(other.validation) == 0 and len(other.train) == len(split.retain)
+    if spec == "class:9":  # the class after the last one is the first
+        assert set(part.train.labels[other.forget]) == {0}
+        assert 0 not in part.test.labels[other.test]
+        assert 9 not in part.train.labels
+    else:
+        assert len(other.forget) == round(0.2 * len(split.retain))
+
+
+def test_tuning_from_a_file_of_indices_draws_as_many(tmp_path):
+    data = load_images("digits", None)
+    path = tmp_path / "forget.txt"
+    path.write_text("\n".join(map(str, range(40))))
+    split = make_split(data, f"file:{path}")
+    _, other = vision_tuning.validation_request(data, split)
+    assert len(other.forget) == 40
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_vision_method_has_a_space_that_its_config_fits(name):
+    config = getattr(VisionMethods(), name)
+    space = SEARCH[name]
+    for trial in search.trials(config, space, 3)[1:]:
+        for field, span in space.items():
+            assert span.low <= getattr(trial, field) <= span.high
+
+
+@pytest.mark.slow
+def test_tuned_run_reports_its_trials_and_uses_the_best(tmp_path):
+    run = dataclasses.replace(
+        TINY, output_dir=tmp_path / "out", methods=("fine_tune",), tune=2
+    )
+    content = vision_run.run_vision(run)
+    trials = content["tuning"]["fine_tune"]
+    assert [t["trial"] for t in trials] == [0, 1]
+    (chosen,) = (t for t in trials if t["chosen"])
+    assert chosen["score"] == min(t["score"] for t in trials)
+    assert content["recipe"]["method"]["fine_tune"] == chosen["config"]
+    assert "tuned with the same number" in " ".join(content["notes"])
+    before = marks(run.output_dir)
+    vision_run.run_vision(run)
+    assert marks(run.output_dir) == before
+
+
+def test_options_of_tuning_that_contradict_each_other():
+    with pytest.raises(ValueError, match="--forget-target heldout aims"):
+        resolved(dataclasses.replace(TINY, tune=2, forget_target="heldout"))
+    with pytest.raises(ValueError, match="--tune needs validation images"):
+        resolved(dataclasses.replace(TINY, tune=2, validation=0.0))

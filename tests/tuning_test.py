@@ -18,6 +18,7 @@ from experiments import (
     language_run,
     publish,
     recipes,
+    search,
     tuning,
     unlearning,
 )
@@ -54,16 +55,17 @@ def test_every_method_of_the_registry_has_its_options():
 @pytest.mark.parametrize("name", NAMES)
 def test_trials_start_with_the_configuration_and_stay_in_the_space(name):
     config = TINY.method(name)
-    found = tuning.trials(name, config, 5)
-    assert found == tuning.trials(name, config, 5)
+    space = tuning.search_space(name)
+    found = search.trials(config, space, 5)
+    assert found == search.trials(config, space, 5)
     assert len(set(map(str, found))) == 5 and found[0] == config
     for trial in found[1:]:
-        for field, span in tuning.search_space(name).items():
+        for field, span in space.items():
             value = trial
             for part in field.split("."):
                 value = getattr(value, part)
             assert span.low <= value <= span.high
-    assert tuning.trials(name, config, 1) == [config]
+    assert search.trials(config, space, 1) == [config]
 
 
 def test_the_validation_request_is_made_of_retain_rows_alone():

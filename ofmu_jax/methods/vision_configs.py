@@ -5,7 +5,10 @@ Rates are those of ResNet-18 on CIFAR-10 within the ranges of the SalUn protocol
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
+
+from ofmu_jax.methods.configs import Range
 
 Order = Literal["sequential", "mixed"]
 
@@ -151,6 +154,26 @@ class VisionMethods:
 
 
 NAMES = tuple(field.name for field in dataclasses.fields(VisionMethods))
+_DESCENT = {"learning_rate": Range(1e-3, 1e-1, log=True)}
+_SMALL = {"learning_rate": Range(1e-5, 1e-2, log=True)}
+# Field -> what it is searched in. The ranges of the SalUn protocol; those of ascent and
+# of the boundary methods reach higher, as small networks need larger rates.
+SEARCH: Mapping[str, Mapping[str, Range]] = {
+    "ofmu": {
+        "outer_learning_rate": _DESCENT["learning_rate"],
+        "inner_learning_rate": Range(1e-2, 1.0, log=True),
+        "ceiling": Range(1.0, 1.3),
+    },
+    "fine_tune": _DESCENT,
+    "random_label": _DESCENT,
+    "gradient_ascent": _SMALL,
+    "influence": {"alpha": Range(1.0, 20.0, log=True)},
+    "l1_sparse": _DESCENT | {"alpha": Range(1e-6, 1e-4, log=True)},
+    "boundary_expand": _SMALL,
+    "boundary_shrink": _SMALL,
+    "salun": _DESCENT | {"density": Range(0.1, 0.9)},
+    "scrub": {"learning_rate": Range(1e-4, 1e-1, log=True)},
+}
 
 
 def paper_setting(config: Ofmu) -> Ofmu:
