@@ -57,7 +57,13 @@ def run_ablations(run: LanguageRun, options: AblationOptions) -> dict[str, Any]:
     Raises:
       ValueError: for options that do not fit; a variant that cannot run is reported.
     """
-    from experiments import ablation_grid, ablation_report, ablation_runs, logs
+    from experiments import (
+        ablation_grid,
+        ablation_report,
+        ablation_runs,
+        checks,
+        logs,
+    )
     from experiments.language_run import (
         check_run,
         configured,
@@ -65,6 +71,7 @@ def run_ablations(run: LanguageRun, options: AblationOptions) -> dict[str, Any]:
         make_pipeline,
     )
     from experiments.tuning import tuned
+    from ofmu_jax.distributed import is_main
 
     if not options.groups:
         raise ValueError("--groups is empty; give at least one, or leave it out.")
@@ -72,16 +79,20 @@ def run_ablations(run: LanguageRun, options: AblationOptions) -> dict[str, Any]:
     run = dataclasses.replace(run, methods=methods, export=False)
     check_run(run)
     run = configured(run)
+    checks.check_values(run)
     data, title = load_data(run)
     run.output_dir.mkdir(parents=True, exist_ok=True)
     with logs.progress() as progress:
         pipeline = make_pipeline(run, data, progress)
+        checks.check_work(pipeline.task, run, data)
         if run.tune:
             run, _ = tuned(pipeline)
             pipeline = pipeline.variant(run, data)
         variants = ablation_grid.variants(run, options)
         measured = ablation_runs.measure(pipeline, options, variants)
     found = ablation_report.content(run, options, data, title, variants, measured)
+    if not is_main():
+        return found
     page = ablation_report.write(run.output_dir, found)
     for table in (
         ablation_report.group_table(found),
@@ -98,8 +109,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     command = parse(arguments)
-    work = lambda: run_ablations(command.run, command.ablation)
+    work = lambda: _run(command.run, command.ablation)
     return commands.status(work, MODULE, arguments, command.run.output_dir)
+
+
+def _run(run: LanguageRun, options: AblationOptions) -> None:
+    from experiments import locks, scale
+
+    scale.join(run)
+    with locks.held(run.output_dir):
+        run_ablations(run, options)
 
 
 if __name__ == "__main__":

@@ -39,16 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(run: LanguageRun | Cifar) -> None:
     # Imported late, so that --help and a wrong option answer at once.
+    from experiments import locks
+
     if isinstance(run, Cifar):
         from experiments.vision_run import run_vision
 
-        run_vision(run)
+        with locks.held(run.output_dir):
+            run_vision(run)
     else:
         from experiments import scale
         from experiments.language_run import run_language
 
         scale.join(run)
-        run_language(run)
+        with locks.held(run.output_dir):
+            run_language(run)
 
 
 if __name__ == "__main__":

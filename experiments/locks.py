@@ -1,0 +1,59 @@
+"""One job at a time in an output folder: two would empty each other's stages."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import socket
+from collections.abc import Iterator
+from typing import TextIO
+
+from rich.markup import escape
+
+from experiments import logs
+from ofmu_jax.distributed import on_main
+
+NAME = ".lock"
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps other jobs out of ``folder``, which is made if need be.
+
+    The operating system takes the lock away with the process, however that ends; the
+    file stays and says nothing. Of several processes of one job the first holds it.
+
+    Raises:
+      FileExistsError: another job works there.
+    """
+    handles: list[TextIO] = []
+    on_main(lambda: handles.append(_locked(folder)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.close()
+
+
+def _locked(folder: pathlib.Path) -> TextIO:
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = (folder / NAME).open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # by another job
+        handle.seek(0)
+        owner = handle.read().strip() or "another process"
+        handle.close()
+        raise FileExistsError(
+            f"{folder} is in use by {owner}; wait until it is done, or choose another "
+            "--output-dir."
+        ) from None
+    except OSError as error:
+        logs.console.print(
+            f"[yellow]note:[/] {escape(str(folder))} lies where files cannot be locked "
+            f"({error.strerror}); start no second job there."
+        )
+    handle.truncate(0)
+    handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    handle.flush()
+    return handle
