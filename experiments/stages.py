@@ -47,26 +47,38 @@ class Stage:
 
     ``done`` is True only if `finish` was reached with the same fingerprint, so a
     killed stage is done again and so is one made from other settings. The mark lies
-    beside the folder, as ``<folder>.stage.json``. Processes of one job share the
-    folder; the first does and decides everything here, and all hear of it.
+    beside the folder, as ``<folder>.stage.json``. The result of other settings is kept
+    as ``<folder>.earlier`` until the new one is finished: if that fails, the earlier
+    settings find it again. Processes of one job share the folder; the first does and
+    decides everything here, and all hear of it.
     """
 
     def __init__(self, folder: pathlib.Path, fingerprint: str):
         self.folder, self.fingerprint = folder, fingerprint
-        self._mark = folder.with_name(folder.name + ".stage.json")
+        self._mark = _mark(folder)
+        self._earlier = folder.with_name(folder.name + ".earlier")
+        self._started = folder.with_name(folder.name + ".started")
 
     @property
     def done(self) -> bool:
         """True if the folder's results are those of this fingerprint."""
 
         def is_done() -> bool:
-            mark = self._read()
-            return mark.get("fingerprint") == self.fingerprint and self.folder.is_dir()
+            if self._made(self._earlier) and not self._made(self.folder):
+                self._move(self._earlier, self.folder)
+            return self._made(self.folder)
 
         return on_main(is_done)
 
+    def _made(self, folder: pathlib.Path) -> bool:
+        """True if the folder holds the result of this fingerprint."""
+        mark = _read(_mark(folder))
+        return mark.get("fingerprint") == self.fingerprint and folder.is_dir()
+
     def begin(self, keep: str | None = None) -> pathlib.Path:
         """Empties the folder of an earlier attempt and returns it.
+
+        A finished result in it, of other settings, is set aside until `finish`.
 
         Args:
           keep: name of something in it that stays, such as snapshots to go on from.
@@ -78,24 +90,29 @@ class Stage:
         return self.folder
 
     def _empty(self, keep: str | None) -> None:
-        started = self.folder.with_name(self.folder.name + ".started")
         if self.folder.exists():
-            if not (self._mark.exists() or started.exists()):
+            if not (self._mark.exists() or self._started.exists()):
                 raise FileExistsError(
                     f"{self.folder} exists and was not made by this command; choose "
                     "another --output-dir or remove it."
                 )
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        started.touch()  # first: ended anywhere below, the stage is not done
+        self._started.touch()  # first: ended anywhere below, the stage is not done
+        if self._mark.exists() and self.folder.is_dir():
+            self._move(self.folder, self._earlier)
         self._mark.unlink(missing_ok=True)
         self.folder.mkdir(exist_ok=True)
         for path in self.folder.iterdir():
-            if path.name == keep:
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            if path.name != keep:
+                _remove(path)
+
+    def _move(self, source: pathlib.Path, to: pathlib.Path) -> None:
+        """Moves a result with its mark; ended anywhere, it is whole in one place."""
+        _mark(to).unlink(missing_ok=True)
+        _remove(to)
+        shutil.copyfile(_mark(source), _mark(to))  # means nothing without its folder
+        source.rename(to)
+        _mark(source).unlink()
 
     def finish(self, result: dict[str, Any]) -> None:
         """Marks the stage done; `result` gives ``result`` back."""
@@ -103,18 +120,32 @@ class Stage:
 
         def write() -> None:
             write_json(self._mark, mark)
-            started = self.folder.with_name(self.folder.name + ".started")
-            started.unlink(missing_ok=True)
+            self._started.unlink(missing_ok=True)
+            _mark(self._earlier).unlink(missing_ok=True)
+            _remove(self._earlier)
 
         on_main(write)
 
     @property
     def result(self) -> dict[str, Any]:
         """What the finished stage recorded."""
-        return on_main(lambda: self._read()["result"])
+        return on_main(lambda: _read(self._mark)["result"])
 
-    def _read(self) -> dict[str, Any]:
-        try:
-            return json.loads(self._mark.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}
+
+def _mark(folder: pathlib.Path) -> pathlib.Path:
+    return folder.with_name(folder.name + ".stage.json")
+
+
+def _read(mark: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(mark.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Removes a file, a link or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

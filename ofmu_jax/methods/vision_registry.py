@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ofmu_jax.data.images import Labelled
@@ -268,9 +269,17 @@ def _influence(setting: Setting, config: configs.Influence) -> Plan:
     )
 
 
+def _forget_loss(setting: Setting, config: configs.Ofmu) -> str:
+    if config.forget_loss != "auto":
+        return config.forget_loss
+    kept = np.isin(setting.forget.labels, setting.retain.labels).any()
+    return "mean_target_cross_entropy" if kept else "target_cross_entropy"
+
+
 def _ofmu(setting: Setting, config: configs.Ofmu) -> Plan:
     target = setting.forget_target
     target = None if target is None else config.ceiling * target
+    forget_loss = _forget_loss(setting, config)
     inner = optax.sgd(config.inner_learning_rate)
     if config.inner_optimizer == "clipped":
         inner = optax.chain(optax.clip_by_global_norm(1.0), inner)
@@ -283,7 +292,7 @@ def _ofmu(setting: Setting, config: configs.Ofmu) -> Plan:
     def build(context: Context) -> Method:
         logits = logits_fn(setting.config, context, config.norm)
         return ofmu_method(
-            vision.ascended_loss(config.forget_loss, logits, target=target),
+            vision.ascended_loss(forget_loss, logits, target=target),
             functools.partial(vision.cross_entropy, logits),
             outer_optimizer=sgd(config.outer_learning_rate, config.weight_decay),
             inner_optimizer=inner,
