@@ -362,3 +362,15 @@ def test_a_step_moves_the_network_and_leaves_what_is_frozen(name):
         pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
         assert any(not np.array_equal(a, b) for a, b in pairs)
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(after))
+
+
+def test_ofmu_bounds_each_image_only_where_whole_classes_are_forgotten():
+    loss_of = lambda setting, **options: vision_registry._forget_loss(
+        setting, vision_configs.Ofmu(**options)
+    )
+    kept = np.array([1, 2] * 6, np.int32)
+    forgotten = Labelled(FORGET.images, np.zeros(6, np.int32))
+    whole = SETTING._replace(forget=forgotten, retain=Labelled(RETAIN.images, kept))
+    assert loss_of(whole) == "target_cross_entropy"
+    assert loss_of(SETTING) == "mean_target_cross_entropy"  # classes in both
+    assert loss_of(whole, forget_loss="cross_entropy") == "cross_entropy"
