@@ -58,13 +58,24 @@ def environment() -> dict[str, Any]:
 
 
 def processor(cpuinfo: pathlib.Path = pathlib.Path("/proc/cpuinfo")) -> str:
-    """Name of the processor's model; its architecture where the system has none."""
+    """The processor's model; its architecture where the system has none.
+
+    With family, model number and stepping where they are known: virtual machines
+    give processors that compute differently the same name.
+    """
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
         lines = []
-    names = (line.partition(":")[2].strip() for line in lines if "model name" in line)
-    return next(names, platform.machine())
+    found: dict[str, str] = {}
+    for line in lines:
+        name, _, value = (part.strip() for part in line.partition(":"))
+        found.setdefault(name, value)
+    if "model name" not in found:
+        return platform.machine()
+    kinds = {"family": "cpu family", "model": "model", "stepping": "stepping"}
+    numbers = [f"{kind} {found[k]}" for kind, k in kinds.items() if k in found]
+    return ", ".join([found["model name"], *numbers])
 
 
 def sizes(data: UnlearningData) -> dict[str, Any]:

@@ -632,3 +632,8 @@ def test_processor(tmp_path):
     assert findings.processor(path) == platform.machine()
     path.write_text("processor : 0\nmodel name\t: A processor @ 2 GHz\nmodel name : B")
     assert findings.processor(path) == "A processor @ 2 GHz"
+    path.write_text(
+        "cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: A\nstepping\t: 1\n"
+        "processor\t: 1\nmodel\t\t: 18\n"
+    )
+    assert findings.processor(path) == "A, family 25, model 17, stepping 1"
