@@ -130,20 +130,24 @@ def markdown_table(
     summary = _summary(report)
     names = core_metrics(summary) if metrics is None else list(metrics)
     heads = [f"{glossary.metric(n).label} {glossary.metric(n).sign}" for n in names]
-    lines = [
-        ["Model", "Seeds", *heads],
-        ["---", *["---:"] * (len(names) + 1)],
-        *(
-            [
-                glossary.method_label(row),
-                str(row["seeds"]),
-                *(cell(row["metrics"].get(n)) for n in names),
-            ]
-            for row in summary
-        ),
+    rows = [
+        [
+            glossary.method_label(row),
+            str(row["seeds"]),
+            *(cell(row["metrics"].get(n)) for n in names),
+        ]
+        for row in summary
     ]
-    rows = ["| " + " | ".join(map(_escape, line)) + " |" for line in lines]
-    return "\n".join(rows) + "\n"
+    return markdown([["Model", "Seeds", *heads], *rows])
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown: the head, then rows; all columns but the first are right."""
+    head, *body = rows
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+    return (
+        "\n".join("| " + " | ".join(map(_escape, row)) + " |" for row in lines) + "\n"
+    )
 
 
 def _summary(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

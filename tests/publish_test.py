@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from experiments import publish, report
+from experiments import publish, report, results_page
 
 SECRET = "a text of the data"
 
@@ -139,3 +139,13 @@ def test_what_cannot_be_read(tmp_path, published, capsys):
     published.write_text("{}")
     assert publish.main(["--check", str(tmp_path / "run"), str(published)]) == 2
     assert "publish it again" in capsys.readouterr().err
+
+
+def test_the_page_of_tables_is_that_of_the_files():
+    folder = results_page.RESULTS
+    written = (folder / results_page.PAGE).read_text(encoding="utf-8")
+    assert written == results_page.page(folder), (
+        "run python -m experiments.results_page"
+    )
+    for path in folder.glob("*.json"):
+        assert f"`{path.name}`" in written

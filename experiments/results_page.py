@@ -1,0 +1,99 @@
+"""The tables of the published results, as a page that is read in the repository.
+
+    python -m experiments.results_page
+
+writes ``experiments/results/TABLES.md`` from the files of `experiments.publish` beside
+it. Every number on the page is one of a file; nothing is typed by hand.
+"""
+
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments import glossary, publish, tables
+from experiments.comparison_table import HEADS, agreement_text, comparison_rows
+from experiments.summary import DASH
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+PAGE = "TABLES.md"
+INTRODUCTION = f"""# Tables of the measured results
+
+Written by `python -m experiments.results_page` from the files in this folder; see
+README.md for how to repeat one. {tables.CAPTION} With one seed there is no interval.
+"""
+
+
+def page(folder: pathlib.Path) -> str:
+    """The page of all results in ``folder``, in the order of their names.
+
+    Raises:
+      ValueError: a file that is none of published results.
+    """
+    files = sorted(folder.glob("*.json"))
+    sections = [section(path.name, publish.load(path)) for path in files]
+    return "\n".join([INTRODUCTION, *sections])
+
+
+def section(name: str, result: Mapping[str, Any]) -> str:
+    """One file: what was run and where, its metrics, the methods compared."""
+    place = result["environment"]
+    counts = ", ".join(f"{n} {part}" for part, n in result["data"]["counts"].items())
+    lines = [
+        f"## {result['title']} (`{name}`)",
+        "",
+        f"    {result['command']}",
+        "",
+        f"Rows or images: {counts}. ofmu_jax {result['code']['ofmu_jax']}, commit "
+        f"{str(result['code']['commit'])[:12]}; jax {place['jax']}, Python "
+        f"{place['python']}; {place['cpu']}, {place['cores']} cores, "
+        f"{len(place['devices'])} × {place['devices'][0]}.",
+        "",
+        tables.markdown_table(result),
+    ]
+    if rows := comparison_rows(result):
+        lines += [tables.markdown(_used([list(HEADS), *rows])), agreement_text(result)]
+        lines.append("")
+    if result["tuning"]:
+        lines += ["Tuning trials, trial 0 first; the chosen one is bold:", ""]
+        lines.append(tables.markdown(_trials(result["tuning"])))
+    return "\n".join(lines)
+
+
+def _used(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The table without columns that say nothing anywhere."""
+    kept = [k for k in range(len(rows[0])) if any(row[k] != DASH for row in rows[1:])]
+    return [[row[k] for k in kept] for row in rows]
+
+
+def _trials(tuning: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
+    rows = [["Method", "scores, 0 is best"]]
+    for method, trials in tuning.items():
+        scores = [f"{trial['score']:.3f}" for trial in trials]
+        marked = [
+            f"**{score}**" if trial["chosen"] else score
+            for score, trial in zip(scores, trials, strict=True)
+        ]
+        rows.append(
+            [
+                glossary.method_label({"role": "unlearned", "method": method}),
+                ", ".join(marked),
+            ]
+        )
+    return rows
+
+
+def main() -> int:
+    """Writes the page; returns the exit status."""
+    try:
+        text = page(RESULTS)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    (RESULTS / PAGE).write_text(text, encoding="utf-8")
+    print(RESULTS / PAGE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
