@@ -126,8 +126,8 @@ class Ofmu:
     beta: float = 0.0
     """Weight of the gradient similarity in Φ; 0 leaves it and its cost out."""
     similarity: Literal["cosine", "squared_cosine"] = "cosine"
-    rho: float = 1e-2
-    """Weight of ‖∇Φ‖² in F."""
+    rho: float = 0.0
+    """Weight of ‖∇Φ‖² in F; 0 leaves it and its cost out."""
     rho_growth: float = 1.02
     """γ: ρ grows by this factor every outer iteration."""
     base: Literal["inner", "outer"] = "inner"
@@ -187,6 +187,7 @@ def paper_setting(config: Ofmu) -> Ofmu:
         inner_optimizer="sgd",
         outer_steps=1,
         beta=0.1,
+        rho=1e-2,
         similarity="cosine",
         rho_growth=1.1,
         base="outer",
