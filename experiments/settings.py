@@ -108,9 +108,14 @@ class OfmuConfig:
 
 
 def paper_setting(config: OfmuConfig) -> OfmuConfig:
-    """The algorithm as the paper writes it: plain ascent on cross-entropy, exact."""
+    """The algorithm as the paper writes it: plain ascent on cross-entropy, exact.
+
+    With both of its terms: where a recipe leaves one out, at the weight of `OfmuConfig`.
+    """
     return dataclasses.replace(
         config,
+        beta=config.beta or OfmuConfig.beta,
+        rho=config.rho or OfmuConfig.rho,
         forget_loss="cross_entropy",
         inner_steps=5,
         inner_optimizer="sgd",

@@ -221,6 +221,7 @@ def test_command_line_reaches_the_configuration():
     assert parse(["--people", "8"]) == Demo(people=8)
     literal = paper_setting(run.ofmu)
     assert (literal.base, literal.penalty_gradient) == ("outer", "exact")
+    assert (literal.beta, literal.rho) == (0.1, 1e-2)  # off in the recipe
 
 
 @pytest.mark.parametrize(

@@ -186,8 +186,8 @@ def paper_setting(config: Ofmu) -> Ofmu:
         inner_steps=5,
         inner_optimizer="sgd",
         outer_steps=1,
-        beta=0.1,
-        rho=1e-2,
+        beta=config.beta or 0.1,  # with both of its terms
+        rho=config.rho or 1e-2,
         similarity="cosine",
         rho_growth=1.1,
         base="outer",
