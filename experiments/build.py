@@ -1,5 +1,6 @@
 """From configurations to optimizers and methods."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Literal
@@ -11,8 +12,9 @@ from ofmu_jax import methods
 from ofmu_jax.losses import language
 from ofmu_jax.losses.ascended import ascended_loss
 from ofmu_jax.losses.language import ApplyFn
-from ofmu_jax.methods import Method, Setting
+from ofmu_jax.methods import Lora, Method, Part, Setting, Subset
 from ofmu_jax.methods.accumulation import accumulated, answer_tokens, rows
+from ofmu_jax.models.adapters import with_adapters
 
 
 @functools.lru_cache(maxsize=64)
@@ -39,6 +41,7 @@ def unlearning(
     apply_fn: ApplyFn,
     hidden_fn_of: Callable[[int], Callable] | None = None,
     micro_batches: int = 1,
+    part: Part | None = None,
 ) -> Method:
     """The method ``name``; equal arguments give the very object, compiled once.
 
@@ -49,10 +52,54 @@ def unlearning(
       apply_fn: the model.
       hidden_fn_of: from a layer to the function of RMU's hidden states.
       micro_batches: that every loss is computed in.
+      part: of the parameters that the method is one of (`methods.of_part`).
 
     Raises:
       ValueError: for an unknown name, or a configuration that does not work.
     """
+    options = name, config, budget, micro_batches
+    if part is None:
+        return _unlearning(*options, apply_fn, hidden_fn_of)
+
+    def of_lifted(lift: Callable) -> Method:
+        hidden_of = hidden_fn_of and (lambda layer: lift(hidden_fn_of(layer)))
+        return _unlearning(*options, lift(apply_fn), hidden_of)
+
+    merge = part.merge
+    if isinstance(part, Lora):  # within the layers, where it takes less memory
+        merge = functools.partial(with_adapters, scale=part.scale)
+    return methods.of_part(of_lifted, merge)
+
+
+def part_of(run: LanguageRun) -> Part | None:
+    """What of the parameters a run unlearns in; None: all of them.
+
+    Raises:
+      ValueError: for a bad option, or two that do not go together.
+    """
+    if run.trainable is not None and run.lora.rank:
+        raise ValueError(
+            f"--trainable {run.trainable} and --lora.rank {run.lora.rank} exclude each "
+            "other: adapters leave all parameters as they are; give one of them "
+            "(--lora.targets says which matrices get an adapter)."
+        )
+    option = "--lora" if run.trainable is None else "--trainable"
+    try:
+        if run.trainable is not None:
+            return Subset(run.trainable)
+        return Lora(**dataclasses.asdict(run.lora)) if run.lora.rank else None
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
+
+
+def _unlearning(
+    name: str,
+    config: OfmuConfig | Baseline,
+    budget: int,
+    micro_batches: int,
+    apply_fn: ApplyFn,
+    hidden_fn_of: Callable[[int], Callable] | None,
+) -> Method:
     if isinstance(config, OfmuConfig):
         return _ofmu(apply_fn, config, micro_batches)
     hidden_fn = None

@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from experiments import inputs, unlearning
+import jax
+
+from experiments import build, inputs, unlearning
 from experiments.language import LanguageTask
 from experiments.recipes import (
     Baseline,
@@ -15,11 +17,13 @@ from experiments.recipes import (
     Demo,
     EvalConfig,
     LanguageRun,
+    LoraConfig,
     ModelConfig,
     OfmuConfig,
     Tofu,
     TrainConfig,
 )
+from ofmu_jax import sharding
 from ofmu_jax.data.records import QA, DataError, UnlearningData
 from ofmu_jax.methods import METHODS
 
@@ -92,6 +96,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "rho_growth": above_zero,
         "penalty_clip": above_zero,
     },
+    LoraConfig: {"rank": at_least(0), "alpha": above_zero},
     Baseline: {"learning_rate": above_zero, "weight_decay": at_least(0)},
     EvalConfig: {
         "batch_size": at_least(1),
@@ -143,6 +148,7 @@ def check_work(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> No
     """
     for name in run.methods:
         unlearning.num_updates(name, run, task)
+    check_part(task, run)
     data = inputs.limited(data, run.evaluation.max_rows)
     known: set[QA] = set()
     for field in ("forget", "retain", "full", *inputs.EVALUATED):
@@ -154,6 +160,31 @@ def check_work(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> No
                 reason = re.sub("^row [0-9]+: ", "", str(error))
                 raise DataError(f"{field} set, row {number}: {reason}") from None
             known.update(pairs)
+
+
+def check_part(task: LanguageTask, run: LanguageRun) -> None:
+    """Refuses a part of the parameters that a method cannot change.
+
+    Raises:
+      ValueError: if the part is none, or a method has no gradient there.
+    """
+    part = build.part_of(run)
+    if part is None:
+        return
+    option = "--trainable" if run.lora.rank == 0 else "--lora.targets"
+    try:
+        trainable, _ = jax.eval_shape(part.split, task.outline())
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
+    paths = [sharding.name_of(path) for path, _ in jax.tree.leaves_with_path(trainable)]
+    if any(path.startswith(("layers/", "embed_tokens/")) for path in paths):
+        return
+    for name in run.methods:
+        if name != "ofmu" and METHODS[name].needs_hidden_fn:
+            raise ValueError(
+                f"{option}: {name} changes hidden states, on which {', '.join(paths)} "
+                "have no effect; choose parameters of the layers."
+            )
 
 
 def _answers(field: str, row: QA) -> Iterator[str]:
@@ -168,7 +199,7 @@ def _answers(field: str, row: QA) -> Iterator[str]:
 def _configs(run: LanguageRun) -> Iterator[tuple[tuple[str, ...], Any]]:
     """The run and the configurations in it, each with the words of its options."""
     yield (), run
-    for name in ("model_size", "train", "budget", "evaluation"):
+    for name in ("model_size", "train", "lora", "budget", "evaluation"):
         yield (name,), getattr(run, name)
     for name in run.methods:
         yield (name,), run.method(name)

@@ -1,6 +1,7 @@
 """One training run with its progress bar, its logs and its record."""
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import jax
@@ -10,7 +11,7 @@ from rich.progress import Progress
 from experiments import logs
 from experiments.resuming import StageSaver
 from ofmu_jax import placement, sharding, training
-from ofmu_jax.methods import Method
+from ofmu_jax.methods import Method, Part
 
 
 def fit(
@@ -22,6 +23,9 @@ def fit(
     progress: Progress,
     saver: StageSaver,
     mesh: Mesh | None = None,
+    part: Part | None = None,
+    seed: int = 0,
+    check: training.Check | None = None,
     **options: Any,
 ) -> tuple[training.Run, dict[str, Any]]:
     """Runs a method; its stage gets metrics.jsonl and event files while it goes on.
@@ -30,6 +34,9 @@ def fit(
       label: of the progress bar.
       saver: of the stage; if it has a snapshot, the run goes on from there.
       mesh: to place everything on; its batches are then this process's rows.
+      part: of the parameters that the method is one of. Those that are given, those
+        that the check gets and those of the result are of the whole model.
+      seed: of adapters.
       **options: of `ofmu_jax.training.run`.
 
     Returns:
@@ -38,6 +45,15 @@ def fit(
     if mesh is not None:
         method, params = placement.on_mesh(method, mesh), sharding.place(params, mesh)
         stream = placement.placed(cast(Any, stream), mesh)
+    whole: Callable[[Any], Any] = lambda found: found
+    if part is not None:
+        params, fixed = part.split(params, jax.random.key(seed))
+        whole = _merging(part, fixed, mesh)
+        options["fixed"] = fixed
+        if mesh is not None:
+            params = sharding.place(params, mesh)
+        if check is not None:
+            check = lambda found, of_whole=check: of_whole(whole(found))
     log = logs.MetricsLog(saver.stage_folder)
     bar = progress.add_task(label, total=options["num_updates"], note="")
 
@@ -48,8 +64,15 @@ def fit(
         progress.update(bar, completed=done, note=note)
 
     result = training.run(
-        method, params, stream, on_update=on_update, saver=saver, **options
+        method,
+        params,
+        stream,
+        check=check,
+        on_update=on_update,
+        saver=saver,
+        **options,
     )
+    result = dataclasses.replace(result, params=whole(result.params))
     jax.block_until_ready(result.params)
     seconds = saver.seconds
     for row in result.checks:
@@ -69,3 +92,13 @@ def fit(
         "metrics": result.metrics,
         "checks": result.checks,
     }
+
+
+def _merging(part: Part, fixed: Any, mesh: Mesh | None) -> Callable[[Any], Any]:
+    """From the trained part to the whole parameters, where they lie on the mesh."""
+
+    def whole(trained: Any) -> Any:
+        params = part.merge(trained, fixed)
+        return params if mesh is None else sharding.place(params, mesh)
+
+    return whole

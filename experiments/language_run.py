@@ -5,7 +5,7 @@ import dataclasses
 from rich.markup import escape
 from rich.progress import Progress
 
-from experiments import checks, findings, logs, report, tables
+from experiments import build, checks, findings, logs, report, tables
 from experiments.pipeline import Pipeline
 from experiments.recipes import Demo, LanguageRun, Request, Tofu, paper_setting
 from experiments.tuning import tuned, tuned_elsewhere
@@ -135,6 +135,7 @@ def check_run(run: LanguageRun) -> None:
             f"--tuned-from takes configurations from an earlier run and {other} makes "
             "others; leave one of them out."
         )
+    build.part_of(run)
     if run.checkpoint_every is not None and run.checkpoint_every < 0:
         raise ValueError(
             f"--checkpoint-every is {run.checkpoint_every}; give a number of updates, "

@@ -15,6 +15,7 @@ from experiments.settings import Baselines as Baselines
 from experiments.settings import BudgetConfig as BudgetConfig
 from experiments.settings import EvalConfig as EvalConfig
 from experiments.settings import ForgetLoss as ForgetLoss
+from experiments.settings import LoraConfig as LoraConfig
 from experiments.settings import MethodName as MethodName
 from experiments.settings import ModelConfig as ModelConfig
 from experiments.settings import OfmuConfig as OfmuConfig
@@ -64,6 +65,9 @@ class LanguageRun:
     """Devices to spread over, such as data=2,fsdp=4,tensor=2; -1: those left."""
     grad_accum: int = 1
     """Micro-batches that each batch is computed in: less memory, the same step."""
+    trainable: str | None = None
+    """Regular expression: unlearn in the parameters alone whose path it matches, such
+    as down_proj; the others stay as they are, bit for bit. Default: in all."""
     coordinator: str | None = None
     """host:port of process 0 in a job of several, or auto; needs --mesh."""
     num_processes: int | None = None
@@ -74,6 +78,7 @@ class LanguageRun:
     """Write a Hugging Face folder for every model."""
     model_size: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    lora: LoraConfig = LoraConfig()
     budget: BudgetConfig = BudgetConfig()
     evaluation: EvalConfig = EvalConfig()
     ofmu: OfmuConfig = OfmuConfig()

@@ -6,7 +6,7 @@ The text after each field is its help on the command line.
 import dataclasses
 from typing import Any, Generic, Literal, TypeVar
 
-from ofmu_jax.methods import configs
+from ofmu_jax.methods import Lora, configs
 from ofmu_jax.methods.registry import METHODS
 
 LossConfig = TypeVar("LossConfig")
@@ -53,6 +53,18 @@ class TrainConfig:
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
     warmup_fraction: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters that are unlearned in place of the parameters."""
+
+    rank: int = 0
+    """Of the adapters; 0: none, the parameters themselves are changed."""
+    alpha: float = Lora.alpha
+    """An adapter's product counts alpha / rank times."""
+    targets: str = Lora.targets
+    """Regular expression: paths of the matrices that get one."""
 
 
 @dataclasses.dataclass(frozen=True)

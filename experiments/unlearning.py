@@ -48,8 +48,15 @@ def identity(problem: Problem, name: str, forget_target: float | None) -> str:
     """Fingerprint of a method's run, but for the model it starts from."""
     run = problem.run
     refusals = build.needs(name, run, "alternative") and inputs.refusals_of(run)
+    part = build.part_of(run)
     return fingerprint(
-        name, run.method(name), run.budget, forget_target, problem.seed, refusals
+        name,
+        run.method(name),
+        run.budget,
+        forget_target,
+        problem.seed,
+        refusals,
+        *(() if part is None else (type(part).__name__, part)),
     )
 
 
@@ -67,6 +74,7 @@ def num_updates(name: str, run: LanguageRun, task: LanguageTask) -> tuple[Method
         task.apply_fn,
         task.hidden_fn_of,
         run.grad_accum,
+        build.part_of(run),
     )
     updates = int(budget // method.gradient_evaluations)
     if updates < 1:
@@ -108,6 +116,8 @@ def make(
     )
     return method, {
         "stream": stream,
+        "part": build.part_of(run),
+        "seed": problem.seed,
         "num_updates": updates,
         "check": problem.checks(),
         "check_every": max(1, round(updates / budget.checks)),

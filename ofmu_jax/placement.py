@@ -96,12 +96,12 @@ def on_mesh(method: Method, mesh: Mesh) -> Method:
     used again. Equal arguments give the very object, compiled once.
     """
 
-    def init(params: Any) -> Any:
-        state = jax.eval_shape(method.init, params)
-        return jax.jit(method.init, out_shardings=shardings(state, mesh))(params)
+    def init(*params: Any) -> Any:
+        state = jax.eval_shape(method.init, *params)
+        return jax.jit(method.init, out_shardings=shardings(state, mesh))(*params)
 
-    def update(params: Any, state: Any, batches: Any) -> Any:
-        params, state, metrics = method.update(params, state, batches)
+    def update(params: Any, state: Any, batches: Any, *fixed: Any) -> Any:
+        params, state, metrics = method.update(params, state, batches, *fixed)
         whole = NamedSharding(mesh, PartitionSpec())
         kept = (shardings(params, mesh), shardings(state, mesh))
         kept += (jax.tree.map(lambda _: whole, metrics),)

@@ -60,6 +60,7 @@ def run(
     stopping: StoppingRule | None = None,
     on_update: OnUpdate | None = None,
     saver: Saver | None = None,
+    fixed: Any = None,
 ) -> Run:
     """Runs ``method`` for at most ``num_updates`` updates.
 
@@ -80,6 +81,8 @@ def run(
         it, a later call returns what this one would have, bit for bit; the batches
         go on where they were by ``get_state`` and ``set_state`` if they have them,
         else as many are drawn and dropped.
+      fixed: what a method made by `methods.of_part` reads and does not change: neither
+        copied nor donated, and in no snapshot. ``params`` are then its part.
 
     Returns:
       A `Run`. Where a loss, a check or a parameter was not finite, its parameters are
@@ -102,15 +105,16 @@ def run(
         )
     step = jax.jit(method.update, donate_argnums=(0, 1))
     watch, iterator = Watch(stopping, check, on_update), iter(batches)
-    done, params, state = _begun(method, params, iterator, watch, saver)
+    more = () if fixed is None else (fixed,)
+    done, params, state = _begun(method, (params, *more), iterator, watch, saver)
     params, state = _committed((params, state), params)
     compiled = None
     while done < num_updates and not watch.bad and not watch.enough:
         batch = _next(iterator, done, num_updates)
         if compiled is None:  # what the first call runs; only its memory is asked for
-            compiled = step.lower(params, state, batch).compile()
+            compiled = step.lower(params, state, batch, *more).compile()
             watch.peak_bytes = step_bytes(compiled)
-        params, state, metrics = step(params, state, batch)
+        params, state, metrics = step(params, state, batch, *more)
         done += 1
         watch.updated(done, metrics)
         if done % check_every == 0 or done == num_updates:
@@ -142,14 +146,15 @@ def step_bytes(compiled: jax.stages.Compiled) -> int | None:
 
 def _begun(
     method: Method,
-    start: Params,
+    given: tuple[Params, ...],
     batches: Iterator[Any],
     watch: Watch,
     saver: Saver | None,
 ) -> tuple[int, Params, Any]:
     """Updates done, parameters and state: of the start, or of the last snapshot."""
+    start, *fixed = given
     params = copied(start)
-    state = _unshared(method.init(params), params)
+    state = _unshared(method.init(params, *fixed), (params, *fixed))
     found = None
     if saver is not None:
         found = saver.restore(Snapshot(0, params, state, None, {}, None))
@@ -200,7 +205,7 @@ def _committed(tree: Any, params: Params) -> Any:
     return jax.tree.map(place, tree)
 
 
-def _unshared(state: Any, params: Params) -> Any:
-    """Copies the arrays a state shares with the parameters: both are donated."""
+def _unshared(state: Any, params: Any) -> Any:
+    """Copies the arrays that a state, which is donated, shares with the parameters."""
     shared = {id(x) for x in jax.tree.leaves(params)}
     return jax.tree.map(lambda x: jnp.copy(x) if id(x) in shared else x, state)

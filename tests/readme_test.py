@@ -11,8 +11,8 @@ README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
 PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-def test_there_are_two_programs():
-    assert len(PROGRAMS) == 2
+def test_there_are_three_programs():
+    assert len(PROGRAMS) == 3
     lines = [line for line in PROGRAMS[0].splitlines() if line.strip()]
     assert len(lines) <= 15
 
@@ -36,3 +36,11 @@ def test_an_nnx_model():
     assert int(names["state"].outer_iteration) == 10
     chex.assert_tree_all_finite(names["params"])
     assert jnp.allclose(names["model"].kernel[...], names["params"]["kernel"][...])
+
+
+def test_adapters_of_a_dictionary():
+    names: dict = {}
+    exec(PROGRAMS[2], names)
+    change = names["params"]["w"] - 1
+    assert jnp.abs(change).max() > 1e-3
+    chex.assert_trees_all_equal(names["params"]["b"], jnp.zeros(1))

@@ -14,6 +14,11 @@ from ofmu_jax.methods.constrained import PrimalDualState as PrimalDualState
 from ofmu_jax.methods.constrained import primal_dual as primal_dual
 from ofmu_jax.methods.frozen import FrozenState as FrozenState
 from ofmu_jax.methods.frozen import with_frozen as with_frozen
+from ofmu_jax.methods.lora import Adapter as Adapter
+from ofmu_jax.methods.lora import Lora as Lora
+from ofmu_jax.methods.parts import Part as Part
+from ofmu_jax.methods.parts import Subset as Subset
+from ofmu_jax.methods.parts import of_part as of_part
 from ofmu_jax.methods.registry import LEARNING_RATE as LEARNING_RATE
 from ofmu_jax.methods.registry import METHODS as METHODS
 from ofmu_jax.methods.registry import MethodSpec as MethodSpec

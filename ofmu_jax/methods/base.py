@@ -17,13 +17,12 @@ class Method(NamedTuple):
     """An unlearning method.
 
     ``update(params, state, batches) -> (params, state, metrics)`` is pure; the leaves
-    of ``batches`` have a leading axis of ``batches_per_update`` minibatches.
+    of ``batches`` have a leading axis of ``batches_per_update`` minibatches. A method
+    made by `of_part` takes what stays fixed as a last argument of both functions.
     """
 
-    init: Callable[[Params], optax.OptState]
-    update: Callable[
-        [Params, optax.OptState, Batches], tuple[Params, optax.OptState, Metrics]
-    ]
+    init: Callable[..., optax.OptState]
+    update: Callable[..., tuple[Params, optax.OptState, Metrics]]
     batches_per_update: int
     gradient_evaluations: float  # cost of one update; a gradient of one batch is 1
     parameter_updates: int = 1  # optimizer steps in one update

@@ -17,6 +17,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ofmu_jax.models.adapters import Projection
+
 Params = Any
 
 
@@ -326,8 +328,8 @@ def _attention_mask(config, index_L, index_M, keys_BxM) -> jax.Array:
     return visible & keys_BxM[:, None, :]
 
 
-def _dense(config: LlamaConfig, features: int, bias: bool, name: str) -> nn.Dense:
-    return nn.Dense(
+def _dense(config: LlamaConfig, features: int, bias: bool, name: str) -> Projection:
+    return Projection(
         features,
         use_bias=bias,
         dtype=config.dtype,
