@@ -17,6 +17,7 @@ from ofmu_jax.data import prompts, refusals
 from ofmu_jax.data.records import QA, DataError, UnlearningData
 from ofmu_jax.data.tokenizer import build_tokenizer
 from ofmu_jax.evals.scores import TokenScores, score_batches
+from ofmu_jax.losses.tokens import ApplyFn, Projected
 from ofmu_jax.models import generation, huggingface
 from ofmu_jax.models.llama import Llama, LlamaConfig, hidden_states, init_params
 
@@ -34,6 +35,7 @@ class LanguageTask:
     evaluation: EvalConfig
     source: str | None = None  # the given model whose config an export keeps
     mesh: Mesh | None = None  # None: one device
+    loss_chunk: int = 0  # positions of a row whose logits are there at once; 0: all
 
     @functools.cached_property
     def model(self) -> Llama:
@@ -47,6 +49,21 @@ class LanguageTask:
         def apply(params, input_ids, attention_mask) -> jax.Array:
             logits = self.model.apply({"params": params}, input_ids, attention_mask)
             return cast(jax.Array, logits)
+
+        return apply
+
+    @functools.cached_property
+    def loss_apply_fn(self) -> ApplyFn:
+        """The same for losses, which may leave the logits to be made by chunks."""
+        if not self.loss_chunk:
+            return self.apply_fn
+
+        def apply(params, input_ids, attention_mask) -> Projected:
+            variables = {"params": params}
+            hidden, head = self.model.apply(
+                variables, input_ids, attention_mask, without_head=True
+            )
+            return Projected(hidden, cast(jax.Array, head), self.loss_chunk)
 
         return apply
 
@@ -207,7 +224,7 @@ def make_task(
         with scale.loading(mesh):
             found, params = huggingface.load_pretrained(name, dtype="float32")
         given[role] = params if mesh is None else sharding.place(params, mesh)
-        found = dataclasses.replace(found, dtype=run.dtype)
+        found = dataclasses.replace(found, dtype=run.dtype, remat=run.remat)
         if config is not None and found != config:
             raise ValueError(
                 f"the {role} model {name} has another architecture than {source}: "
@@ -226,6 +243,7 @@ def make_task(
         run.evaluation,
         source,
         mesh,
+        run.loss_chunk,
     )
     if task.pad_id >= config.vocab_size:
         raise ValueError(
@@ -252,5 +270,6 @@ def _from_scratch(run: LanguageRun, data: UnlearningData) -> tuple[Any, LlamaCon
         head_dim=size.hidden_size // size.num_heads,
         max_position_embeddings=run.max_length,
         dtype=run.dtype,
+        remat=run.remat,
     )
     return tokenizer, config

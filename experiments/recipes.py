@@ -64,6 +64,12 @@ class LanguageRun:
     """Devices to spread over, such as data=2,fsdp=4,tensor=2; -1: those left."""
     grad_accum: int = 1
     """Micro-batches that each batch is computed in: less memory, the same step."""
+    loss_chunk: int = 0
+    """Positions of each row whose logits are made at a time in losses on single
+    tokens: less memory, the same step; 0: all."""
+    remat: Literal["none", "dots", "full"] = "none"
+    """What of a layer the backward pass recomputes, to save memory: nothing, all but
+    the products with weights, everything."""
     coordinator: str | None = None
     """host:port of process 0 in a job of several, or auto; needs --mesh."""
     num_processes: int | None = None

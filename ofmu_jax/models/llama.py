@@ -11,6 +11,7 @@ K head size, D model size, F feed-forward size, V vocabulary.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -18,6 +19,14 @@ import jax
 import jax.numpy as jnp
 
 Params = Any
+
+# What of a layer is kept for the backward pass. "none": everything; "dots": products
+# with weights, so that attention is recomputed; "full": the input of the layer.
+REMAT: dict[str, Callable | None] = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +62,7 @@ class LlamaConfig:
     max_position_embeddings: int = 4096
     initializer_range: float = 0.02
     dtype: str = "float32"  # of the computation; parameters are float32
-    remat: bool = False  # recompute each layer in the backward pass
+    remat: str = "none"  # what the backward pass recomputes, see `REMAT`
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_layers")
@@ -67,6 +76,10 @@ class LlamaConfig:
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim={self.head_dim} must be even for rotary pairs.")
+        if self.remat not in REMAT:
+            raise ValueError(
+                f"remat={self.remat!r} is unknown; choose one of {tuple(REMAT)}."
+            )
 
 
 class Cache(NamedTuple):
@@ -207,6 +220,7 @@ class Llama(nn.Module):
         *,
         last_only: bool = False,
         hidden_only: bool = False,
+        without_head: bool = False,
     ):
         """Logits of the next token at every position.
 
@@ -220,6 +234,8 @@ class Llama(nn.Module):
             long prompt need not fit into memory.
           hidden_only: the residual stream after the last layer, before the norm, of
             shape (B, L, D), in place of logits and cache.
+          without_head: what the logits are the product of, in place of them: the
+            normed residual stream (B, L, D) and the matrix (V, D) as it is stored.
 
         Returns:
           Float32 logits of shape (B, L, V); with a cache, (logits, new cache).
@@ -249,7 +265,9 @@ class Llama(nn.Module):
             embedding_init=nn.initializers.normal(c.initializer_range),
             name="embed_tokens",
         )
-        layer = nn.remat(Layer, prevent_cse=False) if c.remat else Layer
+        layer, policy = Layer, REMAT[c.remat]
+        if policy is not None:
+            layer = nn.remat(Layer, prevent_cse=False, policy=policy)
         layers = nn.scan(
             layer,
             variable_axes={"params": 0},
@@ -273,6 +291,8 @@ class Llama(nn.Module):
                 nn.initializers.normal(c.initializer_range),
                 (c.vocab_size, c.hidden_size),
             )
+        if without_head:
+            return x_BxLxD, head_VxD
         logits = jnp.einsum(
             "bld,vd->blv",
             x_BxLxD,
