@@ -19,7 +19,14 @@ from ofmu_jax.data.tokenizer import build_tokenizer
 from ofmu_jax.evals.scores import TokenScores, score_batches
 from ofmu_jax.losses.tokens import ApplyFn, Projected
 from ofmu_jax.models import generation, huggingface
-from ofmu_jax.models.llama import Llama, LlamaConfig, hidden_states, init_params
+from ofmu_jax.models.llama import (
+    Llama,
+    LlamaConfig,
+    Place,
+    anywhere,
+    hidden_states,
+    init_params,
+)
 
 Params = Any
 
@@ -39,7 +46,11 @@ class LanguageTask:
 
     @functools.cached_property
     def model(self) -> Llama:
-        return Llama(self.config)
+        return Llama(self.config, self._place)
+
+    @property
+    def _place(self) -> Place:
+        return anywhere if self.mesh is None else placement.rows_stay(self.mesh)
 
     @functools.cached_property
     def apply_fn(self):
@@ -70,7 +81,9 @@ class LanguageTask:
     @functools.cached_property
     def hidden_fn_of(self):
         """From a layer to (params, input_ids, attention_mask) -> its output, BxLxD."""
-        return lambda layer: functools.partial(hidden_states, self.config, layer)
+        return lambda layer: functools.partial(
+            hidden_states, self.config, layer, place=self._place
+        )
 
     @property
     def pad_id(self) -> int:

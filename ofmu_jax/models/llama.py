@@ -185,10 +185,19 @@ class Attention(nn.Module):
         return _dense(c, c.hidden_size, c.output_bias, "o_proj")(mixed), cache
 
 
+Place = Callable[[jax.Array], jax.Array]
+
+
+def anywhere(x: jax.Array) -> jax.Array:
+    """The array wherever it lies."""
+    return x
+
+
 class Layer(nn.Module):
     """Attention and SwiGLU, each behind a norm and a residual; the body of the scan."""
 
     config: LlamaConfig
+    place: Place = anywhere
 
     @nn.compact
     def __call__(self, x_BxLxD, cache, angles_BxLxK2, mask_BxLxM, start):
@@ -197,18 +206,23 @@ class Layer(nn.Module):
         attended, cache = Attention(c, name="attention")(
             normed, angles_BxLxK2, mask_BxLxM, cache, start
         )
-        x_BxLxD = x_BxLxD + attended
+        x_BxLxD = self.place(x_BxLxD + attended)
         normed = RMSNorm(c.rms_norm_eps, c.dtype, name="post_attention_norm")(x_BxLxD)
         gate = _dense(c, c.intermediate_size, c.mlp_bias, "gate_proj")(normed)
         up = _dense(c, c.intermediate_size, c.mlp_bias, "up_proj")(normed)
         down = _dense(c, c.hidden_size, c.mlp_bias, "down_proj")
-        return x_BxLxD + down(nn.silu(gate) * up), cache
+        return self.place(x_BxLxD + down(nn.silu(gate) * up)), cache
 
 
 class Llama(nn.Module):
-    """Token ids to logits."""
+    """Token ids to logits.
+
+    ``place`` is applied to the residual stream wherever it is made, such as
+    `placement.rows_stay(mesh)`; it changes no value.
+    """
 
     config: LlamaConfig
+    place: Place = anywhere
 
     @nn.compact
     def __call__(
@@ -275,9 +289,10 @@ class Llama(nn.Module):
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
             out_axes=0,
             length=c.num_layers,
-        )(c, name="layers")
+        )(c, self.place, name="layers")
         layer_cache = None if cache is None else (cache.keys, cache.values)
-        x_BxLxD, new = layers(embed(input_ids_BxL), layer_cache, angles, mask, start)
+        x_BxLxD = self.place(embed(input_ids_BxL))
+        x_BxLxD, new = layers(x_BxLxD, layer_cache, angles, mask, start)
         if hidden_only:
             return x_BxLxD
         if last_only:
@@ -312,11 +327,17 @@ def init_params(config: LlamaConfig, key: jax.Array) -> Params:
 
 
 def hidden_states(
-    config: LlamaConfig, layer: int, params: Params, input_ids_BxL, attention_mask_BxL
+    config: LlamaConfig,
+    layer: int,
+    params: Params,
+    input_ids_BxL,
+    attention_mask_BxL,
+    *,
+    place: Place = anywhere,
 ) -> jax.Array:
     """The residual stream after decoder layer ``layer`` (from 0), shape (B, L, D).
 
-    Layers beyond it are not run.
+    Layers beyond it are not run; ``place`` is that of `Llama`.
 
     Raises:
       ValueError: if the model has no such layer.
@@ -328,7 +349,7 @@ def hidden_states(
         )
     shallow = dataclasses.replace(config, num_layers=layer + 1)
     layers = jax.tree.map(lambda x: x[: layer + 1], params["layers"])
-    hidden = Llama(shallow).apply(
+    hidden = Llama(shallow, place).apply(
         {"params": {**params, "layers": layers}},
         input_ids_BxL,
         attention_mask_BxL,

@@ -1,0 +1,183 @@
+"""What a compiled program does, read from its text: products, and what it sends.
+
+XLA's own cost analysis counts the body of a loop once; here it counts as often as the
+loop runs, where XLA knows that number. Layers, inner steps, micro-batches and chunks
+are such loops.
+"""
+
+import functools
+import math
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_BYTES = {"pred": 1, "s4": 1, "u4": 1, "bf16": 2}  # the others have them in their name
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.+?) ([a-z][\w\-]*)\((.*)$")
+_SHAPE = re.compile(r"([a-z]+\d*\w*)\[([\d,]*)\]")
+_CALLED = re.compile(
+    r"(?:calls|to_apply|body|branch_computations)=(\{[^}]*\}|%[\w.\-]+)"
+)
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+
+# Bytes that each of n devices sends, for operands of one byte on each, on a ring.
+COLLECTIVES = {
+    "all-gather": lambda n: n - 1,
+    "all-reduce": lambda n: 2 * (n - 1) / n,
+    "reduce-scatter": lambda n: (n - 1) / n,
+    "all-to-all": lambda n: (n - 1) / n,
+    "collective-permute": lambda n: 1,
+}
+
+
+class Instruction(NamedTuple):
+    """A line of the program."""
+
+    name: str
+    type: str
+    operation: str
+    rest: str  # operands and attributes
+
+
+class Counts(NamedTuple):
+    """What one device does in one run of the program."""
+
+    flops: float  # of matrix products
+    sent: dict[str, float]  # bytes by collective
+    unknown_loops: int  # whose body counts once
+
+
+def counted(text: str, devices: int) -> Counts:
+    """Counts in the text of a compiled program for so many devices."""
+    program, entry = _parsed(text)
+    flops, sent, unknown = 0.0, dict.fromkeys(COLLECTIVES, 0.0), 0
+    for times, lines in _runs(program, entry):
+        types = {line.name: line.type for line in lines}
+        for line in lines:
+            kind = line.operation.removesuffix("-start")
+            if line.operation in PRODUCTS:
+                flops += times * PRODUCTS[line.operation](line, types)
+            elif kind in COLLECTIVES:
+                size = sum(_size(types[name]) for name in _operands(line))
+                factor = COLLECTIVES[kind](_group_size(line.rest, devices))
+                sent[kind] += times * size * factor
+            unknown += line.operation == "while" and not _TRIPS.search(line.rest)
+    return Counts(flops, {k: v for k, v in sent.items() if v}, unknown)
+
+
+def _parsed(text: str) -> tuple[dict[str, list[Instruction]], str]:
+    """The instructions of each computation, and the name of the entry."""
+    program: dict[str, list[Instruction]] = {}
+    entry, lines = "", []
+    for line in text.splitlines():
+        if start := _COMPUTATION.match(line):
+            lines = program.setdefault(start[2], [])
+            entry = start[2] if start[1] else entry
+        elif found := _INSTRUCTION.match(line):
+            lines.append(Instruction(*found.groups()))
+    return program, entry
+
+
+def _runs(
+    program: dict[str, list[Instruction]], entry: str
+) -> Iterator[tuple[int, list[Instruction]]]:
+    """Every computation as often as it is called, with how often it runs there."""
+
+    @functools.cache
+    def works(name: str) -> bool:
+        """False for the many that hold nothing to count, nor call any that does."""
+        lines = program.get(name, [])
+        interesting = {"while", *PRODUCTS, *COLLECTIVES}
+        return any(
+            line.operation.removesuffix("-start") in interesting
+            or any(map(works, _called(line)))
+            for line in lines
+        )
+
+    todo = [(1, entry)]
+    while todo:
+        times, name = todo.pop()
+        lines = program.get(name, [])
+        yield times, lines
+        for line in lines:
+            trips = _TRIPS.search(line.rest) if line.operation == "while" else None
+            inside = times * int(trips[1]) if trips else times
+            todo += [(inside, called) for called in _called(line) if works(called)]
+
+
+def _called(line: Instruction) -> list[str]:
+    names = " ".join(_CALLED.findall(line.rest))
+    return re.findall(r"%([\w.\-]+)", names)
+
+
+def _operands(line: Instruction) -> list[str]:
+    return re.findall(r"%([\w.\-]+)", line.rest.split("), ")[0])
+
+
+def _size(type_: str) -> int:
+    """Bytes of an array, or of all arrays of a tuple."""
+    total = 0
+    for kind, shape in _SHAPE.findall(type_):
+        bits = re.search(r"\d+", kind)
+        each = _BYTES.get(kind) or (int(bits[0]) // 8 if bits else 0)
+        total += each * math.prod(_dimensions(shape))
+    return total
+
+
+def _dimensions(shape: str) -> list[int]:
+    return [int(n) for n in shape.split(",") if n]
+
+
+def _dot_flops(line: Instruction, types: dict[str, str]) -> int:
+    """Twice the elements of the result times those that are summed over."""
+    shape_of = lambda type_: _dimensions(_SHAPE.findall(type_)[0][1])
+    left = shape_of(types[_operands(line)[0]])
+    summed = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", line.rest)
+    axes = _dimensions(summed[1]) if summed else []
+    return 2 * math.prod(shape_of(line.type)) * math.prod(left[i] for i in axes)
+
+
+def _convolution_flops(line: Instruction, types: dict[str, str]) -> int:
+    """Of a convolution, which is how TPUs write matrix products.
+
+    Dimensions that look spatial are those of a batch of products (as long in both
+    operands and the result), or are summed over.
+    """
+    names = _operands(line)
+    left, right = (_dimensions(_SHAPE.findall(types[x])[0][1]) for x in names[:2])
+    out = _dimensions(_SHAPE.findall(line.type)[0][1])
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", line.rest)
+    if labels is None:
+        return 0
+    summed = 1
+    for size, label in zip(right, labels[2], strict=True):
+        if label == "i":
+            summed *= size
+        elif label != "o":
+            batch = size == left[labels[1].index(label)] == out[labels[3].index(label)]
+            summed *= 1 if batch else size
+    return 2 * math.prod(out) * summed
+
+
+PRODUCTS = {"dot": _dot_flops, "convolution": _convolution_flops}
+
+
+def _group_size(rest: str, devices: int) -> int:
+    """How many devices take part in a collective together.
+
+    >>> _group_size("replica_groups={{0,1,2,3},{4,5,6,7}}, …", 8)
+    4
+    >>> _group_size("replica_groups=[2,4]<=[8], …", 8)
+    4
+    >>> _group_size("replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_1'}, …", 8)
+    4
+    """
+    if found := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
+        return len(found[1].split(","))
+    if found := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
+        return int(found[1])
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", rest):
+        sizes = dict(re.findall(r"('[^']+')=(\d+)", found[1]))
+        parts = re.findall(r"('[^']+')(?::\(\d+\)(\d+))?", found[2])
+        return math.prod(int(part or sizes[axis]) for axis, part in parts)
+    return devices
