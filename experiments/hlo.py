@@ -61,7 +61,7 @@ def counted(text: str, devices: int) -> Counts:
                 size = sum(_size(types[name]) for name in _operands(line))
                 factor = COLLECTIVES[kind](_group_size(line.rest, devices))
                 sent[kind] += times * size * factor
-            unknown += line.operation == "while" and not _TRIPS.search(line.rest)
+            unknown += line.operation == "while" and _trips(line, program) is None
     return Counts(flops, {k: v for k, v in sent.items() if v}, unknown)
 
 
@@ -100,9 +100,27 @@ def _runs(
         lines = program.get(name, [])
         yield times, lines
         for line in lines:
-            trips = _TRIPS.search(line.rest) if line.operation == "while" else None
-            inside = times * int(trips[1]) if trips else times
+            trips = _trips(line, program) if line.operation == "while" else 1
+            inside = times * (1 if trips is None else trips)
             todo += [(inside, called) for called in _called(line) if works(called)]
+
+
+def _trips(line: Instruction, program: dict[str, list[Instruction]]) -> int | None:
+    """How often a loop runs: as noted by the compiler, or by its condition, i < n.
+
+    A scan counts from 0 in ones.
+    """
+    if noted := _TRIPS.search(line.rest):
+        return int(noted[1])
+    condition = re.search(r"condition=%([\w.\-]+)", line.rest)
+    lines = program.get(condition[1], []) if condition else []
+    counts = any(x.operation == "compare" and "direction=LT" in x.rest for x in lines)
+    limits = [
+        int(x.rest.split(")")[0])
+        for x in lines
+        if x.operation == "constant" and x.type.startswith("s32[]")
+    ]
+    return limits[0] if counts and len(limits) == 1 else None
 
 
 def _called(line: Instruction) -> list[str]:

@@ -131,7 +131,7 @@ def run_of(plan: Plan) -> LanguageRun:
     )
 
 
-def variants(plan: Plan) -> Iterator[tuple[str, LanguageRun, dict[str, str]]]:
+def variants(plan: Plan) -> Iterator[tuple[str, LanguageRun, dict[str, Any]]]:
     """Method, run and options of every row.
 
     Without a similarity (β = 0) or a penalty (ρ = 0) there is nothing to choose.
@@ -145,7 +145,10 @@ def variants(plan: Plan) -> Iterator[tuple[str, LanguageRun, dict[str, str]]]:
         curvatures = plan.curvatures if config.beta else (config.curvature,)
         penalties = plan.penalty_gradients if config.rho else (config.penalty_gradient,)
         for curvature, penalty in itertools.product(curvatures, penalties):
-            options = {"curvature": curvature, "penalty_gradient": penalty}
+            options: dict[str, Any] = {
+                "curvature": curvature,
+                "penalty_gradient": penalty,
+            }
             changed = dataclasses.replace(config, **options)
             yield name, run.with_method(name, changed), options
 

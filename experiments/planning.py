@@ -87,7 +87,12 @@ def tpu_devices(topology: str) -> Sequence[jax.Device]:
     """
     from jax.experimental import topologies
 
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # do not look for the slice
+    if "TPU_SKIP_MDS_QUERY" not in os.environ:  # read when jax is imported: too late
+        raise MeshError(
+            f"--tpu {topology} needs TPU_SKIP_MDS_QUERY=1 in the environment, or TPU's "
+            "compiler looks for a TPU of this machine."
+        )
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nothing runs on one
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
     except Exception as error:  # of many kinds, from within the plug-in
