@@ -50,7 +50,9 @@ class Counts(NamedTuple):
 def counted(text: str, devices: int) -> Counts:
     """Counts in the text of a compiled program for so many devices."""
     program, entry = _parsed(text)
-    flops, sent, unknown = 0.0, dict.fromkeys(COLLECTIVES, 0.0), 0
+    flops, unknown = 0.0, 0
+    # A collective that a TPU takes in several pieces is written in each of them.
+    moved: dict[str, tuple[str, float]] = {}
     for times, lines in _runs(program, entry):
         types = {line.name: line.type for line in lines}
         for line in lines:
@@ -60,9 +62,14 @@ def counted(text: str, devices: int) -> Counts:
             elif kind in COLLECTIVES:
                 size = sum(_size(types[name]) for name in _operands(line))
                 factor = COLLECTIVES[kind](_group_size(line.rest, devices))
-                sent[kind] += times * size * factor
+                channel = re.search(r"channel_id=\d+", line.rest)
+                key = channel[0] if channel else f"{len(moved)}"
+                moved[key] = (kind, times * size * factor)
             unknown += line.operation == "while" and _trips(line, program) is None
-    return Counts(flops, {k: v for k, v in sent.items() if v}, unknown)
+    sent: dict[str, float] = {}
+    for kind, size in moved.values():
+        sent[kind] = sent.get(kind, 0.0) + size
+    return Counts(flops, sent, unknown)
 
 
 def _parsed(text: str) -> tuple[dict[str, list[Instruction]], str]:
@@ -158,22 +165,20 @@ def _dot_flops(line: Instruction, types: dict[str, str]) -> int:
 def _convolution_flops(line: Instruction, types: dict[str, str]) -> int:
     """Of a convolution, which is how TPUs write matrix products.
 
-    Dimensions that look spatial are those of a batch of products (as long in both
-    operands and the result), or are summed over.
+    Dimensions that look spatial are summed over where the result is 1 long; where it
+    is longer they are a batch of products, or belong to one operand alone.
     """
-    names = _operands(line)
-    left, right = (_dimensions(_SHAPE.findall(types[x])[0][1]) for x in names[:2])
+    right = _dimensions(_SHAPE.findall(types[_operands(line)[1]])[0][1])
     out = _dimensions(_SHAPE.findall(line.type)[0][1])
-    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", line.rest)
+    labels = re.search(r"dim_labels=\w+_(\w+)->(\w+)", line.rest)
     if labels is None:
         return 0
     summed = 1
-    for size, label in zip(right, labels[2], strict=True):
+    for size, label in zip(right, labels[1], strict=True):
         if label == "i":
             summed *= size
-        elif label != "o":
-            batch = size == left[labels[1].index(label)] == out[labels[3].index(label)]
-            summed *= 1 if batch else size
+        elif label != "o" and out[labels[2].index(label)] == 1:
+            summed *= size
     return 2 * math.prod(out) * summed
 
 
