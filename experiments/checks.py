@@ -104,7 +104,11 @@ RULES: dict[type, dict[str, Rule]] = {
         "max_rows": at_least(1),
         "bootstrap": at_least(1),
     },
-    LanguageRun: {"max_length": at_least(2), "tune": at_least(0)},
+    LanguageRun: {
+        "max_length": at_least(2),
+        "tune": at_least(0),
+        "loss_chunk": at_least(0),
+    },
     Demo: {"people": at_least(2), "forget_people": at_least(1)},
     Tofu: {"max_retain": at_least(1)},
 }

@@ -30,10 +30,11 @@ def status(
     folder: pathlib.Path,
 ) -> int:
     """The exit status of ``work``; an error that people can mend is one line."""
-    return interrupts.guarded(lambda: _tried(work), module, arguments, folder)
+    return interrupts.guarded(lambda: tried(work), module, arguments, folder)
 
 
-def _tried(work: Callable[[], Any]) -> int:
+def tried(work: Callable[[], Any]) -> int:
+    """The exit status of ``work`` alone, which leaves nothing to go on from."""
     # Imported late, so that --help and a wrong option answer at once.
     from experiments import logs
     from ofmu_jax.distributed import OtherProcessError

@@ -17,8 +17,16 @@ from ofmu_jax.data import prompts, refusals
 from ofmu_jax.data.records import QA, DataError, UnlearningData
 from ofmu_jax.data.tokenizer import build_tokenizer
 from ofmu_jax.evals.scores import TokenScores, score_batches
+from ofmu_jax.losses.tokens import ApplyFn, Projected
 from ofmu_jax.models import generation, huggingface
-from ofmu_jax.models.llama import Llama, LlamaConfig, hidden_states, init_params
+from ofmu_jax.models.llama import (
+    Llama,
+    LlamaConfig,
+    Place,
+    anywhere,
+    hidden_states,
+    init_params,
+)
 
 Params = Any
 
@@ -34,10 +42,15 @@ class LanguageTask:
     evaluation: EvalConfig
     source: str | None = None  # the given model whose config an export keeps
     mesh: Mesh | None = None  # None: one device
+    loss_chunk: int = 0  # positions of a row whose logits are there at once; 0: all
 
     @functools.cached_property
     def model(self) -> Llama:
-        return Llama(self.config)
+        return Llama(self.config, self._place)
+
+    @property
+    def _place(self) -> Place:
+        return anywhere if self.mesh is None else placement.rows_stay(self.mesh)
 
     @functools.cached_property
     def apply_fn(self):
@@ -51,9 +64,26 @@ class LanguageTask:
         return apply
 
     @functools.cached_property
+    def loss_apply_fn(self) -> ApplyFn:
+        """The same for losses, which may leave the logits to be made by chunks."""
+        if not self.loss_chunk:
+            return self.apply_fn
+
+        def apply(params, input_ids, attention_mask) -> Projected:
+            variables = {"params": params}
+            hidden, head = self.model.apply(
+                variables, input_ids, attention_mask, without_head=True
+            )
+            return Projected(hidden, cast(jax.Array, head), self.loss_chunk)
+
+        return apply
+
+    @functools.cached_property
     def hidden_fn_of(self):
         """From a layer to (params, input_ids, attention_mask) -> its output, BxLxD."""
-        return lambda layer: functools.partial(hidden_states, self.config, layer)
+        return lambda layer: functools.partial(
+            hidden_states, self.config, layer, place=self._place
+        )
 
     @property
     def pad_id(self) -> int:
@@ -207,7 +237,7 @@ def make_task(
         with scale.loading(mesh):
             found, params = huggingface.load_pretrained(name, dtype="float32")
         given[role] = params if mesh is None else sharding.place(params, mesh)
-        found = dataclasses.replace(found, dtype=run.dtype)
+        found = dataclasses.replace(found, dtype=run.dtype, remat=run.remat)
         if config is not None and found != config:
             raise ValueError(
                 f"the {role} model {name} has another architecture than {source}: "
@@ -226,6 +256,7 @@ def make_task(
         run.evaluation,
         source,
         mesh,
+        run.loss_chunk,
     )
     if task.pad_id >= config.vocab_size:
         raise ValueError(
@@ -252,5 +283,6 @@ def _from_scratch(run: LanguageRun, data: UnlearningData) -> tuple[Any, LlamaCon
         head_dim=size.hidden_size // size.num_heads,
         max_position_embeddings=run.max_length,
         dtype=run.dtype,
+        remat=run.remat,
     )
     return tokenizer, config

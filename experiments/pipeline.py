@@ -134,7 +134,7 @@ class Pipeline:
         size = config.batch_size
         updates = batches.num_batches(len(examples), size, config.epochs)
         method = build.fine_tuning(
-            self.task.apply_fn, config, updates, self.run.grad_accum
+            self.task.loss_apply_fn, config, updates, self.run.grad_accum
         )
         stream = batches.single_batches(
             examples,

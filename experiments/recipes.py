@@ -68,6 +68,12 @@ class LanguageRun:
     trainable: str | None = None
     """Regular expression: unlearn in the parameters alone whose path it matches, such
     as down_proj; the others stay as they are, bit for bit. Default: in all."""
+    loss_chunk: int = 0
+    """Positions of each row whose logits are made at a time in losses on single
+    tokens: less memory, the same step; 0: all."""
+    remat: Literal["none", "dots", "full"] = "none"
+    """What of a layer the backward pass recomputes, to save memory: nothing, all but
+    the products with weights, everything."""
     coordinator: str | None = None
     """host:port of process 0 in a job of several, or auto; needs --mesh."""
     num_processes: int | None = None

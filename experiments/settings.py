@@ -122,7 +122,7 @@ class OfmuConfig:
 def paper_setting(config: OfmuConfig) -> OfmuConfig:
     """The algorithm as the paper writes it: plain ascent on cross-entropy, exact.
 
-    With both of its terms: one that a recipe leaves out gets its weight in `OfmuConfig`.
+    With both terms: one that a recipe leaves out gets its weight in `OfmuConfig`.
     """
     return dataclasses.replace(
         config,

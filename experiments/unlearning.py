@@ -71,7 +71,7 @@ def num_updates(name: str, run: LanguageRun, task: LanguageTask) -> tuple[Method
         name,
         run.method(name),
         budget,
-        task.apply_fn,
+        task.loss_apply_fn,
         task.hidden_fn_of,
         run.grad_accum,
         build.part_of(run),

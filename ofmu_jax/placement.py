@@ -9,6 +9,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import grain
@@ -60,6 +61,24 @@ def host_shard(mesh: Mesh) -> tuple[int, int]:
             "are not one aligned run; order the devices of the mesh by process."
         )
     return held[0] // size, parts // size
+
+
+@functools.lru_cache(maxsize=128)
+def rows_stay(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    """Keeps the rows of an array (B, …) where those of the batch are.
+
+    For the residual stream of a model. Left to itself XLA may lay it out like the
+    table of embeddings, D over fsdp: every device then has all rows, and sums of
+    activations travel in place of parameters. Where the devices cannot share the rows
+    evenly the array is left alone. Equal arguments give the very object.
+    """
+
+    def place(x: jax.Array) -> jax.Array:
+        if x.shape[0] % row_parts(mesh):
+            return x
+        return jax.lax.with_sharding_constraint(x, row_sharding(mesh))
+
+    return place
 
 
 def place_batches(batches: Any, mesh: Mesh) -> Any:

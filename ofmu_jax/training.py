@@ -103,7 +103,7 @@ def run(
             f"forget_target={stopping.forget_target} needs a check that returns "
             "forget_nll and retain_nll; give check=..., or no target."
         )
-    step = jax.jit(method.update, donate_argnums=(0, 1))
+    step = jitted(method)
     watch, iterator = Watch(stopping, check, on_update), iter(batches)
     more = () if fixed is None else (fixed,)
     done, params, state = _begun(method, (params, *more), iterator, watch, saver)
@@ -123,6 +123,11 @@ def run(
             saver.save(_snapshot(done, params, state, iterator, watch))
     watch.read_metrics()
     return watch.result(params, done)
+
+
+def jitted(method: Method) -> Any:
+    """The update as `run` compiles it: parameters and state are donated."""
+    return jax.jit(method.update, donate_argnums=(0, 1))
 
 
 def step_bytes(compiled: jax.stages.Compiled) -> int | None:

@@ -77,9 +77,9 @@ def test_overrides_and_older_fields():
             setattr(old, name, value)
     scaling = {"type": "llama3", **vars(RopeScaling())}
     old.model_type, old.rope_scaling = "llama", scaling
-    config = config_from_hf(old, dtype="bfloat16", remat=True)
+    config = config_from_hf(old, dtype="bfloat16", remat="full")
     assert (config.rope_theta, config.rope_scaling) == (5e5, RopeScaling())
-    assert (config.dtype, config.remat) == ("bfloat16", True)
+    assert (config.dtype, config.remat) == ("bfloat16", "full")
 
 
 def test_config_to_hf_takes_the_special_tokens():

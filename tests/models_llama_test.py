@@ -192,7 +192,7 @@ def third_derivative(model, params):
 @pytest.mark.slow
 def test_remat_changes_no_derivative_up_to_the_third(tiny):
     (value, gradient), *_ = third_derivative(Llama(TINY), tiny)
-    remat = Llama(dataclasses.replace(TINY, remat=True))
+    remat = Llama(dataclasses.replace(TINY, remat="full"))
     (remat_value, remat_gradient), bend, direction = third_derivative(remat, tiny)
     chex.assert_tree_all_finite(gradient)
     assert value > 0 and optax.tree.norm(gradient) > 0
@@ -213,7 +213,7 @@ def test_remat_changes_no_derivative_up_to_the_third(tiny):
 
 def test_vjp_and_linearize_of_the_gradient_agree(tiny):
     """Reverse over reverse and forward over reverse, under remat."""
-    model = Llama(dataclasses.replace(TINY, remat=True))
+    model = Llama(dataclasses.replace(TINY, remat="full"))
     ids = np.array([[1, 5, 2]])
     loss = lambda p: jnp.mean(model.apply({"params": p}, ids) ** 2)
     direction = optax.tree.random_like(jax.random.key(2), tiny)

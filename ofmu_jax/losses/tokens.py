@@ -3,9 +3,11 @@
 A batch is a dict of arrays of shape (B, L): ``input_ids``, ``labels`` (−100 where a
 token is not scored) and ``attention_mask`` (1 where a key may be attended to).
 ``apply_fn(params, input_ids, attention_mask)`` gives logits of shape (B, L, V), and
-those at position t predict token t + 1.
+those at position t predict token t + 1. It may give a `Projected` in their place.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,15 +17,45 @@ import jax.numpy as jnp
 
 Params = Any
 Batch = Mapping[str, Any]
-ApplyFn = Callable[[Params, jax.Array, jax.Array], jax.Array]
 
 IGNORED = -100  # the label of tokens that are not scored
 POSITIONS = ("answer", "all")  # what a loss averages over
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Projected:
+    """Logits that are not multiplied out: hidden states, and the matrix for them.
+
+    `token_nll` makes them for ``chunk`` positions of each row at a time, forwards and
+    backwards, so that (B, chunk, V) is all that is there of them at once.
+    """
+
+    hidden_BxLxD: jax.Array  # after the last norm, in the dtype of the computation
+    head_VxD: jax.Array  # in its own dtype: gradients of the chunks are summed in it
+    chunk: int = dataclasses.field(metadata={"static": True})
+
+    def logits(self) -> jax.Array:
+        """All of them, (B, L, V), in float32."""
+        return _project(self.hidden_BxLxD, self.head_VxD)
+
+
+Outputs = jax.Array | Projected
+ApplyFn = Callable[[Params, jax.Array, jax.Array], Outputs]
+
+
+def outputs_of(apply_fn: ApplyFn, params: Params, batch: Batch) -> Outputs:
+    """What the model gives for a batch; for losses that `token_nll` is enough for."""
+    return apply_fn(params, batch["input_ids"], batch["attention_mask"])
+
+
 def logits_of(apply_fn: ApplyFn, params: Params, batch: Batch) -> jax.Array:
-    """Logits of a batch, shape (B, L, V), in float32 or wider."""
-    return widen(apply_fn(params, batch["input_ids"], batch["attention_mask"]))
+    """Logits of a batch, shape (B, L, V), in float32 or wider.
+
+    For losses that look at whole distributions: a `Projected` is multiplied out.
+    """
+    outputs = outputs_of(apply_fn, params, batch)
+    return widen(outputs.logits() if isinstance(outputs, Projected) else outputs)
 
 
 def widen(x: jax.Array) -> jax.Array:
@@ -31,19 +63,58 @@ def widen(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def token_nll(
-    logits_BxLxV: jax.Array, labels_BxL: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def token_nll(outputs: Outputs, labels_BxL: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Negative log-likelihood of each next token, and the mask of scored ones.
 
     Position t predicts token t + 1, so both results have shape (B, L − 1); the first
     is 0 where the second is False. Computed in float32 whatever the logits' dtype.
+    ``outputs`` are logits (B, L, V), or a `Projected`.
     """
-    chex.assert_rank([logits_BxLxV, labels_BxL], [3, 2])
     labels, scored = next_labels(labels_BxL)
-    log_p = jax.nn.log_softmax(widen(logits_BxLxV[:, :-1]))
-    nll = -jnp.take_along_axis(log_p, labels[..., None], -1)[..., 0]
+    if isinstance(outputs, Projected):
+        nll = _nll_by_chunks(outputs, labels)
+    else:
+        chex.assert_rank([outputs, labels_BxL], [3, 2])
+        nll = _nll(outputs[:, :-1], labels)
     return jnp.where(scored, nll, 0), scored
+
+
+def _nll(logits_BxLxV: jax.Array, labels_BxL: jax.Array) -> jax.Array:
+    log_p = jax.nn.log_softmax(widen(logits_BxLxV))
+    return -jnp.take_along_axis(log_p, labels_BxL[..., None], -1)[..., 0]
+
+
+def _project(hidden_BxLxD: jax.Array, head_VxD: jax.Array) -> jax.Array:
+    return jnp.einsum(
+        "bld,vd->blv",
+        hidden_BxLxD,
+        head_VxD.astype(hidden_BxLxD.dtype),
+        preferred_element_type=jnp.float32,
+    )
+
+
+def _nll_by_chunks(outputs: Projected, labels_BxN: jax.Array) -> jax.Array:
+    """The NLL at the first N positions, recomputed by chunks in every derivative."""
+    chex.assert_rank([outputs.hidden_BxLxD, labels_BxN], [3, 2])
+    count = labels_BxN.shape[1]
+    chunk = min(outputs.chunk, count)
+    number = -(-count // chunk)
+
+    def cut(x: jax.Array) -> jax.Array:  # (number, B, chunk, …)
+        blank = [(0, 0)] * x.ndim
+        blank[1] = (0, number * chunk - count)
+        parts = jnp.pad(x, blank).reshape(x.shape[0], number, chunk, *x.shape[2:])
+        return jnp.swapaxes(parts, 0, 1)
+
+    # Within a scan nothing can be merged with the forward pass: no need to forbid it.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def nll(hidden: jax.Array, labels: jax.Array, head: jax.Array) -> jax.Array:
+        return _nll(_project(hidden, head), labels)
+
+    parts = (cut(outputs.hidden_BxLxD[:, :count]), cut(labels_BxN))
+    step = lambda _, part: (None, nll(*part, outputs.head_VxD))
+    nll_NxBxC = jax.lax.scan(step, None, parts)[1]
+    return jnp.swapaxes(nll_NxBxC, 0, 1).reshape(labels_BxN.shape[0], -1)[:, :count]
 
 
 def next_labels(labels_BxL: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -57,7 +128,7 @@ def sequence_nll(
     apply_fn: ApplyFn, params: Params, batch: Batch
 ) -> tuple[jax.Array, jax.Array]:
     """Summed NLL s and number N of scored tokens of each sequence, both (B,)."""
-    nll, scored = token_nll(logits_of(apply_fn, params, batch), batch["labels"])
+    nll, scored = token_nll(outputs_of(apply_fn, params, batch), batch["labels"])
     return jnp.sum(nll, -1), jnp.sum(scored, -1)
 
 

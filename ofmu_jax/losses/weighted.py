@@ -13,8 +13,8 @@ from ofmu_jax.losses.tokens import (
     ApplyFn,
     Batch,
     Params,
-    logits_of,
     masked_mean,
+    outputs_of,
     token_nll,
 )
 
@@ -23,7 +23,7 @@ def wga(
     apply_fn: ApplyFn, params: Params, batch: Batch, *, beta: float | jax.Array = 1.0
 ) -> jax.Array:
     """Weighted gradient ascent, w = p^β (arXiv 2502.19301)."""
-    nll, scored = token_nll(logits_of(apply_fn, params, batch), batch["labels"])
+    nll, scored = token_nll(outputs_of(apply_fn, params, batch), batch["labels"])
     weight = jax.lax.stop_gradient(jnp.exp(-beta * nll))
     return -masked_mean(weight * nll, scored)
 
@@ -41,7 +41,7 @@ def satimp(
     The first factor lets go of saturated tokens, those with small p; the second of
     tokens that the model is sure of whatever it knows, such as the ends of words.
     """
-    nll, scored = token_nll(logits_of(apply_fn, params, batch), batch["labels"])
+    nll, scored = token_nll(outputs_of(apply_fn, params, batch), batch["labels"])
     fixed = jax.lax.stop_gradient(nll)
     one_minus_p = -jnp.expm1(-fixed)  # exact where p is close to 1
     weight = jnp.exp(-beta1 * fixed) * one_minus_p**beta2

@@ -11,6 +11,7 @@ K head size, D model size, F feed-forward size, V vocabulary.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -20,6 +21,14 @@ import jax.numpy as jnp
 from ofmu_jax.models.adapters import Projection
 
 Params = Any
+
+# What of a layer is kept for the backward pass. "none": everything; "dots": products
+# with weights, so that attention is recomputed; "full": the input of the layer.
+REMAT: dict[str, Callable | None] = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +64,7 @@ class LlamaConfig:
     max_position_embeddings: int = 4096
     initializer_range: float = 0.02
     dtype: str = "float32"  # of the computation; parameters are float32
-    remat: bool = False  # recompute each layer in the backward pass
+    remat: str = "none"  # what the backward pass recomputes, see `REMAT`
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_layers")
@@ -69,6 +78,10 @@ class LlamaConfig:
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim={self.head_dim} must be even for rotary pairs.")
+        if self.remat not in REMAT:
+            raise ValueError(
+                f"remat={self.remat!r} is unknown; choose one of {tuple(REMAT)}."
+            )
 
 
 class Cache(NamedTuple):
@@ -174,10 +187,19 @@ class Attention(nn.Module):
         return _dense(c, c.hidden_size, c.output_bias, "o_proj")(mixed), cache
 
 
+Place = Callable[[jax.Array], jax.Array]
+
+
+def anywhere(x: jax.Array) -> jax.Array:
+    """The array wherever it lies."""
+    return x
+
+
 class Layer(nn.Module):
     """Attention and SwiGLU, each behind a norm and a residual; the body of the scan."""
 
     config: LlamaConfig
+    place: Place = anywhere
 
     @nn.compact
     def __call__(self, x_BxLxD, cache, angles_BxLxK2, mask_BxLxM, start):
@@ -186,18 +208,23 @@ class Layer(nn.Module):
         attended, cache = Attention(c, name="attention")(
             normed, angles_BxLxK2, mask_BxLxM, cache, start
         )
-        x_BxLxD = x_BxLxD + attended
+        x_BxLxD = self.place(x_BxLxD + attended)
         normed = RMSNorm(c.rms_norm_eps, c.dtype, name="post_attention_norm")(x_BxLxD)
         gate = _dense(c, c.intermediate_size, c.mlp_bias, "gate_proj")(normed)
         up = _dense(c, c.intermediate_size, c.mlp_bias, "up_proj")(normed)
         down = _dense(c, c.hidden_size, c.mlp_bias, "down_proj")
-        return x_BxLxD + down(nn.silu(gate) * up), cache
+        return self.place(x_BxLxD + down(nn.silu(gate) * up)), cache
 
 
 class Llama(nn.Module):
-    """Token ids to logits."""
+    """Token ids to logits.
+
+    ``place`` is applied to the residual stream wherever it is made, such as
+    `placement.rows_stay(mesh)`; it changes no value.
+    """
 
     config: LlamaConfig
+    place: Place = anywhere
 
     @nn.compact
     def __call__(
@@ -209,6 +236,7 @@ class Llama(nn.Module):
         *,
         last_only: bool = False,
         hidden_only: bool = False,
+        without_head: bool = False,
     ):
         """Logits of the next token at every position.
 
@@ -222,6 +250,8 @@ class Llama(nn.Module):
             long prompt need not fit into memory.
           hidden_only: the residual stream after the last layer, before the norm, of
             shape (B, L, D), in place of logits and cache.
+          without_head: what the logits are the product of, in place of them: the
+            normed residual stream (B, L, D) and the matrix (V, D) as it is stored.
 
         Returns:
           Float32 logits of shape (B, L, V); with a cache, (logits, new cache).
@@ -251,7 +281,9 @@ class Llama(nn.Module):
             embedding_init=nn.initializers.normal(c.initializer_range),
             name="embed_tokens",
         )
-        layer = nn.remat(Layer, prevent_cse=False) if c.remat else Layer
+        layer, policy = Layer, REMAT[c.remat]
+        if policy is not None:
+            layer = nn.remat(Layer, prevent_cse=False, policy=policy)
         layers = nn.scan(
             layer,
             variable_axes={"params": 0},
@@ -259,9 +291,10 @@ class Llama(nn.Module):
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
             out_axes=0,
             length=c.num_layers,
-        )(c, name="layers")
+        )(c, self.place, name="layers")
         layer_cache = None if cache is None else (cache.keys, cache.values)
-        x_BxLxD, new = layers(embed(input_ids_BxL), layer_cache, angles, mask, start)
+        x_BxLxD = self.place(embed(input_ids_BxL))
+        x_BxLxD, new = layers(x_BxLxD, layer_cache, angles, mask, start)
         if hidden_only:
             return x_BxLxD
         if last_only:
@@ -275,6 +308,8 @@ class Llama(nn.Module):
                 nn.initializers.normal(c.initializer_range),
                 (c.vocab_size, c.hidden_size),
             )
+        if without_head:
+            return x_BxLxD, head_VxD
         logits = jnp.einsum(
             "bld,vd->blv",
             x_BxLxD,
@@ -294,11 +329,17 @@ def init_params(config: LlamaConfig, key: jax.Array) -> Params:
 
 
 def hidden_states(
-    config: LlamaConfig, layer: int, params: Params, input_ids_BxL, attention_mask_BxL
+    config: LlamaConfig,
+    layer: int,
+    params: Params,
+    input_ids_BxL,
+    attention_mask_BxL,
+    *,
+    place: Place = anywhere,
 ) -> jax.Array:
     """The residual stream after decoder layer ``layer`` (from 0), shape (B, L, D).
 
-    Layers beyond it are not run.
+    Layers beyond it are not run; ``place`` is that of `Llama`.
 
     Raises:
       ValueError: if the model has no such layer.
@@ -310,7 +351,7 @@ def hidden_states(
         )
     shallow = dataclasses.replace(config, num_layers=layer + 1)
     layers = jax.tree.map(lambda x: x[: layer + 1], params["layers"])
-    hidden = Llama(shallow).apply(
+    hidden = Llama(shallow, place).apply(
         {"params": {**params, "layers": layers}},
         input_ids_BxL,
         attention_mask_BxL,

@@ -1,0 +1,285 @@
+"""``python -m experiments.plan``: what a run will take, before it is paid for."""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import tyro
+
+from experiments import commands
+from experiments.recipes import (
+    Baselines,
+    BudgetConfig,
+    LanguageRun,
+    MethodName,
+    OfmuConfig,
+    Request,
+)
+
+MODULE = "experiments.plan"
+DESCRIPTION = """Memory, work and traffic of one update, before it is paid for.
+
+Compiles the very step that experiments.run would run, for shapes alone: no weights are
+made and no device is needed, for CPU devices are simulated. One row per method; for
+OFMU one for every way of taking its derivatives. All numbers are of one device and one
+update:
+
+parameters, state, batch: what lies on it between steps. temporaries: what the step
+takes beyond, by the compiler's own assignment of buffers. step: the sum. run: with two
+more copies of the parameters, which a run keeps: the model before unlearning and the
+best so far (a retrained model to compare with is a third, not counted).
+
+TFLOP: matrix products of the compiled program. GB sent: its all-gathers, all-reduces,
+reduce-scatters, all-to-alls and permutes, in bytes that a device sends on a ring of its
+group: (n - 1) times the shard that it holds for an all-gather, 2 (n - 1) / n times the
+array for an all-reduce, and so on. What is in a loop counts as often as the loop runs,
+where the compiler knows how often: layers, inner steps, micro-batches and chunks are
+such loops.
+
+How far to trust it: what lies between steps is exact. Temporaries are those of the CPU
+compiler: it computes bfloat16 products in float32 and gathers for them in float32 (up
+to twice the bytes), fuses less than a TPU's, and has no reduce-scatter, so that summed
+gradients are all-reduces (twice the bytes). --tpu v5e:4x4 asks the TPU's own compiler,
+which works without a TPU, and is the number to believe for one."""
+
+Curvature = Literal["vjp", "linearize", "finite_difference"]
+Penalty = Literal["exact", "finite_difference", "secant"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Options have the names and meanings of experiments.run."""
+
+    model: str = "llama-3.2-1b"
+    """A known name (llama-2-70b, smollm2-135m, …), a folder or a config.json."""
+    mesh: str = "data=1"
+    """Devices to spread over, such as fsdp=16 or data=2,fsdp=8,tensor=4."""
+    methods: Annotated[tuple[MethodName, ...], tyro.conf.arg(aliases=("--method",))] = (
+        "ofmu",
+    )
+    batch_size: int = 16
+    length: int = 512
+    """Tokens of a row, padding included."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation; parameters are kept in float32."""
+    remat: Literal["none", "dots", "full"] = "none"
+    loss_chunk: int = 0
+    grad_accum: int = 1
+    curvatures: tuple[Curvature, ...] = ("vjp", "linearize", "finite_difference")
+    """Of OFMU, to be compared."""
+    penalty_gradients: tuple[Penalty, ...] = ("exact", "finite_difference", "secant")
+    """Of OFMU, to be compared."""
+    tpu: str | None = None
+    """Ask the compiler of this TPU slice, such as v5e:4x4 (pip install 'jax[tpu]')."""
+    device_bytes: float | None = None
+    """Memory of a device, such as 95e9: says what fits."""
+    json: pathlib.Path | None = None
+    """Write everything there as well."""
+    ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
+    baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()
+
+
+class Row(NamedTuple):
+    """A line of the table: an estimate, or why there is none."""
+
+    method: str
+    options: dict[str, str]
+    found: Any  # an `experiments.planning.Estimate`
+    problem: str | None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Plans and prints; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    plan = tyro.cli(
+        Plan, prog=f"python -m {MODULE}", description=DESCRIPTION, args=arguments
+    )
+    return commands.tried(lambda: _plan(plan))
+
+
+def _plan(plan: Plan) -> None:
+    # Imported late, so that --help and a wrong option answer at once.
+    from experiments import logs
+
+    found = list(rows(plan))
+    logs.console.print(table(plan, found))
+    if plan.json is not None:
+        plan.json.write_text(json.dumps(as_json(plan, found), indent=1) + "\n")
+
+
+# --- what is compiled -------------------------------------------------------------
+
+
+def run_of(plan: Plan) -> LanguageRun:
+    """The run that is planned."""
+    budget = BudgetConfig(batch_size=plan.batch_size, gradient_evaluations=10**6)
+    return Request(
+        methods=plan.methods,
+        max_length=plan.length,
+        dtype=plan.dtype,
+        remat=plan.remat,
+        loss_chunk=plan.loss_chunk,
+        grad_accum=plan.grad_accum,
+        mesh=plan.mesh,
+        budget=budget,
+        ofmu=plan.ofmu,
+        baselines=plan.baselines,
+    )
+
+
+def variants(plan: Plan) -> Iterator[tuple[str, LanguageRun, dict[str, Any]]]:
+    """Method, run and options of every row.
+
+    Without a similarity (β = 0) or a penalty (ρ = 0) there is nothing to choose.
+    """
+    run = run_of(plan)
+    for name in plan.methods:
+        if name != "ofmu":
+            yield name, run, {}
+            continue
+        config = plan.ofmu
+        curvatures = plan.curvatures if config.beta else (config.curvature,)
+        penalties = plan.penalty_gradients if config.rho else (config.penalty_gradient,)
+        for curvature, penalty in itertools.product(curvatures, penalties):
+            options: dict[str, Any] = {
+                "curvature": curvature,
+                "penalty_gradient": penalty,
+            }
+            changed = dataclasses.replace(config, **options)
+            yield name, run.with_method(name, changed), options
+
+
+def rows(plan: Plan) -> Iterator[Row]:
+    """Every row, compiled one after the other.
+
+    Raises:
+      ValueError: a model that is unknown, a mesh or sizes that do not fit.
+    """
+    from experiments import architectures, checks, logs, planning
+    from experiments.language import LanguageTask
+    from ofmu_jax import placement
+
+    config = architectures.architecture(plan.model)
+    if plan.length > config.max_position_embeddings:
+        raise ValueError(
+            f"--length {plan.length} is more than the {config.max_position_embeddings} "
+            f"positions of {plan.model}; give fewer tokens."
+        )
+    checks.check_values(run_of(plan))
+    mesh = planning.mesh_of(plan.mesh, plan.tpu)
+    if plan.grad_accum < 1 or plan.batch_size % plan.grad_accum:
+        raise ValueError(
+            f"--grad-accum {plan.grad_accum} does not divide --batch-size "
+            f"{plan.batch_size}; choose a number that divides it."
+        )
+    part = plan.batch_size // plan.grad_accum
+    placement.check_rows(part, mesh, "--batch-size / --grad-accum")
+    no_text: Any = None  # of which there is no need for shapes
+    task = LanguageTask(
+        dataclasses.replace(config, dtype=plan.dtype, remat=plan.remat),
+        no_text,
+        no_text,
+        plan.length,
+        run_of(plan).evaluation,
+        mesh=mesh,
+        loss_chunk=plan.loss_chunk,
+    )
+    wanted = list(variants(plan))
+    with logs.progress() as progress:
+        bar = progress.add_task("compiling", total=len(wanted), note="")
+        for name, run, options in wanted:
+            progress.update(bar, note=" ".join((name, *options.values())))
+            found = problem = None
+            try:
+                found = planning.estimate(name, run, task, plan.length)
+            except planning.DoesNotFit as error:
+                problem = str(error)
+            progress.advance(bar)
+            yield Row(name, options, found, problem)
+
+
+# --- what is shown ----------------------------------------------------------------
+
+
+def table(plan: Plan, found: Sequence[Row]) -> Any:
+    """The table for a console."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    unit = next((r.found for r in found if r.method == "gradient_ascent"), None)
+    heads = ["param.", "state", "batch", "temp.", "step", "run", "TFLOP", "GB\nsent"]
+    heads += ["step /\nascent"] * (unit is not None)
+    heads += ["fits"] * (plan.device_bytes is not None)
+    result = Table(title=title(plan), box=box.SIMPLE_HEAD, padding=(0, 1))
+    result.add_column("GB of one device, in one update of")
+    result.add_column("gradi-\nents", justify="right")
+    for head in heads:
+        result.add_column(head, justify="right")
+    for row in found:
+        result.add_row(*cells(plan, row, unit))
+    notes = [Text(f"{_label(r)}: {r.problem}") for r in found if r.problem]
+    if any(row.found and row.found.unknown_loops for row in found):
+        notes.append(Text("Some loops are counted once: their length is not known."))
+    return Group(result, *notes)
+
+
+def title(plan: Plan) -> str:
+    """Model, mesh, and the sizes that matter."""
+    where = f"TPU {plan.tpu}" if plan.tpu else "XLA for CPU"
+    chunk = f", logits by {plan.loss_chunk}" if plan.loss_chunk else ""
+    parts = f" in {plan.grad_accum} parts" if plan.grad_accum > 1 else ""
+    return (
+        f"{plan.model} on {plan.mesh} ({where}): {plan.batch_size} rows{parts} of "
+        f"{plan.length} tokens, {plan.dtype}, remat {plan.remat}{chunk}"
+    )
+
+
+def cells(plan: Plan, row: Row, unit: Any) -> list[str]:
+    """A row of the table; sizes in GB."""
+    found = row.found
+    if found is None:
+        fits = ["no"] if plan.device_bytes is not None else []
+        blank = 9 + (unit is not None)
+        return [_label(row), *[""] * blank, *fits]
+    sizes = [getattr(found, name) for name in ("parameters", "state", "batch")]
+    sizes += [found.temporaries, found.step, found.run]
+    shown = [f"{found.gradient_evaluations:.3g}", *(f"{x / 1e9:.2f}" for x in sizes)]
+    shown += [f"{found.flops / 1e12:.3g}", f"{sum(found.sent.values()) / 1e9:.3g}"]
+    if unit is not None:
+        shown.append(f"{found.step / unit.step:.2f}")
+    if plan.device_bytes is not None:
+        shown.append("yes" if found.run <= plan.device_bytes else "no")
+    return [_label(row), *shown]
+
+
+def as_json(plan: Plan, found: Sequence[Row]) -> dict[str, Any]:
+    """Everything, in bytes and FLOPs of one device and one update."""
+    import jax
+
+    def one(row: Row) -> dict[str, Any]:
+        values = row.found._asdict() if row.found else {"problem": row.problem}
+        return {"method": row.method, **row.options, **values}
+
+    options = json.loads(json.dumps(dataclasses.asdict(plan), default=str))
+    return {
+        "plan": options,
+        "jax": jax.__version__,
+        "compiler": f"tpu {plan.tpu}" if plan.tpu else jax.default_backend(),
+        "rows": [one(row) for row in found],
+    }
+
+
+def _label(row: Row) -> str:
+    return ": ".join(
+        [row.method, ", ".join(row.options.values())] if row.options else [row.method]
+    ).replace("finite_difference", "differences")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""One update of a method, compiled for devices that need not be there.
+
+The step is that of a run: the same model, method and placement, lowered for shapes
+alone. No weight is ever made.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from experiments import build, hlo, unlearning
+from experiments.language import LanguageTask
+from experiments.recipes import LanguageRun
+from ofmu_jax import placement, sharding, training
+from ofmu_jax.sharding import MeshError
+
+KEPT = 2  # copies of the parameters beside the step: before unlearning, best so far
+
+
+class DoesNotFit(ValueError):
+    """A step that needs more memory than a device has."""
+
+
+class Estimate(NamedTuple):
+    """What one update takes on one device; sizes in bytes."""
+
+    parameters: int
+    state: int  # of the optimizers, and what a method keeps frozen
+    batch: int
+    temporaries: int  # and results that share no memory with what they replace
+    step: int  # all of it: `training.step_bytes`
+    run: int  # with the copies of the parameters that a run keeps beside it
+    gradient_evaluations: float
+    flops: float  # of matrix products
+    sent: dict[str, float]  # bytes, by collective
+    unknown_loops: int  # counted once in the two before
+
+
+# --- devices ----------------------------------------------------------------------
+
+
+def mesh_of(text: str, tpu: str | None = None) -> Mesh:
+    """The mesh, on simulated devices unless the job has as many or more.
+
+    Args:
+      text: such as ``"fsdp=16"``.
+      tpu: a slice such as ``"v5e:4x4"`` to compile for, without one at hand.
+
+    Raises:
+      MeshError: a size that is left open, or devices that are not there.
+    """
+    if tpu is not None:
+        return sharding.make_mesh(text, tpu_devices(tpu))
+    sizes = sharding.parse_mesh(text)
+    if -1 in sizes.values():
+        raise MeshError(
+            f"the mesh {text!r} leaves a size open, and the devices of a plan are as "
+            "many as it says; give the number in place of -1."
+        )
+    return sharding.make_mesh(sizes, _devices(math.prod(sizes.values())))
+
+
+def _devices(count: int) -> Sequence[jax.Device]:
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # the devices of this process are in use already
+        pass
+    for devices in (jax.devices(), jax.devices("cpu")):
+        if len(devices) >= count:
+            return devices[:count]
+    raise MeshError(
+        f"the mesh has {count} devices and this process has set up only "
+        f"{len(jax.devices())} before; plan in a process of its own."
+    )
+
+
+def tpu_devices(topology: str) -> Sequence[jax.Device]:
+    """Devices of a TPU slice that is not at hand, for its compiler.
+
+    Raises:
+      MeshError: without the compiler, or for a topology that it does not know.
+    """
+    from jax.experimental import topologies
+
+    if "TPU_SKIP_MDS_QUERY" not in os.environ:  # read when jax is imported: too late
+        raise MeshError(
+            f"--tpu {topology} needs TPU_SKIP_MDS_QUERY=1 in the environment, or TPU's "
+            "compiler looks for a TPU of this machine."
+        )
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nothing runs on one
+    try:
+        found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+    except Exception as error:  # of many kinds, from within the plug-in
+        raise MeshError(
+            f"--tpu {topology}: {str(error).splitlines()[0]} Give a topology such as "
+            f"v5e:4x4, and install TPU's compiler: pip install 'jax[tpu]=="
+            f"{jax.__version__}'."
+        ) from error
+    return found.devices
+
+
+# --- shapes -----------------------------------------------------------------------
+
+
+def shapes_of_batches(
+    name: str, run: LanguageRun, count: int, length: int, mesh: Mesh
+) -> dict[str, Any]:
+    """Batches as a method's update takes them: ``count`` stacked, rows on the mesh."""
+    rows = run.budget.batch_size
+    lie = placement.row_sharding(mesh, before=1)
+    tokens = jax.ShapeDtypeStruct((count, rows, length), jnp.int32, sharding=lie)
+    number = jax.ShapeDtypeStruct((count, rows), jnp.float32, sharding=lie)
+    plain = dict.fromkeys(("input_ids", "labels", "attention_mask"), tokens)
+    forget: dict[str, Any] = dict(plain)
+    if build.needs(name, run, "reference_nll"):
+        forget["reference_nll"] = number
+    if build.needs(name, run, "target_nll"):
+        forget["target_nll"] = number
+    if build.needs(name, run, "alternative"):
+        forget |= {"alternative": plain, "alternative_reference_nll": number}
+    return {"forget": forget, "retain": plain}
+
+
+def bytes_per_device(tree: Any) -> int:
+    """Of arrays or shapes of some."""
+    sizes: Iterator[int] = (
+        math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+        for x in jax.tree.leaves(tree)
+    )
+    return sum(sizes)
+
+
+# --- the step ---------------------------------------------------------------------
+
+
+def estimate(name: str, run: LanguageRun, task: LanguageTask, length: int) -> Estimate:
+    """Compiles one update of a method of the run and reads what it takes.
+
+    Raises:
+      DoesNotFit: a device that is too small, as its compiler finds.
+      ValueError: a batch that the mesh or the micro-batches do not divide, or a
+        configuration that does not work.
+    """
+    mesh = task.mesh
+    assert mesh is not None  # a plan always has one
+    method, _ = unlearning.num_updates(name, run, task)
+    params = task.outline()
+    state = jax.eval_shape(method.init, params)
+    lie = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
+    state = jax.tree.map(lie, state, sharding.shardings(state, mesh))
+    batch = shapes_of_batches(name, run, method.batches_per_update, length, mesh)
+    step = training.jitted(placement.on_mesh(method, mesh))
+    compiled = _compiled(step.lower(params, state, batch))
+    whole, text = training.step_bytes(compiled), compiled.as_text()
+    if whole is None or text is None:
+        raise ValueError(
+            f"the compiler for {mesh.devices.flat[0].platform} does not say what "
+            "a program takes; plan with JAX_PLATFORMS=cpu."
+        )
+    held = [bytes_per_device(x) for x in (params, state, batch)]
+    counts = hlo.counted(text, mesh.size)
+    return Estimate(
+        *held,
+        temporaries=whole - sum(held),
+        step=whole,
+        run=whole + KEPT * held[0],
+        gradient_evaluations=method.gradient_evaluations,
+        flops=counts.flops,
+        sent=counts.sent,
+        unknown_loops=counts.unknown_loops,
+    )
+
+
+def _compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        text = str(error)
+        if "RESOURCE_EXHAUSTED" not in text:
+            raise
+        raise DoesNotFit(text.splitlines()[0]) from error
