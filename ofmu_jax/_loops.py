@@ -54,6 +54,7 @@ class Loops:
     penalty_gradient: str
     penalty_clip: Any
     forget_target: Any
+    unroll: bool
 
     @property
     def penalised(self) -> bool:
@@ -143,6 +144,7 @@ class Loops:
             retain_direction=direction,
             forget_target=self.forget_target,
             keep_last=self.secant,
+            unroll=self.unroll,
         )
         change, outer_state, records = self._descend(
             ascent, state.outer_state, losses, rho, direction, extra_args
@@ -252,9 +254,9 @@ class Loops:
 
         total = optax.tree.zeros_like(ascent.params) if self.base == "outer" else None
         steps = jnp.arange(self.outer_steps, dtype=jnp.int32) + self.inner_steps
-        (theta, total, outer_state), records = jax.lax.scan(
-            descend, (ascent.params, total, outer_state), steps
-        )
+        carry = (ascent.params, total, outer_state)
+        carry, records = bilevel.scan(descend, carry, steps, self.unroll)
+        theta, total, outer_state = carry
         return (theta if total is None else total), outer_state, records
 
 

@@ -162,6 +162,7 @@ def inner_ascent(
     retain_direction: Params | None = None,
     forget_target: float | jax.Array | None = None,
     keep_last: bool = False,
+    unroll: bool = False,
 ) -> Ascent:
     """T steps of ascent on Φ, one `lax.scan`: θ' ← θ' + inner_optimizer(∇Φ(θ')).
 
@@ -179,6 +180,7 @@ def inner_ascent(
       optimizer_state: of the inner optimizer; None starts a new one.
       forget_target: the loss that counts as forgotten; −CE has no maximum of its own.
       keep_last: also return ∇Φ(θ'_{T−1}) and the last step, for the secant penalty.
+      unroll: write the steps out in the program, which then has no loop.
       beta, similarity, curvature, retain_direction: see `evaluate_phi`.
     """
     theta, forget_loss, retain_loss = _prepare(params, forget_loss, retain_loss)
@@ -228,11 +230,22 @@ def inner_ascent(
         }
         return (new_theta, new_state, *last), record
 
-    carry, trace = jax.lax.scan(
-        ascend, (theta, state, zeros, zeros), jnp.arange(inner_steps, dtype=jnp.int32)
-    )
+    steps = jnp.arange(inner_steps, dtype=jnp.int32)
+    carry, trace = scan(ascend, (theta, state, zeros, zeros), steps, unroll)
     theta, state, gradient, step = carry
     return Ascent(_trees.complete(theta, params), state, trace, gradient, step)
+
+
+def scan(body: Callable, carry: Any, steps: jax.Array, unroll: bool) -> tuple[Any, Any]:
+    """`lax.scan`, or the same written out: ``lax.scan(…, unroll=True)`` keeps a loop
+    where there is one step only, and a convolution in it is slow on a CPU."""
+    if not unroll or not len(steps):
+        return jax.lax.scan(body, carry, steps)
+    records = []
+    for step in steps:
+        carry, record = body(carry, step)
+        records.append(record)
+    return carry, jax.tree.map(lambda *x: jnp.stack(x), *records)
 
 
 def _prepare(params: Params, *losses: Callable[..., Any]):

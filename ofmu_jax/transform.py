@@ -25,6 +25,7 @@ def ofmu(
     penalty_gradient: str = "exact",
     penalty_clip: float | jax.Array | None = None,
     forget_target: float | jax.Array | None = None,
+    unroll: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""The two loops of OFMU (arXiv 2509.22483) around two optax optimizers.
 
@@ -56,6 +57,8 @@ def ofmu(
         `bilevel.secant_product`), computed once and shared by the outer steps.
       penalty_clip: the penalty's norm is at most this multiple of ‖∇L_r‖.
       forget_target: inner steps rest while L_f is at or above it.
+      unroll: write both loops out in the program: for convolutions on a CPU, which
+        XLA computes far slower within a loop (github.com/jax-ml/jax/issues/12868).
 
     Returns:
       A transform whose state shows Φ, L_f, L_r, the cosine, ‖∇Φ‖ and ρ of the last
@@ -96,6 +99,7 @@ def ofmu(
         penalty_gradient,
         penalty_clip,
         forget_target,
+        unroll,
     )
     loops.check()
 

@@ -94,26 +94,25 @@ def influence(
 def _recursion(
     config: ResNetConfig, variables: Variables, drawn: Labelled, v: jax.Array
 ) -> jax.Array:
-    """`woodfisher` with gradients computed one by one, never all in memory."""
+    """`woodfisher` with gradients computed one by one, never all in memory.
+
+    One call of a program for each image, not one loop in a program: XLA's convolutions
+    are far slower within a loop on a CPU (github.com/jax-ml/jax/issues/12868).
+    """
 
     @jax.jit
-    def run(variables, images, labels, v):
+    def step(variables, carry, images, labels):
         logits = logits_fn(config, Context(variables.batch_stats), "running")
+        batch: Any = {"images": images, "labels": labels}
+        loss = lambda p: vision.cross_entropy(logits, p, batch)
+        gradient = ravel_pytree(jax.grad(loss)(variables.params))[0]
+        return woodfisher_step(carry, gradient, len(drawn))
 
-        def gradient(image, label) -> jax.Array:
-            batch: Any = {"images": image[None], "labels": label[None]}
-            loss = lambda p: vision.cross_entropy(logits, p, batch)
-            return ravel_pytree(jax.grad(loss)(variables.params))[0]
-
-        count = len(labels)
-        carry = woodfisher_step((v, None), gradient(images[0], labels[0]), count)
-        step = lambda carry, row: (
-            woodfisher_step(carry, gradient(*row), count),
-            None,
-        )
-        return jax.lax.scan(step, carry, (images[1:], labels[1:]))[0][0]
-
-    return run(variables, jnp.asarray(drawn.images), jnp.asarray(drawn.labels), v)
+    carry: Any = (v, None)
+    for k in range(len(drawn)):
+        one = slice(k, k + 1)
+        carry = step(variables, carry, drawn.images[one], drawn.labels[one])
+    return carry[0]
 
 
 def influence_cost(

@@ -306,6 +306,7 @@ def _ofmu(setting: Setting, config: configs.Ofmu) -> Plan:
             retain_direction=config.retain_direction,
             penalty_gradient=config.penalty_gradient,
             penalty_clip=config.penalty_clip,
+            unroll=jax.default_backend() == "cpu",  # convolutions: see `ofmu_jax.ofmu`
         )
 
     method = vision_method(

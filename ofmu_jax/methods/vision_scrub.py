@@ -40,12 +40,10 @@ def scrub(
     def update(params, state, batches):
         forget = minibatch(batches["forget"], 0)
         up = lambda p, b: -forget_divergence(p, b)
-        params, inner, loss_f = jax.lax.cond(
-            state["count"] < max_updates,
-            lambda p, s: step(up, p, s, forget),
-            lambda p, s: (p, s, -forget_divergence(p, forget)),
-            params,
-            state["optimizer"],
+        # Not a `lax.cond`: XLA's convolutions are far slower within one on a CPU.
+        *new, loss_f = step(up, params, state["optimizer"], forget)
+        params, inner = optax.tree.where(
+            state["count"] < max_updates, tuple(new), (params, state["optimizer"])
         )
         loss_r = jnp.zeros(())
         for index in range(min_steps):
