@@ -107,7 +107,9 @@ def test_a_descent_moves_parameters_and_averages_as_a_training_step():
 
 
 def test_ofmu_moves_the_averages_once_it_has_accepted_an_update():
-    config = dataclasses.replace(METHODS.ofmu, inner_steps=1, outer_steps=2)
+    config = dataclasses.replace(
+        METHODS.ofmu, inner_steps=1, outer_steps=2, beta=0.1, rho=1e-2
+    )
     plan = vision_registry.build("ofmu", SETTING, config)
     assert plan.method is not None and plan.stream == "paired"
     assert plan.method.batches_per_update == 3
@@ -224,6 +226,27 @@ def test_woodfisher_is_the_published_recursion():
             k, o = k - (k @ g) / (5 + along) * o, o - along / (5 + along) * o
     found = woodfisher(jnp.asarray(v), jnp.asarray(gradients), 5)
     np.testing.assert_allclose(found, k, rtol=1e-4, atol=1e-6)
+
+
+def test_the_recursion_takes_the_gradients_of_single_images():
+    from jax.flatten_util import ravel_pytree
+
+    from ofmu_jax.methods import vision_influence
+
+    start, few = variables(), RETAIN.take(np.arange(3))
+    logits = vision_base.logits_fn(
+        CONFIG, vision_base.Context(start.batch_stats), "running"
+    )
+    gradient = jax.jit(jax.grad(functools.partial(vision.cross_entropy, logits)))
+    rows = [few.take(np.array([k])) for k in range(3)]
+    flat = [
+        ravel_pytree(gradient(start.params, {"images": r.images, "labels": r.labels}))
+        for r in rows
+    ]
+    gradients = jnp.stack([g for g, _ in flat])
+    v = jnp.asarray(RNG.normal(size=gradients.shape[1]).astype(np.float32))
+    found = vision_influence._recursion(CONFIG, start, few, v)
+    np.testing.assert_allclose(found, woodfisher(v, gradients, 3), rtol=1e-3, atol=1e-4)
 
 
 def test_influence_with_unrelated_samples_is_the_gradient_difference(monkeypatch):

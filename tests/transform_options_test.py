@@ -214,6 +214,22 @@ def test_inner_steps_that_rest_are_counted():
     assert int(state.inner_moves) == 0
 
 
+@pytest.mark.parametrize("inner_steps", [0, 1, 3])
+def test_loops_written_out_are_the_same_and_no_loops(inner_steps):
+    options = {"inner_steps": inner_steps, "outer_steps": 2}
+    options["penalty_gradient"] = "finite_difference"  # needs no inner step
+    looped, written = (sgd(**options, unroll=unroll) for unroll in (False, True))
+    chex.assert_trees_all_close(update(written), update(looped), rtol=1e-6)
+    state = looped.init(PARAMS)
+
+    def loops(tx):
+        step = functools.partial(tx.update, **LOSSES)
+        return str(jax.make_jaxpr(step)(None, state, PARAMS)).count("scan[")
+
+    assert loops(looped) == 2
+    assert loops(written) == (1 if inner_steps == 0 else 0)  # one of no step at all
+
+
 def test_memory_is_that_of_the_algorithm_written_out():
     """Temporary memory of an update over that of its two gradients, at β = ρ = 0."""
     params = {"w": jax.ShapeDtypeStruct((512, 512), jnp.float32)}
