@@ -33,12 +33,12 @@ step takes beyond, by the compiler's own assignment of buffers. step: the sum. r
 two more copies of the parameters, which a run keeps: the model before unlearning and
 the best so far (a retrained model to compare with is a third, not counted).
 
-TFLOP: matrix products of the compiled program. sent: GB of its all-gathers, all-reduces,
-reduce-scatters, all-to-alls and permutes, in bytes that a device sends on a ring of its
-group: (n - 1) times the shard that it holds for an all-gather, 2 (n - 1) / n times the
-array for an all-reduce, and so on. What is in a loop counts as often as the loop runs,
-where the compiler knows how often: layers, inner steps, micro-batches and chunks are
-such loops.
+TFLOP: matrix products of the compiled program. sent: GB of its all-gathers,
+all-reduces, reduce-scatters, all-to-alls and permutes, in bytes that a device sends on
+a ring of its group: (n - 1) times the shard that it holds for an all-gather,
+2 (n - 1) / n times the array for an all-reduce, and so on. What is in a loop counts as
+often as the loop runs, where the compiler knows how often: layers, inner steps,
+micro-batches and chunks are such loops.
 
 How far to trust it: what lies between steps is exact. Temporaries are those of the CPU
 compiler: it computes bfloat16 products in float32 and gathers for them in float32 (up
