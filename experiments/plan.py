@@ -28,17 +28,17 @@ made and no device is needed, for CPU devices are simulated. One row per method;
 OFMU one for every way of taking its derivatives. All numbers are of one device and one
 update:
 
-parameters, state, batch: what lies on it between steps. temporaries: what the step
-takes beyond, by the compiler's own assignment of buffers. step: the sum. run: with two
-more copies of the parameters, which a run keeps: the model before unlearning and the
-best so far (a retrained model to compare with is a third, not counted).
+param., state: what lies on it between steps (the batch is in --json). temp.: what the
+step takes beyond, by the compiler's own assignment of buffers. step: the sum. run: with
+two more copies of the parameters, which a run keeps: the model before unlearning and
+the best so far (a retrained model to compare with is a third, not counted).
 
-TFLOP: matrix products of the compiled program. GB sent: its all-gathers, all-reduces,
-reduce-scatters, all-to-alls and permutes, in bytes that a device sends on a ring of its
-group: (n - 1) times the shard that it holds for an all-gather, 2 (n - 1) / n times the
-array for an all-reduce, and so on. What is in a loop counts as often as the loop runs,
-where the compiler knows how often: layers, inner steps, micro-batches and chunks are
-such loops.
+TFLOP: matrix products of the compiled program. sent: GB of its all-gathers,
+all-reduces, reduce-scatters, all-to-alls and permutes, in bytes that a device sends on
+a ring of its group: (n - 1) times the shard that it holds for an all-gather,
+2 (n - 1) / n times the array for an all-reduce, and so on. What is in a loop counts as
+often as the loop runs, where the compiler knows how often: layers, inner steps,
+micro-batches and chunks are such loops.
 
 How far to trust it: what lies between steps is exact. Temporaries are those of the CPU
 compiler: it computes bfloat16 products in float32 and gathers for them in float32 (up
@@ -213,14 +213,13 @@ def table(plan: Plan, found: Sequence[Row]) -> Any:
     from rich.text import Text
 
     unit = next((r.found for r in found if r.method == "gradient_ascent"), None)
-    heads = ["param.", "state", "batch", "temp.", "step", "run", "TFLOP", "GB\nsent"]
+    heads = ["param.", "state", "temp.", "step", "run", "TFLOP", "sent"]
     heads += ["step /\nascent"] * (unit is not None)
     heads += ["fits"] * (plan.device_bytes is not None)
     result = Table(title=title(plan), box=box.SIMPLE_HEAD, padding=(0, 1))
-    result.add_column("GB of one device, in one update of")
-    result.add_column("gradi-\nents", justify="right")
-    for head in heads:
-        result.add_column(head, justify="right")
+    result.add_column("GB of one device", no_wrap=True)
+    for head in ("gradi-\nents", *heads):
+        result.add_column(head, justify="right", no_wrap=True)
     for row in found:
         result.add_row(*cells(plan, row, unit))
     notes = [Text(f"{_label(r)}: {r.problem}") for r in found if r.problem]
@@ -245,14 +244,13 @@ def cells(plan: Plan, row: Row, unit: Any) -> list[str]:
     found = row.found
     if found is None:
         fits = ["no"] if plan.device_bytes is not None else []
-        blank = 9 + (unit is not None)
-        return [_label(row), *[""] * blank, *fits]
-    sizes = [getattr(found, name) for name in ("parameters", "state", "batch")]
-    sizes += [found.temporaries, found.step, found.run]
-    shown = [f"{found.gradient_evaluations:.3g}", *(f"{x / 1e9:.2f}" for x in sizes)]
-    shown += [f"{found.flops / 1e12:.3g}", f"{sum(found.sent.values()) / 1e9:.3g}"]
+        return [_label(row), *[""] * (8 + (unit is not None)), *fits]
+    names = ("parameters", "state", "temporaries", "step", "run")
+    shown = [_number(found.gradient_evaluations)]
+    shown += [_number(getattr(found, name) / 1e9) for name in names]
+    shown += [_number(found.flops / 1e12), _number(sum(found.sent.values()) / 1e9)]
     if unit is not None:
-        shown.append(f"{found.step / unit.step:.2f}")
+        shown.append(_number(found.step / unit.step))
     if plan.device_bytes is not None:
         shown.append("yes" if found.run <= plan.device_bytes else "no")
     return [_label(row), *shown]
@@ -273,6 +271,17 @@ def as_json(plan: Plan, found: Sequence[Row]) -> dict[str, Any]:
         "compiler": f"tpu {plan.tpu}" if plan.tpu else jax.default_backend(),
         "rows": [one(row) for row in found],
     }
+
+
+def _number(x: float) -> str:
+    """Three digits or more.
+
+    >>> _number(0.0123), _number(3.14159), _number(1434.48), _number(12)
+    ('0.01', '3.14', '1,434', '12')
+    """
+    if x >= 100 or x == round(x):
+        return f"{x:,.0f}"
+    return f"{x:.2f}" if x < 10 else f"{x:.1f}"
 
 
 def _label(row: Row) -> str:
