@@ -249,3 +249,17 @@ def test_options_of_tuning_that_contradict_each_other():
         resolved(dataclasses.replace(TINY, tune=2, forget_target="heldout"))
     with pytest.raises(ValueError, match="--tune needs validation images"):
         resolved(dataclasses.replace(TINY, tune=2, validation=0.0))
+
+
+@pytest.mark.slow
+def test_the_default_forgets_a_digit_in_both_seeds(tmp_path):
+    content = vision_run.run_vision(Cifar(output_dir=tmp_path / "out"))
+    gaps = {
+        (m["method"], m["seed"]): m["metrics"]["average_gap"]
+        for m in content["models"]
+        if m["role"] != "retrained"
+    }
+    assert gaps["target", 0] > 0.4  # the class is known before
+    for seed in (0, 1):
+        assert gaps["ofmu", seed] < 0.03
+        assert gaps["salun", seed] < 0.03
