@@ -197,18 +197,22 @@ class VisionPipeline:
         seconds = time.perf_counter() - started
         after = {"update": 1, **checks(result)}
         self.progress.update(bar, completed=1)
+        finite = all(np.isfinite(value) for value in after.values())
+        why = "one step, at its full cost"
+        if not finite:  # as an update that is not finite: the last good model stays
+            result, why = variables, "a check after its one step was not finite"
         self._finish(
             stage,
             result,
             seconds=seconds,
             updates=1,
-            update=1,
-            stopped="one step, at its full cost",
-            finite=True,
+            update=int(finite),
+            stopped=why,
+            finite=finite,
             cost=0.0,
             setup=plan.setup_cost,
             metrics=[],
-            checks=[before, after],
+            checks=[before, after] if finite else [before],
         )
 
     def _finish(self, stage: Stage, variables, *, updates, cost, setup, **record):
