@@ -30,13 +30,22 @@ def test_a_second_job_is_refused_until_the_first_is_killed(tmp_path, capsys):
             with locks.held(folder):
                 pass
         assert main(["demo", "--output-dir", str(folder)]) == 2
-        assert "choose another --output-dir" in capsys.readouterr().out.replace(
-            "\n", " "
-        )
+        printed = " ".join(capsys.readouterr().out.split())
+        assert "choose another --output-dir" in printed
         process.kill()
         process.wait()
     with locks.held(folder):
         pass
+    assert list(folder.iterdir()) == []  # it was there before: it stays
+
+
+def test_a_folder_that_stays_empty_goes_again(tmp_path):
+    with locks.held(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists()
+    with locks.held(tmp_path / "new"):
+        (tmp_path / "new" / "found").touch()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["found"]
 
 
 def test_a_command_gives_the_folder_back_however_it_ends(tmp_path, monkeypatch):
@@ -58,4 +67,4 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fcntl, "flock", refuse)
     with locks.held(tmp_path):
         pass
-    assert "No locks available" in capsys.readouterr().out.replace("\n", " ")
+    assert "No locks available" in " ".join(capsys.readouterr().out.split())
