@@ -221,8 +221,8 @@ def test_parameters_and_products_on_paper():
     assert 3 * least < sum(found.sent.values()) < 5.5 * least
 
 
-def test_less_is_kept_with_chunks_and_remat():
-    mesh = sharding.make_mesh("fsdp=8")
+def test_less_is_kept_with_chunks():
+    mesh = sharding.make_mesh("data=1", jax.devices()[:1])
     run = plan.run_of(
         Plan(batch_size=ROWS, length=LENGTH, methods=("gradient_ascent",))
     )
@@ -231,7 +231,8 @@ def test_less_is_kept_with_chunks_and_remat():
         "gradient_ascent", run, dataclasses.replace(task(mesh, **o), config=big), LENGTH
     )
     whole, parts = of(), of(loss_chunk=4)
-    assert parts.temporaries < whole.temporaries
+    assert parts.temporaries < 0.6 * whole.temporaries
+    assert whole.temporaries > ROWS * LENGTH * 8192 * 4  # the logits
 
 
 # --- the command --------------------------------------------------------------------
