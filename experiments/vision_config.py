@@ -61,15 +61,15 @@ class Cifar:
     max_test: int | None = None
     """Use so many test images, evenly spaced."""
     epochs: int | None = None
-    """Of training the original and the retrained model; digits 20, CIFAR 182."""
+    """Of training the original and the retrained model; digits 12, CIFAR 182."""
     batch_size: int | None = None
     """Of training and unlearning; digits 64, CIFAR 256."""
     learning_rate: float = 0.1
     """Of training: SGD, × 0.1 after half and after three quarters of it."""
     weight_decay: float = 5e-4
-    unlearn_epochs: float = 10.0
+    unlearn_epochs: float | None = None
     """Budget of every method alike: as many gradients of one batch as so many passes
-    over the training images take."""
+    over the training images take; digits 5, CIFAR 10."""
     forget_target: str = "auto"
     """NLL the forget images must reach: reference, heldout, chance, none or nats;
     auto: reference. With none every method uses up its budget, as published."""
@@ -110,7 +110,10 @@ def resolved(run: Cifar) -> Cifar:
     fresh = dataclasses.replace(
         run,
         model=model,
-        epochs=run.epochs if run.epochs is not None else (20 if small else 182),
+        epochs=run.epochs if run.epochs is not None else (12 if small else 182),
+        unlearn_epochs=run.unlearn_epochs
+        if run.unlearn_epochs is not None
+        else (5.0 if small else 10.0),
         batch_size=run.batch_size
         if run.batch_size is not None
         else (64 if small else 256),
@@ -130,7 +133,7 @@ def resolved(run: Cifar) -> Cifar:
         if value is not None and value < low:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} is {value}; give at least {low}.")
-    if not fresh.unlearn_epochs > 0:
+    if fresh.unlearn_epochs is not None and not fresh.unlearn_epochs > 0:
         raise ValueError(
             f"--unlearn-epochs is {fresh.unlearn_epochs}; give a number above 0."
         )

@@ -63,6 +63,7 @@ class VisionTask:
     @property
     def budget(self) -> float:
         """Gradients of one batch that every method may take."""
+        assert self.run.unlearn_epochs is not None
         batches = self.run.unlearn_epochs * len(self.sets["train"]) / self.batch_size
         return float(max(1, math.ceil(batches)))
 

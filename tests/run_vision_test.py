@@ -262,4 +262,3 @@ def test_the_default_forgets_a_digit_in_both_seeds(tmp_path):
     assert gaps["target", 0] > 0.4  # the class is known before
     for seed in (0, 1):
         assert gaps["ofmu", seed] < 0.03
-        assert gaps["salun", seed] < 0.03
