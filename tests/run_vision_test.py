@@ -188,8 +188,9 @@ def test_rates_for_digits_give_way_to_those_that_are_given():
 
 def test_defaults_follow_the_data_set():
     small, large = resolved(Cifar()), resolved(Cifar(dataset="cifar10"))
-    assert (small.model, small.epochs, small.batch_size) == ("resnet8", 20, 64)
+    assert (small.model, small.epochs, small.batch_size) == ("resnet8", 12, 64)
     assert (large.model, large.epochs, large.batch_size) == ("resnet18", 182, 256)
+    assert (small.unlearn_epochs, large.unlearn_epochs) == (5, 10)
 
 
 @pytest.mark.parametrize("spec", ["random:0.2", "class:9"])
