@@ -106,10 +106,7 @@ class LanguageTask:
     def outline(self) -> Params:
         """Shapes of the parameters, and where they lie if there is a mesh."""
         shapes = jax.eval_shape(lambda: init_params(self.config, jax.random.key(0)))
-        if self.mesh is None:
-            return shapes
-        lie = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
-        return jax.tree.map(lie, shapes, sharding.shardings(shapes, self.mesh))
+        return shapes if self.mesh is None else sharding.outline(shapes, self.mesh)
 
     def init_params(self, seed: int) -> Params:
         """Fresh parameters of a model trained from scratch."""

@@ -159,7 +159,7 @@ def rows(plan: Plan) -> Iterator[Row]:
     Raises:
       ValueError: a model that is unknown, a mesh or sizes that do not fit.
     """
-    from experiments import architectures, checks, logs, planning
+    from experiments import architectures, checks, logs, planning, scale
     from experiments.language import LanguageTask
     from ofmu_jax import placement
 
@@ -171,12 +171,7 @@ def rows(plan: Plan) -> Iterator[Row]:
         )
     checks.check_values(run_of(plan))
     mesh = planning.mesh_of(plan.mesh, plan.tpu)
-    if plan.grad_accum < 1 or plan.batch_size % plan.grad_accum:
-        raise ValueError(
-            f"--grad-accum {plan.grad_accum} does not divide --batch-size "
-            f"{plan.batch_size}; choose a number that divides it."
-        )
-    part = plan.batch_size // plan.grad_accum
+    part = scale.micro_batch("--batch-size", plan.batch_size, plan.grad_accum)
     placement.check_rows(part, mesh, "--batch-size / --grad-accum")
     no_text: Any = None  # of which there is no need for shapes
     task = LanguageTask(

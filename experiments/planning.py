@@ -150,9 +150,7 @@ def estimate(name: str, run: LanguageRun, task: LanguageTask, length: int) -> Es
     assert mesh is not None  # a plan always has one
     method, _ = unlearning.num_updates(name, run, task)
     params = task.outline()
-    state = jax.eval_shape(method.init, params)
-    lie = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
-    state = jax.tree.map(lie, state, sharding.shardings(state, mesh))
+    state = sharding.outline(jax.eval_shape(method.init, params), mesh)
     batch = shapes_of_batches(name, run, method.batches_per_update, length, mesh)
     step = training.jitted(placement.on_mesh(method, mesh))
     compiled = _compiled(step.lower(params, state, batch))

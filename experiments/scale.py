@@ -43,19 +43,29 @@ def mesh_of(run: LanguageRun) -> Mesh | None:
         "--train.batch-size": run.train.batch_size,
         "--budget.batch-size": run.budget.batch_size,
     }
-    if run.grad_accum < 1:
-        raise ValueError(f"--grad-accum {run.grad_accum} must be at least 1.")
-    for name, size in sizes.items():
-        if size % run.grad_accum:
-            raise ValueError(
-                f"--grad-accum {run.grad_accum} does not divide {name} {size}; choose "
-                "a number that divides it."
-            )
+    parts = {
+        name: micro_batch(name, size, run.grad_accum) for name, size in sizes.items()
+    }
     if run.mesh is None:
         return None
     mesh = sharding.make_mesh(run.mesh)
-    for name, size in sizes.items():
-        what = f"{name} / --grad-accum"
-        placement.check_rows(size // run.grad_accum, mesh, what)
+    for name, rows in parts.items():
+        placement.check_rows(rows, mesh, f"{name} / --grad-accum")
     placement.check_rows(run.evaluation.batch_size, mesh, "--evaluation.batch-size")
     return mesh
+
+
+def micro_batch(option: str, size: int, grad_accum: int) -> int:
+    """Rows of a micro-batch; ``option`` names the batch size that is divided.
+
+    Raises:
+      ValueError: if ``grad_accum`` does not divide ``size``.
+    """
+    if grad_accum < 1:
+        raise ValueError(f"--grad-accum {grad_accum} must be at least 1.")
+    if size % grad_accum:
+        raise ValueError(
+            f"--grad-accum {grad_accum} does not divide {option} {size}; choose a "
+            "number that divides it."
+        )
+    return size // grad_accum

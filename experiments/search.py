@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from scipy.stats import qmc
@@ -39,3 +39,19 @@ def trials(
         values = {field: span.at(float(x)) for (field, span), x in pairs}
         found.append(with_values(config, values))
     return found
+
+
+def best(
+    configs: list[Any], trial: Callable[[int, Any], dict[str, Any]]
+) -> tuple[Any, list[dict[str, Any]]]:
+    """The configuration of the lowest score, and the records of all trials.
+
+    Args:
+      configs: as `trials` gives them.
+      trial: from a number and a configuration to a record with its ``score``; the
+        record of the best is marked ``chosen``.
+    """
+    records = [trial(k, config) | {"chosen": False} for k, config in enumerate(configs)]
+    chosen = min(range(len(configs)), key=lambda k: records[k]["score"])
+    records[chosen]["chosen"] = True
+    return configs[chosen], records

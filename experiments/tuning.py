@@ -14,6 +14,7 @@ each method declares.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -98,10 +99,7 @@ class Tuning:
         """The best configuration of a method, and the record of all its trials."""
         run = self.validation.run
         configs = search.trials(run.method(name), search_space(name), run.tune)
-        records = [self._trial(name, k, config) for k, config in enumerate(configs)]
-        best = min(range(len(configs)), key=lambda k: records[k]["score"])
-        records[best]["chosen"] = True
-        return configs[best], records
+        return search.best(configs, functools.partial(self._trial, name))
 
     def _trial(self, name: str, number: int, config: Any) -> dict[str, Any]:
         problem = dataclasses.replace(
@@ -139,7 +137,6 @@ class Tuning:
             "gradient_evaluations": record["gradient_evaluations"],
             "seconds": record["seconds"],
             "stopped": record["stopped"],
-            "chosen": False,
         }
 
 

@@ -26,6 +26,10 @@ PUBLISHED = VisionMethods()
 # class, one seed. At the rates of ResNet-18 these two hardly move it.
 DIGITS_RATES = {"random_label": 0.1, "salun": 0.1}
 
+# What is filled in where it is not given.
+DIGITS_SIZES = {"epochs": 12, "batch_size": 64, "unlearn_epochs": 5.0}
+CIFAR_SIZES = {"epochs": 182, "batch_size": 256, "unlearn_epochs": 10.0}
+
 
 @dataclasses.dataclass(frozen=True)
 class Cifar:
@@ -104,19 +108,14 @@ def resolved(run: Cifar) -> Cifar:
       ValueError: for values that contradict each other or cannot be.
     """
     small = run.dataset == "digits"
+    sizes: dict[str, Any] = DIGITS_SIZES if small else CIFAR_SIZES
     model = run.model
     if model == "auto":
         model = "resnet8" if small else "resnet18"
     fresh = dataclasses.replace(
         run,
         model=model,
-        epochs=run.epochs if run.epochs is not None else (12 if small else 182),
-        unlearn_epochs=run.unlearn_epochs
-        if run.unlearn_epochs is not None
-        else (5.0 if small else 10.0),
-        batch_size=run.batch_size
-        if run.batch_size is not None
-        else (64 if small else 256),
+        **{name: v for name, v in sizes.items() if getattr(run, name) is None},
         method=_with_rates(run.method) if small and run.rates == "auto" else run.method,
     )
     for name in ("seeds", "methods"):
@@ -133,7 +132,8 @@ def resolved(run: Cifar) -> Cifar:
         if value is not None and value < low:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} is {value}; give at least {low}.")
-    if fresh.unlearn_epochs is not None and not fresh.unlearn_epochs > 0:
+    assert fresh.unlearn_epochs is not None  # filled in above
+    if not fresh.unlearn_epochs > 0:
         raise ValueError(
             f"--unlearn-epochs is {fresh.unlearn_epochs}; give a number above 0."
         )

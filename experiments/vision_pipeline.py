@@ -48,16 +48,29 @@ class VisionModel:
 class VisionPipeline:
     """The stages of a vision run; a stage that is done is read, not redone."""
 
-    def __init__(self, run: Cifar, data: ImageSet, split: Split, progress: Progress):
+    def __init__(
+        self,
+        run: Cifar,
+        data: ImageSet,
+        split: Split,
+        progress: Progress,
+        task: VisionTask | None = None,
+    ):
         self.run, self.progress = run, progress
         self._updates: dict[Any, Callable] = {}
-        self.task = VisionTask(run, data, split)
+        self.task = VisionTask(run, data, split) if task is None else task
         self.identity = fingerprint(
             __version__,
             self.task.content,
             self.task.config,
             [data.name, split.spec, split.seed, data.crop_padding, data.flip],
         )
+
+    def variant(self, run: Cifar) -> "VisionPipeline":
+        """A pipeline with other configurations of the methods or another folder, but
+        the same images, which are not copied and hashed again."""
+        task = self.task
+        return VisionPipeline(run, task.data, task.split, self.progress, task)
 
     def models(self) -> Iterator[VisionModel]:
         """Every model of the run, evaluated: per seed (or once, if models are shared)

@@ -60,7 +60,7 @@ def run_vision(run: Cifar) -> dict[str, Any]:
         pipeline = VisionPipeline(run, data, split, progress)
         if run.tune:
             run, trials = tuned(pipeline)
-            pipeline = VisionPipeline(run, data, split, progress)
+            pipeline = pipeline.variant(run)
         write_json(run.output_dir / "config.json", {"command": "cifar"} | to_json(run))
         models = list(pipeline.models())
     rates = TUNED if run.tune else UNTUNED

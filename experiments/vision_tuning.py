@@ -13,6 +13,7 @@ as it stands, the others are a scrambled Sobol sequence over the space that
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 from experiments import search
@@ -52,37 +53,34 @@ class Tuning:
     """Trials of a run, each in folders of its own under ``OUT/tuning``."""
 
     def __init__(self, pipeline: VisionPipeline):
-        self.run, self.progress = pipeline.run, pipeline.progress
+        self.run = pipeline.run
         self.seed = self.run.seeds[0]
         self.folder = self.run.output_dir / "tuning"
-        task = pipeline.task
-        self.request = validation_request(task.data, task.split)
         self.target = pipeline.trained(REFERENCE, self.seed)
-        request = self._pipeline(dataclasses.replace(self.run, output_dir=self.folder))
-        self.reference = request.evaluated(request.trained(REFERENCE, self.seed), None)
+        self.validation = VisionPipeline(
+            dataclasses.replace(self.run, output_dir=self.folder),
+            *validation_request(pipeline.task.data, pipeline.task.split),
+            pipeline.progress,
+        )
+        reference = self.validation.trained(REFERENCE, self.seed)
+        self.reference = self.validation.evaluated(reference, None)
 
     def method(self, name: str) -> tuple[Any, list[dict[str, Any]]]:
         """The best configuration of a method, and the record of all its trials."""
         configs = search.trials(
             getattr(self.run.method, name), SEARCH[name], self.run.tune
         )
-        records = [self._trial(name, k, config) for k, config in enumerate(configs)]
-        best = min(range(len(configs)), key=lambda k: records[k]["score"])
-        records[best]["chosen"] = True
-        return configs[best], records
+        return search.best(configs, functools.partial(self._trial, name))
 
     def _trial(self, name: str, number: int, config: Any) -> dict[str, Any]:
         run = dataclasses.replace(
             with_method(self.run, name, config),
             output_dir=self.folder / name / f"trial{number}",
         )
-        pipeline = self._pipeline(run)
+        pipeline = self.validation.variant(run)
         model = pipeline.unlearned(name, self.seed, self.target, self.reference)
         model = pipeline.evaluated(model, self.reference)
         return _record(number, config, model, self.reference)
-
-    def _pipeline(self, run: Cifar) -> VisionPipeline:
-        return VisionPipeline(run, *self.request, self.progress)
 
 
 def _record(
@@ -97,7 +95,6 @@ def _record(
         "gradient_evaluations": model.record["gradient_evaluations"],
         "seconds": model.record["seconds"],
         "stopped": model.record["stopped"],
-        "chosen": False,
     }
 
 

@@ -173,6 +173,12 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
     )
 
 
+def outline(shapes: Any, mesh: Mesh) -> Any:
+    """The shapes (`jax.ShapeDtypeStruct`) with where each lies."""
+    lie = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
+    return jax.tree.map(lie, shapes, shardings(shapes, mesh))
+
+
 def replicated(tree: Any, mesh: Mesh) -> list[str]:
     """Paths of matrices that lie whole on every device, though the mesh has axes."""
     if all(mesh.shape[axis] == 1 for axis in ("fsdp", "tensor")):
