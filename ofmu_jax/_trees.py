@@ -130,8 +130,13 @@ def unit(tree: Params) -> tuple[Params, jax.Array]:
 
 
 def inner_product(a: Params, b: Params) -> jax.Array:
-    """⟨a, b⟩ over all leaves."""
-    return jnp.asarray(optax.tree.vdot(a, b))
+    """⟨a, b⟩ over all leaves.
+
+    A sum of products, not `jnp.vdot`: that flattens its arguments, for which a leaf
+    that is cut over devices has to be gathered whole, and multiplies in bfloat16 on a
+    TPU.
+    """
+    return optax.tree.sum(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
 
 
 def cosine(g_f: Params, g_r: Params) -> jax.Array:

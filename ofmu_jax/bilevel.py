@@ -41,6 +41,7 @@ from ofmu_jax._trees import Params as Params
 from ofmu_jax._trees import check_choice as check_choice
 from ofmu_jax._trees import clip_to as clip_to
 from ofmu_jax._trees import cosine as cosine
+from ofmu_jax._trees import inner_product as inner_product
 from ofmu_jax._trees import is_static_zero as is_static_zero
 from ofmu_jax._trees import norm as norm
 from ofmu_jax._trees import secant_product as secant_product

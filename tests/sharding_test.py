@@ -9,12 +9,13 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from ofmu_jax import methods, placement, sharding, training
+from ofmu_jax import bilevel, methods, placement, sharding, training
 from ofmu_jax.data.batches import paired_batches
 from ofmu_jax.data.streams import Mapped
 from ofmu_jax.losses import language
 from ofmu_jax.losses.ascended import ascended_loss
 from ofmu_jax.methods.accumulation import accumulated, answer_tokens, rows
+from ofmu_jax.methods.blur import blur_direction
 from ofmu_jax.models.llama import Llama, LlamaConfig, hidden_states, init_params
 from ofmu_jax.sharding import MeshError, make_mesh, parse_mesh, partition_spec
 
@@ -148,6 +149,26 @@ def test_every_update_is_that_of_one_device(name):
     tolerance = 1e-3 if "differences" in name else 1e-5
     batches = stacked(method.batches_per_update)
     assert_equal_updates(method, model()[1], batches, tolerance)
+
+
+@pytest.mark.parametrize(
+    "of_two",
+    [
+        bilevel.inner_product,
+        bilevel.cosine,
+        lambda a, b: bilevel.clip_to(a, bilevel.norm(b)),
+        lambda a, b: bilevel.secant_product(a, b, a),
+        blur_direction,
+    ],
+    ids=["inner product", "cosine", "clip", "secant", "blur"],
+)
+def test_no_gradient_is_gathered_whole_to_be_measured(of_two):
+    mesh = make_mesh(MESH)
+    shapes = {"q_proj": {"kernel": jax.ShapeDtypeStruct((3, 64, 32), jnp.float32)}}
+    tree = sharding.outline(shapes, mesh)
+    text = jax.jit(of_two).lower(tree, tree).compile().as_text()
+    assert text is not None and "all-reduce" in text  # sums of scalars
+    assert "all-gather" not in text
 
 
 def test_bytes_per_device_fall_as_the_devices_of_fsdp():

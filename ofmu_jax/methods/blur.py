@@ -29,7 +29,7 @@ def blur_direction(
     """
     wide_f, wide_r = bilevel.widen(g_f), bilevel.widen(g_r)
     sq = optax.tree.norm(wide_f, squared=True)
-    share = optax.tree.vdot(wide_f, wide_r) / jnp.where(sq > 0, sq, 1)
+    share = bilevel.inner_product(wide_f, wide_r) / jnp.where(sq > 0, sq, 1)
     direction = optax.tree.add(
         optax.tree.scale(forget_weight - retain_weight * share, wide_f),
         optax.tree.scale(retain_weight, wide_r),
