@@ -40,7 +40,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "base": ("inner", "outer"),
     "retain_direction": ("fresh", "frozen"),
     "penalty_gradient": ("exact", "finite_difference", "secant"),
-    "curvature": ("vjp", "linearize", "finite_difference"),
+    "curvature": ("vjp", "linearize", "jvp", "finite_difference"),
     "inner_optimizer": ("sgd", "clipped", "normalized", "adam"),
     "forget_loss": ("cross_entropy", "target_cross_entropy", "npo", "simnpo"),
 }

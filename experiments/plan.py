@@ -6,7 +6,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import tyro
 
@@ -46,7 +46,7 @@ to twice the bytes), fuses less than a TPU's, and has no reduce-scatter, so that
 gradients are all-reduces (twice the bytes). --tpu v5e:4x4 asks the TPU's own compiler,
 which works without a TPU, and is the number to believe for one."""
 
-Curvature = Literal["vjp", "linearize", "finite_difference"]
+Curvature = Literal["vjp", "linearize", "jvp", "finite_difference"]
 Penalty = Literal["exact", "finite_difference", "secant"]
 
 
@@ -69,7 +69,7 @@ class Plan:
     remat: Literal["none", "dots", "full"] = "none"
     loss_chunk: int = 0
     grad_accum: int = 1
-    curvatures: tuple[Curvature, ...] = ("vjp", "linearize", "finite_difference")
+    curvatures: tuple[Curvature, ...] = get_args(Curvature)
     """Of OFMU, to be compared."""
     penalty_gradients: tuple[Penalty, ...] = ("exact", "finite_difference", "secant")
     """Of OFMU, to be compared."""

@@ -112,7 +112,7 @@ class OfmuConfig:
     """γ: ρ grows by this factor every outer iteration."""
     base: Literal["inner", "outer"] = "inner"
     """Where the outer step starts: from the inner result, or where that began."""
-    curvature: Literal["vjp", "linearize", "finite_difference"] = "linearize"
+    curvature: Literal["vjp", "linearize", "jvp", "finite_difference"] = "linearize"
     retain_direction: Literal["fresh", "frozen"] = "frozen"
     penalty_gradient: Literal["exact", "finite_difference", "secant"] = "secant"
     penalty_clip: float | None = 1.0

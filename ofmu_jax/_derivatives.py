@@ -23,7 +23,7 @@ from ofmu_jax._trees import (
 )
 
 SIMILARITIES = ("cosine", "squared_cosine")
-CURVATURES = ("vjp", "linearize", "finite_difference")
+CURVATURES = ("vjp", "linearize", "jvp", "finite_difference")
 
 
 class PhiEvaluation(NamedTuple):
@@ -75,8 +75,9 @@ def evaluate_phi(
       retain_loss: L_r, parameters -> scalar.
       beta: weight of the similarity; a Python 0 skips the second derivatives.
       similarity: ``"cosine"`` (the paper's) or ``"squared_cosine"``.
-      curvature: how ∇²L u is computed: ``"vjp"``, ``"linearize"`` (both exact) or
-        ``"finite_difference"`` (one-sided).
+      curvature: how ∇²L u is computed: ``"vjp"``, ``"linearize"`` (both keep the
+        first pass for the second), ``"jvp"`` (the same, computed anew: more work,
+        little memory), all three exact, or ``"finite_difference"`` (one-sided).
       retain_direction: a fixed unit tree used in place of ĝ_r; then L_r is not
         evaluated and H_r not needed.
     """
@@ -125,10 +126,13 @@ def _gradient_and_product(loss: LossFn, params: Params, curvature: str):
         value, gradient = jax.value_and_grad(loss)(theta)
         return gradient, value
 
-    # Hessians are symmetric: the pull-back of u through ∇L is ∇²L u.
     if curvature == "vjp":
+        # Hessians are symmetric: the pull-back of u through ∇L is ∇²L u.
         gradient, pull, value = jax.vjp(gradient_fn, params, has_aux=True)
         product = lambda u: pull(u)[0]
+    elif curvature == "jvp":
+        gradient, value = gradient_fn(params)
+        product = functools.partial(_product_anew, jax.grad(loss), params)
     else:
         gradient, product, value = jax.linearize(gradient_fn, params, has_aux=True)
     return (
@@ -138,10 +142,19 @@ def _gradient_and_product(loss: LossFn, params: Params, curvature: str):
     )
 
 
+def _product_anew(gradient_fn: Callable, params: Params, u: Params) -> Params:
+    """∂(gradient_fn) u, which starts once ``u`` is known and keeps nothing till then.
+
+    Without the barrier XLA would merge its first pass with that of the gradient.
+    """
+    params, u = jax.lax.optimization_barrier((params, u))
+    return jax.jvp(gradient_fn, (params,), (u,))[1]
+
+
 def phi_curvature(
     phi: PhiFn, params: Params, curvature: str, *, phi_is_difference: bool = False
 ) -> tuple[PhiEvaluation, Params]:
-    """∇Φ and ∇²Φ ∇Φ at ``params``, one primal pass for both where it is exact.
+    """∇Φ and ∇²Φ ∇Φ at ``params``; ``vjp`` and ``linearize`` share a primal pass.
 
     ``phi_is_difference`` says that ``phi`` itself uses finite differences.
     """
@@ -163,6 +176,10 @@ def phi_curvature(
     elif curvature == "vjp":
         gradient, pull, evaluation = jax.vjp(gradient_fn, params, has_aux=True)
         product = pull(gradient)[0]
+    elif curvature == "jvp":
+        gradient, evaluation = gradient_fn(params)
+        only_gradient = lambda theta: gradient_fn(theta)[0]
+        product = _product_anew(only_gradient, params, gradient)
     else:
         gradient, push, evaluation = jax.linearize(gradient_fn, params, has_aux=True)
         product = push(gradient)

@@ -136,7 +136,8 @@ def inner_product(a: Params, b: Params) -> jax.Array:
     that is cut over devices has to be gathered whole, and multiplies in bfloat16 on a
     TPU.
     """
-    return optax.tree.sum(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
+    products = jax.tree.map(lambda x, y: jnp.sum(x * y), a, b)
+    return jnp.asarray(optax.tree.sum(products))
 
 
 def cosine(g_f: Params, g_r: Params) -> jax.Array:

@@ -48,7 +48,8 @@ def ofmu(
       similarity: ``"cosine"`` (the paper's) or ``"squared_cosine"``.
       base: ``"inner"`` descends from θ'_T, the warm start; ``"outer"`` applies the
         same outer updates at θ_k, as equation θ_{k+1} = θ_k − … reads.
-      curvature: of ∇Φ: ``"vjp"``, ``"linearize"`` or ``"finite_difference"``.
+      curvature: of ∇Φ: ``"vjp"``, ``"linearize"``, ``"jvp"`` (which needs the least
+        memory of the exact ones) or ``"finite_difference"``.
       outer_steps: outer steps per inner loop.
       retain_direction: ``"fresh"`` recomputes ĝ_r in each inner step; ``"frozen"``
         takes it once per update, at θ_k on the batch of step 0.

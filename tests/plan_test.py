@@ -240,7 +240,7 @@ def test_less_is_kept_with_chunks():
 
 def test_rows_of_a_plan():
     names = [(name, *o.values()) for name, _, o in plan.variants(Plan())]
-    assert len(names) == 9 and ("ofmu", "linearize", "secant") in names
+    assert len(names) == 12 and ("ofmu", "linearize", "secant") in names
     plain = dataclasses.replace(Plan().ofmu, beta=0.0, rho=0.0)
     found = list(plan.variants(Plan(methods=("npo", "ofmu"), ofmu=plain)))
     assert [name for name, *_ in found] == ["npo", "ofmu"]  # nothing to choose

@@ -96,6 +96,7 @@ SLOW_CASES = {
     **{name: functools.partial(baseline, name) for name in methods.METHODS},
     "ofmu exact": lambda: ofmu(),
     "ofmu linearize": lambda: ofmu(curvature="linearize", base="outer"),
+    "ofmu jvp": lambda: ofmu(curvature="jvp", **CHEAP),
     "ofmu squared": lambda: ofmu("simnpo", similarity="squared_cosine", **CHEAP),
     "ofmu clipped": lambda: ofmu("npo", penalty_clip=0.5, outer_steps=2, **CHEAP),
     "ofmu differences": lambda: ofmu(

@@ -21,6 +21,7 @@ CONFIGURATIONS = {
     "squared": {"similarity": "squared_cosine"},
     "outer_base": {"base": "outer"},
     "linearize": {"curvature": "linearize"},
+    "jvp": {"curvature": "jvp"},
     "differences": {
         "curvature": "finite_difference",
         "penalty_gradient": "finite_difference",

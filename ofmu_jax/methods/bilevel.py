@@ -56,13 +56,14 @@ def gradient_evaluations(
 
     Counted from the operations (a Hessian-vector product costs two gradients, an
     exact product with ∇²Φ twice ∇Φ itself):
-    ∇Φ costs 6 with exact curvature, 4 with differences and half of that with a
-    frozen direction; ∇Φ and the exact penalty together 18.
+    ∇Φ costs 6 with exact curvature, 8 where its products start anew (``"jvp"``), 4
+    with differences, and half of that with a frozen direction; the exact penalty
+    costs twice ∇Φ, three times with ``"jvp"``.
     """
     if is_static_zero(beta):
         phi = 1.0
     else:
-        phi = 4.0 if curvature == "finite_difference" else 6.0
+        phi = {"finite_difference": 4.0, "jvp": 8.0}.get(curvature, 6.0)
         phi /= 2 if retain_direction == "frozen" else 1
     once = 1.0 if retain_direction == "frozen" and not is_static_zero(beta) else 0.0
     inner = once + inner_steps * phi
@@ -74,8 +75,7 @@ def gradient_evaluations(
     if penalty_gradient == "finite_difference":
         outer = 2 * phi
     else:
-        exact = phi if curvature != "finite_difference" else phi * 1.5
-        outer = 3 * exact
+        outer = phi * {"finite_difference": 4.5, "jvp": 4.0}.get(curvature, 3.0)
     # ∇Φ contains the retain gradient unless its direction is frozen or β = 0.
     shared = retain_direction == "fresh" and not is_static_zero(beta)
     return inner + outer_steps * (outer + (0.0 if shared else retain))
