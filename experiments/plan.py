@@ -15,6 +15,7 @@ from experiments.recipes import (
     Baselines,
     BudgetConfig,
     LanguageRun,
+    LoraConfig,
     MethodName,
     OfmuConfig,
     Request,
@@ -30,8 +31,9 @@ update:
 
 param., state: what lies on it between steps (the batch is in --json). temp.: what the
 step takes beyond, by the compiler's own assignment of buffers. step: the sum. run: with
-two more copies of the parameters, which a run keeps: the model before unlearning and
-the best so far (a retrained model to compare with is a third, not counted).
+two more copies of what is trained, which a run keeps: as it was before unlearning and
+the best so far (a retrained model to compare with is one more, not counted). With
+--lora.rank or --trainable that is little, and so is the state.
 
 TFLOP: matrix products of the compiled program. sent: GB of its all-gathers,
 all-reduces, reduce-scatters, all-to-alls and permutes, in bytes that a device sends on
@@ -69,6 +71,9 @@ class Plan:
     remat: Literal["none", "dots", "full"] = "none"
     loss_chunk: int = 0
     grad_accum: int = 1
+    trainable: str | None = None
+    """Regular expression: train the parameters whose path it matches, and no others."""
+    lora: LoraConfig = LoraConfig()
     curvatures: tuple[Curvature, ...] = get_args(Curvature)
     """Of OFMU, to be compared."""
     penalty_gradients: tuple[Penalty, ...] = ("exact", "finite_difference", "secant")
@@ -124,6 +129,8 @@ def run_of(plan: Plan) -> LanguageRun:
         remat=plan.remat,
         loss_chunk=plan.loss_chunk,
         grad_accum=plan.grad_accum,
+        trainable=plan.trainable,
+        lora=plan.lora,
         mesh=plan.mesh,
         budget=budget,
         ofmu=plan.ofmu,
@@ -183,6 +190,7 @@ def rows(plan: Plan) -> Iterator[Row]:
         mesh=mesh,
         loss_chunk=plan.loss_chunk,
     )
+    checks.check_part(task, run_of(plan))
     wanted = list(variants(plan))
     with logs.progress() as progress:
         bar = progress.add_task("compiling", total=len(wanted), note="")
@@ -230,8 +238,14 @@ def title(plan: Plan) -> str:
     parts = f" in {plan.grad_accum} parts" if plan.grad_accum > 1 else ""
     return (
         f"{plan.model} on {plan.mesh} ({where}): {plan.batch_size} rows{parts} of "
-        f"{plan.length} tokens, {plan.dtype}, remat {plan.remat}{chunk}"
+        f"{plan.length} tokens, {plan.dtype}, remat {plan.remat}{chunk}{_part(plan)}"
     )
+
+
+def _part(plan: Plan) -> str:
+    if plan.lora.rank:
+        return f", LoRA of rank {plan.lora.rank}"
+    return f", {plan.trainable} alone" if plan.trainable else ""
 
 
 def cells(plan: Plan, row: Row, unit: Any) -> list[str]:

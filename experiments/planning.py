@@ -19,7 +19,7 @@ from experiments.recipes import LanguageRun
 from ofmu_jax import placement, sharding, training
 from ofmu_jax.sharding import MeshError
 
-KEPT = 2  # copies of the parameters beside the step: before unlearning, best so far
+KEPT = 2  # copies of what is trained beside the step: at the start, best so far
 
 
 class DoesNotFit(ValueError):
@@ -29,12 +29,12 @@ class DoesNotFit(ValueError):
 class Estimate(NamedTuple):
     """What one update takes on one device; sizes in bytes."""
 
-    parameters: int
+    parameters: int  # of the whole model, and the adapters of it if there are some
     state: int  # of the optimizers, and what a method keeps frozen
     batch: int
     temporaries: int  # and results that share no memory with what they replace
     step: int  # all of it: `training.step_bytes`
-    run: int  # with the copies of the parameters that a run keeps beside it
+    run: int  # with the copies of what is trained that a run keeps beside it
     gradient_evaluations: float
     flops: float  # of matrix products
     sent: dict[str, float]  # bytes, by collective
@@ -149,29 +149,39 @@ def estimate(name: str, run: LanguageRun, task: LanguageTask, length: int) -> Es
     mesh = task.mesh
     assert mesh is not None  # a plan always has one
     method, _ = unlearning.num_updates(name, run, task)
-    params = task.outline()
-    state = sharding.outline(jax.eval_shape(method.init, params), mesh)
+    trained, *fixed = _parts(run, task)
+    state = sharding.outline(jax.eval_shape(method.init, trained, *fixed), mesh)
     batch = shapes_of_batches(name, run, method.batches_per_update, length, mesh)
     step = training.jitted(placement.on_mesh(method, mesh))
-    compiled = _compiled(step.lower(params, state, batch))
+    compiled = _compiled(step.lower(trained, state, batch, *fixed))
     whole, text = training.step_bytes(compiled), compiled.as_text()
     if whole is None or text is None:
         raise ValueError(
             f"the compiler for {mesh.devices.flat[0].platform} does not say what "
             "a program takes; plan with JAX_PLATFORMS=cpu."
         )
-    held = [bytes_per_device(x) for x in (params, state, batch)]
+    held = [bytes_per_device(x) for x in ((trained, fixed), state, batch)]
     counts = hlo.counted(text, mesh.size)
     return Estimate(
         *held,
         temporaries=whole - sum(held),
         step=whole,
-        run=whole + KEPT * held[0],
+        run=whole + KEPT * bytes_per_device(trained),
         gradient_evaluations=method.gradient_evaluations,
         flops=counts.flops,
         sent=counts.sent,
         unknown_loops=counts.unknown_loops,
     )
+
+
+def _parts(run: LanguageRun, task: LanguageTask) -> tuple[Any, ...]:
+    """What is trained, and what of the parameters is only read if that is not all."""
+    params, part = task.outline(), build.part_of(run)
+    if part is None:
+        return (params,)
+    assert task.mesh is not None
+    found = jax.eval_shape(part.split, params, jax.random.key(0))
+    return tuple(sharding.outline(x, task.mesh) for x in found)
 
 
 def _compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments import architectures, hlo, plan, planning, unlearning
+from experiments import architectures, build, hlo, plan, planning, unlearning
 from experiments.language import LanguageTask
 from experiments.plan import Plan
+from experiments.recipes import LoraConfig
 from ofmu_jax import placement, sharding, training
 from ofmu_jax.data.batches import paired_batches
 from ofmu_jax.models.llama import LlamaConfig, init_params
@@ -163,15 +164,16 @@ def real_rows(forget):
 
 
 @pytest.mark.parametrize(
-    ("name", "mesh"),
+    ("name", "mesh", "options"),
     [
-        ("npo", "data=2,fsdp=2,tensor=2"),
-        pytest.param("ofmu", "fsdp=8", marks=pytest.mark.slow),
+        ("npo", "data=2,fsdp=2,tensor=2", {}),
+        ("npo", "fsdp=8", {"lora": LoraConfig(rank=2)}),
+        pytest.param("ofmu", "fsdp=8", {}, marks=pytest.mark.slow),
     ],
 )
-def test_a_plan_is_the_memory_of_a_real_run(name, mesh):
+def test_a_plan_is_the_memory_of_a_real_run(name, mesh, options):
     mesh = sharding.make_mesh(mesh)
-    run = plan.run_of(Plan(batch_size=ROWS, length=LENGTH, methods=(name,)))
+    run = plan.run_of(Plan(batch_size=ROWS, length=LENGTH, methods=(name,), **options))
     found = planning.estimate(name, run, task(mesh), LENGTH)
     method, _ = unlearning.num_updates(name, run, task(mesh))
     shapes = planning.shapes_of_batches(
@@ -188,13 +190,24 @@ def test_a_plan_is_the_memory_of_a_real_run(name, mesh):
         mesh,
     )
     there = sharding.place(init_params(CONFIG, jax.random.key(0)), mesh)
+    part, fixed, trained = build.part_of(run), None, there
+    if part is not None:
+        trained, fixed = part.split(there, jax.random.key(0))
+        trained = sharding.place(trained, mesh)
     real = training.run(
-        placement.on_mesh(method, mesh), there, stream, num_updates=1, check_every=1
+        placement.on_mesh(method, mesh),
+        trained,
+        stream,
+        num_updates=1,
+        check_every=1,
+        fixed=fixed,
     )
     assert found.step == real.peak_bytes
-    assert found.parameters == sum(
-        x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(there)
+    of_one = lambda tree: sum(
+        x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(tree)
     )
+    assert found.parameters == of_one((trained, fixed))
+    assert found.run == found.step + planning.KEPT * of_one(trained)
     assert found.flops > 0 and found.unknown_loops == 0
 
 
@@ -275,6 +288,8 @@ def test_the_command(tmp_path, capsys):
         ("--grad-accum 3", "--grad-accum 3 does not divide --batch-size 16"),
         ("--length 999999", "--length 999999 is more than"),
         ("--ofmu.beta nan", "--ofmu.beta is nan"),
+        ("--trainable conv1", "--trainable: no parameter has a path that 'conv1'"),
+        ("--lora.rank -1", "--lora.rank is -1; it must be at least 0"),
     ],
 )
 def test_refuses_what_cannot_be(options, words, capsys):
