@@ -13,6 +13,7 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
+from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -133,7 +134,10 @@ def render(found: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     full = any(v["statistics"].get(FULL[0]) for v in found["variants"])
     columns = [*COLUMNS, *((name, name.replace("_", " ")) for name in FULL if full)]
-    pictures = _claim_figures(found)
+    pictures = {
+        name: [(_svg(figure, caption), caption)] if figure is not None else []
+        for name, (figure, caption) in claim_figures(found).items()
+    }
     return environment.from_string(TEMPLATE).render(
         style=Markup(STYLE),
         found=found,
@@ -146,7 +150,7 @@ def render(found: Mapping[str, Any]) -> str:
             }
             for claim in found["claims"]
         ],
-        groups=[_group(found, name, columns) for name in _groups(found)],
+        groups=[_group(found, name, columns) for name in groups(found)],
         spreads=[
             (name, *(cell(spread[k]) for k in SPREADS))
             for name, spread in found["weighting"].items()
@@ -158,17 +162,19 @@ def render(found: Mapping[str, Any]) -> str:
 SPREADS = ("forget_range", "retain_range", "spread", "usable")
 
 
-def _groups(found: Mapping[str, Any]) -> list[str]:
+def groups(found: Mapping[str, Any]) -> list[str]:
+    """The groups that were varied, in the order of `ablation_grid.GROUPS`."""
     present = {variant["group"] for variant in found["variants"]}
     return [group for group in GROUPS if group in present]
 
 
-def _table(found: Mapping[str, Any], group: str) -> list[dict[str, Any]]:
+def of_group(found: Mapping[str, Any], group: str) -> list[dict[str, Any]]:
+    """The variants of a group, in their order."""
     return [v for v in found["variants"] if v["group"] == group]
 
 
 def _group(found: Mapping[str, Any], name: str, columns) -> dict[str, Any]:
-    table = _table(found, name)
+    table = of_group(found, name)
     before = found["before"]["statistics"]
     means = {metric: stat["mean"] for metric, stat in before.items()}
     figure = ablation_plots.group_figure(table, means)
@@ -188,12 +194,13 @@ def _group(found: Mapping[str, Any], name: str, columns) -> dict[str, Any]:
     }
 
 
-def _claim_figures(found: Mapping[str, Any]) -> dict[str, list[Any]]:
-    similarity = _table(found, "beta")
+def claim_figures(found: Mapping[str, Any]) -> dict[str, tuple[Figure | None, str]]:
+    """Claim -> its figure, None where nothing was measured, and the caption."""
+    similarity = of_group(found, "beta")
     series: dict[str, list] = {}
-    for row in _table(found, "weighting"):
+    for row in of_group(found, "weighting"):
         series.setdefault(row["series"], []).append(row)
-    figures = {
+    return {
         "a": (
             ablation_plots.cosine_figure(similarity, found["runs"]),
             "Cosine of the gradients along the run, one line per seed",
@@ -206,10 +213,6 @@ def _claim_figures(found: Mapping[str, Any]) -> dict[str, list[Any]]:
             ablation_plots.difficulty_figure(found["difficulty"]["points"]),
             "Utility loss over the difficulty of the group, one line per seed",
         ),
-    }
-    return {
-        name: [(_svg(figure, caption), caption)] if figure is not None else []
-        for name, (figure, caption) in figures.items()
     }
 
 
@@ -243,8 +246,8 @@ def group_table(found: Mapping[str, Any]) -> Table:
     table.add_column("variant")
     for _, label in COLUMNS:
         table.add_column(label, justify="right")
-    for group in _groups(found):
-        for row in _table(found, group):
+    for group in groups(found):
+        for row in of_group(found, group):
             cells = [Text(cell(row["statistics"].get(name))) for name, _ in COLUMNS]
             if row["not_run"] and not row["seeds"]:
                 cells = [Text("not run"), *[Text("")] * (len(COLUMNS) - 1)]

@@ -2,6 +2,7 @@
 
     python -m experiments.publish RUN_DIR experiments/results/NAME.json
     python -m experiments.publish --check RUN_DIR experiments/results/NAME.json
+    python -m experiments.publish --ablations RUN_DIR experiments/results/NAME.json
 
 The file has the command, the code and the machine, the recipe, the metrics and costs of
 every model by seed, their summary and comparison, and the tuning trials. It has no
@@ -12,22 +13,18 @@ methods than were published is compared in what it has.
 """
 
 import dataclasses
-import json
 import pathlib
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import tyro
 
-import ofmu_jax.version
-from experiments import glossary, provenance, report
+from experiments import glossary, publish_ablations, published, report
 from experiments.aggregate import AGGREGATE, FORGET_GAP
 from experiments.stages import write_json
 
 SCHEMA, VERSION = "ofmu_jax.result", 1
-ENVIRONMENT = ("jax", "python", "devices", "cpu", "cores")
 COUNTS = ("gradient_evaluations", "outer_steps", "forget_target")  # the same each time
 COSTS = ("seconds", "peak_bytes")  # of the machine
 TRIAL = ("trial", "config", "score", "chosen", "gradient_evaluations", "seconds")
@@ -38,6 +35,16 @@ Row = Mapping[str, Any]
 Key = tuple[str, str, int]  # role, method, seed
 
 
+def read(run_dir: pathlib.Path) -> dict[str, Any]:
+    """The distilled report of a run.
+
+    Raises:
+      OSError: there is none.
+      ValueError: it cannot be read.
+    """
+    return distil(report.load_report(run_dir), published.commit_of_code())
+
+
 def distil(content: Row, commit: str | None = None) -> dict[str, Any]:
     """What is published of a report: numbers and how they came about.
 
@@ -46,17 +53,8 @@ def distil(content: Row, commit: str | None = None) -> dict[str, Any]:
       commit: of the code, where it is known.
     """
     complete = report.complete(content)
-    environment = complete["environment"]
     result = {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "title": complete["title"],
-        "created": complete["created"],
-        "command": without_paths(complete["command"]),
-        "code": {"ofmu_jax": environment.get("ofmu_jax"), "commit": commit},
-        "environment": {k: environment[k] for k in ENVIRONMENT if k in environment},
-        "data": complete["data"],
-        "recipe": complete["recipe"],
+        **published.header(SCHEMA, VERSION, complete, commit),
         "models": [_model(model) for model in complete["models"]],
         "summary": [_summary(row) for row in complete["summary"]],
         "comparison": complete["comparison"],
@@ -65,7 +63,7 @@ def distil(content: Row, commit: str | None = None) -> dict[str, Any]:
             for method, trials in (complete.get("tuning") or {}).items()
         },
     }
-    return _cut(result)
+    return published.cut(result)
 
 
 def _model(model: Row) -> dict[str, Any]:
@@ -86,43 +84,13 @@ def _published(metrics: Row) -> dict[str, Any]:
     return {name: metrics[name] for name in kept}
 
 
-def without_paths(command: str) -> str:
-    """A command whose absolute paths are cut to their last component.
-
-    >>> without_paths("python -m experiments.run tofu --data-dir /d/tofu --model=/m/a")
-    'python -m experiments.run tofu --data-dir tofu --model=a'
-    """
-    words = []
-    for word in shlex.split(command):
-        option, equals, value = word.partition("=")
-        if equals and option.startswith("--"):
-            words.append(f"{option}={_last(value)}")
-        else:
-            words.append(_last(word))
-    return shlex.join(words)
-
-
-def _cut(value: Any) -> Any:
-    """JSON values with every absolute path cut."""
-    if isinstance(value, Mapping):
-        return {key: _cut(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_cut(entry) for entry in value]
-    return _last(value) if isinstance(value, str) else value
-
-
-def _last(text: str) -> str:
-    path = pathlib.PurePath(text)
-    return path.name if path.is_absolute() or text.startswith("~") else text
-
-
-def differences(found: Row, published: Row) -> list[str]:
+def differences(found: Row, theirs: Row) -> list[str]:
     """Where the models of a run differ from those published; both distilled.
 
     A metric counts as equal only if it is the very same number. Wall time and memory
     belong to a machine and are not compared.
     """
-    known = {_key(model): model for model in published["models"]}
+    known = {_key(model): model for model in theirs["models"]}
     lines = []
     for model in found["models"]:
         role, method, seed = key = _key(model)
@@ -130,9 +98,9 @@ def differences(found: Row, published: Row) -> list[str]:
         if key not in known:
             lines.append(f"{where}: not published")
             continue
-        ours, theirs = _comparable(model), _comparable(known[key])
-        for name in dict.fromkeys((*ours, *theirs)):
-            a, b = (side.get(name, "absent") for side in (ours, theirs))
+        ours, other = _comparable(model), _comparable(known[key])
+        for name in dict.fromkeys((*ours, *other)):
+            a, b = (side.get(name, "absent") for side in (ours, other))
             if a != b:
                 lines.append(f"{where}: {name} is {a}, published {b}")
     return lines
@@ -149,29 +117,12 @@ def _comparable(model: Row) -> dict[str, Any]:
 
 
 def load(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a published file.
+    """Reads a published file of a run.
 
     Raises:
       ValueError: it is none, or of another version.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    header = content.get("schema"), content.get("version")
-    if header != (SCHEMA, VERSION):
-        raise ValueError(
-            f"{path} has schema and version {header}; this code reads "
-            f"{(SCHEMA, VERSION)}: publish it again."
-        )
-    return content
-
-
-def commit_of_code() -> str | None:
-    """The commit that the package lies in, with ``-dirty`` where files differ."""
-    state = provenance.git_state(pathlib.Path(ofmu_jax.version.__file__))
-    commit = state["git_commit"]
-    return f"{commit}-dirty" if commit and state["git_changed"] else commit
+    return published.load(path, {SCHEMA: VERSION})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,27 +135,30 @@ class Options:
     file: Annotated[pathlib.Path, tyro.conf.Positional]
     # Compare the run with the file instead of writing it.
     check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    # The folder's ablations (experiments.ablations), in place of its run.
+    ablations: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = tyro.cli(Options, prog="python -m experiments.publish", args=arguments)
     try:
-        found = distil(report.load_report(options.run_dir), commit_of_code())
+        kind = publish_ablations if options.ablations else sys.modules[__name__]
+        found = kind.read(options.run_dir)
         if not options.check:
             options.file.parent.mkdir(parents=True, exist_ok=True)
             write_json(options.file, found)
             print(options.file)
             return 0
-        lines = differences(found, load(options.file))
+        lines = kind.differences(found, kind.load(options.file))
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for line in lines:
         print(line)
-    models = len(found["models"])
-    print(f"{models} models compared with {options.file}: {len(lines)} differences")
-    return 1 if lines or not models else 0
+    count = len(found["runs" if options.ablations else "models"])
+    print(f"{count} models compared with {options.file}: {len(lines)} differences")
+    return 1 if lines or not count else 0
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python -m experiments.results_page
 
-writes ``experiments/results/TABLES.md`` from the files of `experiments.publish` beside
-it. Every number on the page is one of a file; nothing is typed by hand.
+writes ``experiments/results/TABLES.md``, and the figures of ablations, from the files
+of `experiments.publish` beside it. Each number is one of a file, none typed by hand.
 """
 
 import pathlib
@@ -11,10 +11,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import glossary, publish, tables
+from experiments import glossary, publish, publish_ablations, published, tables
 from experiments.comparison_table import HEADS, agreement_text, comparison_rows
 from experiments.summary import DASH
 
+VERSIONS = {
+    publish.SCHEMA: publish.VERSION,
+    publish_ablations.SCHEMA: publish_ablations.VERSION,
+}
 RESULTS = pathlib.Path(__file__).parent / "results"
 PAGE = "TABLES.md"
 INTRODUCTION = f"""# Tables of the measured results
@@ -31,7 +35,7 @@ def page(folder: pathlib.Path) -> str:
       ValueError: a file that is none of published results.
     """
     files = sorted(folder.glob("*.json"))
-    sections = [section(path.name, publish.load(path)) for path in files]
+    sections = [section(path.name, published.load(path, VERSIONS)) for path in files]
     return "\n".join([INTRODUCTION, *sections])
 
 
@@ -49,8 +53,16 @@ def section(name: str, result: Mapping[str, Any]) -> str:
         f"{place['python']}; {place['cpu']}, {place['cores']} cores, "
         f"{len(place['devices'])} × {place['devices'][0]}.",
         "",
-        tables.markdown_table(result),
     ]
+    ablations = result["schema"] == publish_ablations.SCHEMA
+    show = publish_ablations.section if ablations else _run
+    return "\n".join([*lines, show(name, result)])
+
+
+def _run(name: str, result: Mapping[str, Any]) -> str:
+    """The metrics of a run, its methods compared, its tuning trials."""
+    del name
+    lines = [tables.markdown_table(result)]
     if rows := comparison_rows(result):
         lines += [tables.markdown(_used([list(HEADS), *rows])), agreement_text(result)]
         lines.append("")
@@ -91,6 +103,10 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     (RESULTS / PAGE).write_text(text, encoding="utf-8")
+    for path in sorted(RESULTS.glob("*.json")):
+        result = published.load(path, VERSIONS)
+        if result["schema"] == publish_ablations.SCHEMA:
+            publish_ablations.write_figures(RESULTS, path.name, result)
     print(RESULTS / PAGE)
     return 0
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from experiments import publish, report, results_page
+from experiments import publish, publish_ablations, report, results_page
 
 SECRET = "a text of the data"
 
@@ -139,6 +139,79 @@ def test_what_cannot_be_read(tmp_path, published, capsys):
     published.write_text("{}")
     assert publish.main(["--check", str(tmp_path / "run"), str(published)]) == 2
     assert "publish it again" in capsys.readouterr().err
+
+
+def ablations():
+    stat = lambda mean: {"mean": mean, "low": None, "high": None, "n": 1}
+    outcome = {"forget_prob": 0.25, "retain_prob": 0.75, "forget_nll": 3.0}
+    variant = {
+        "label": "β = 0",
+        "series": "",
+        "changes": {},
+        "seeds": [0],
+        "not_run": None,
+        "statistics": {name: stat(value) for name, value in outcome.items()},
+    }
+    keys = (("beta", "ofmu", True), ("beta", "ofmu-beta-1.0", False))
+    run = {"seed": 0, "metrics": outcome, "updates": 2, "seconds": 1.0}
+    run |= {"gradient_evaluations": 12, "stopped": SECRET, "role": "unlearned"}
+    run["trajectory"] = [
+        {"step": s, "gradient_evaluations": 6 * s, "cosine": 0.5, "text": SECRET}
+        for s in (1, 2)
+    ]
+    claim = {"id": "a", "text": "A claim", "verdict": "refuted", "rule": "A rule."}
+    part = {"text": "a difference", **stat(-0.5), "verdict": "refuted"}
+    return {
+        "title": "Ablations: x",
+        "created": "2025-01-31T12:00:00+00:00",
+        "command": "python -m experiments.ablations tofu --data-dir /machine/tofu",
+        "recipe": {"seeds": [0], "data_dir": "/machine/tofu"},
+        "options": {},
+        "environment": {"jax": "0.10.2", "cpu": "A processor", "cores": 2}
+        | {"devices": ["TFRT_CPU_0"], "python": "3.11", "platform": "not kept"},
+        "data": {"name": "TOFU", "counts": {"forget": 40}},
+        "before": {"statistics": {}, "seeds": [{"text": SECRET}]},
+        "variants": [
+            {**variant, "group": g, "method": "ofmu", "key": key, "base": base}
+            for g, key, base in keys
+        ],
+        "runs": [{**run, "method": key} for _, key, _ in keys],
+        "not_run": {},
+        "weighting": {},
+        "difficulty": {"points": [], "methods": {}},
+        "claims": [{**claim, "parts": [{**part, "decides": True}]}],
+    }
+
+
+def test_ablations_are_published_checked_and_shown(tmp_path, capsys):
+    content, file = ablations(), tmp_path / "results" / "x.json"
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "ablations.json").write_text(json.dumps(content))
+    assert publish.main(["--ablations", str(run), str(file)]) == 0
+    text = file.read_text()
+    assert "machine" not in text and SECRET not in text and "not kept" not in text
+    content["runs"][1]["seconds"] = 9.0  # what no run repeats
+    (run / "ablations.json").write_text(json.dumps(content))
+    check = ["--ablations", "--check", str(run), str(file)]
+    assert publish.main(check) == 0
+    content["runs"][1]["metrics"] = {**content["runs"][1]["metrics"], "cosine": 0.1}
+    (run / "ablations.json").write_text(json.dumps(content))
+    capsys.readouterr()
+    assert publish.main(check) == 1
+    shown = capsys.readouterr().out
+    assert "ofmu-beta-1.0, seed 0: cosine is 0.1, published None" in shown
+    result = publish_ablations.load(file)
+    page = results_page.section("x.json", result)
+    assert "| **β = 0** | 0.250 | 0.750 | 3.000 |" in page
+    assert "### (a) A claim: refuted" in page and "-0.500, n = 1" in page
+    assert "![Cosine of the gradients" in page and "(x_a.svg)" in page
+    written = publish_ablations.write_figures(tmp_path, "x.json", result)
+    assert written == ["x_a.svg"]
+    first = (tmp_path / "x_a.svg").read_bytes()
+    publish_ablations.write_figures(tmp_path, "x.json", result)
+    assert (tmp_path / "x_a.svg").read_bytes() == first
+    assert publish.main(["--ablations", str(tmp_path / "none"), str(file)]) == 2
 
 
 def test_the_page_of_tables_is_that_of_the_files():
