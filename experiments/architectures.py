@@ -6,7 +6,7 @@ import pathlib
 import transformers
 
 from ofmu_jax.models.hf_config import config_from_hf
-from ofmu_jax.models.llama import LlamaConfig, RopeScaling
+from ofmu_jax.models.llama_config import LlamaConfig, RopeScaling
 from ofmu_jax.models.weights import ModelError
 
 

@@ -14,7 +14,7 @@ from ofmu_jax.data import prompts
 from ofmu_jax.data.records import UnlearningData
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.models import huggingface
-from ofmu_jax.models.llama import LlamaConfig
+from ofmu_jax.models.llama_config import LlamaConfig
 
 
 class Rescoring:

@@ -15,7 +15,7 @@ from ofmu_jax.data.records import QA, DataError, UnlearningData
 from ofmu_jax.data.tofu import load_custom
 from ofmu_jax.models import tensor_files
 from ofmu_jax.models.huggingface import ModelError, config_from_hf, load_config
-from ofmu_jax.models.llama import LlamaConfig
+from ofmu_jax.models.llama_config import LlamaConfig
 from ofmu_jax.models.tensor_files import SINGLE, read_tensors
 
 

@@ -14,7 +14,7 @@ from ofmu_jax.models.huggingface import (
     load_config,
     load_pretrained,
 )
-from ofmu_jax.models.llama import LlamaConfig, RopeScaling
+from ofmu_jax.models.llama_config import LlamaConfig, RopeScaling
 
 TINY = LlamaConfig(
     vocab_size=5,

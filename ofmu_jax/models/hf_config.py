@@ -5,7 +5,7 @@ from typing import Any
 
 import transformers
 
-from ofmu_jax.models.llama import LlamaConfig, RopeScaling
+from ofmu_jax.models.llama_config import LlamaConfig, RopeScaling
 from ofmu_jax.models.weights import ModelError
 
 SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
