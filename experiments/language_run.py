@@ -147,11 +147,14 @@ def check_run(run: LanguageRun) -> None:
             "target) or --base-model (to train the target from) as well."
         )
     given = run.model or run.base_model
-    if given is not None and run.ofmu.outer_learning_rate > 1e-4:
+    ours = run.ofmu
+    fast = ours.outer_learning_rate > 1e-4 or ours.inner_learning_rate >= 0.1
+    if given is not None and fast:
         logs.console.print(
             f"[yellow]note:[/] the learning rates are those of small models trained "
             f"from scratch; for a pretrained model such as {escape(given)} 1e-5 is "
-            "usual: --ofmu.outer-learning-rate, --train.learning-rate, …"
+            "usual: --ofmu.outer-learning-rate, --train.learning-rate, … Inner steps "
+            "of length 0.1 (--ofmu.inner-learning-rate) broke one of 135M parameters."
         )
     if isinstance(run, Request) and run.model is None:
         raise ValueError(
