@@ -119,7 +119,7 @@ def relative_error(tree, reference):
     [
         pytest.param("vjp", marks=pytest.mark.slow),
         pytest.param("linearize", marks=pytest.mark.slow),
-        pytest.param("jvp", marks=pytest.mark.slow),
+        pytest.param("jvp", marks=pytest.mark.long),
         "finite_difference",
     ],
 )

@@ -71,7 +71,7 @@ def flat(value, path=""):
         yield path, value
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_report_what_one_does(tmp_path):
     spread = ["--mesh", "data=2,fsdp=2", "--grad-accum", "2"]
 
