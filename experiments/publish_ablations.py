@@ -101,6 +101,7 @@ def section(name: str, result: Row) -> str:
     lines = [f"On the training rows alone, seeds {seeds}; the run's own is bold.", ""]
     for group in ablation_report.groups(result):
         lines += [f"### {group.replace('_', ' ')}", "", _variants(result, group)]
+    drawn = {file: caption for file, caption, _ in figures(name, result)}
     for claim in result["claims"]:
         lines += [f"### ({claim['id']}) {claim['text']}: {claim['verdict']}", ""]
         lines += [claim["rule"], ""]
@@ -110,9 +111,8 @@ def section(name: str, result: Row) -> str:
             rows.append([text, ablation_report.numbers(part), part["verdict"]])
         if claim["parts"]:
             lines += [tables.markdown(rows)]
-        for file, caption, _ in figures(name, result):
-            if file.endswith(f"_{claim['id']}.svg"):
-                lines += [f"![{caption}]({file})", ""]
+        if (file := _file(name, claim["id"])) in drawn:
+            lines += [f"![{drawn[file]}]({file})", ""]
     return "\n".join(lines)
 
 
@@ -138,13 +138,16 @@ def _variants(result: Row, group: str) -> str:
 
 def figures(name: str, result: Row) -> list[tuple[str, str, Figure]]:
     """File name, caption and figure of every claim that has one."""
-    stem = pathlib.PurePath(name).stem
     found = ablation_report.claim_figures(result)
     return [
-        (f"{stem}_{claim}.svg", caption, figure)
+        (_file(name, claim), caption, figure)
         for claim, (figure, caption) in found.items()
         if figure is not None
     ]
+
+
+def _file(name: str, claim: str) -> str:
+    return f"{pathlib.PurePath(name).stem}_{claim}.svg"
 
 
 def write_figures(folder: pathlib.Path, name: str, result: Row) -> Sequence[str]:
