@@ -20,6 +20,7 @@ from experiments.recipes import (
     OfmuConfig,
     Request,
 )
+from experiments.settings import Curvature, Penalty
 
 MODULE = "experiments.plan"
 DESCRIPTION = """Memory, work and traffic of one update, before it is paid for.
@@ -48,9 +49,6 @@ to twice the bytes), fuses less than a TPU's, and has no reduce-scatter, so that
 gradients are all-reduces (twice the bytes). --tpu v5e:4x4 asks the TPU's own compiler,
 which works without a TPU, and is the number to believe for one."""
 
-Curvature = Literal["vjp", "linearize", "jvp", "finite_difference"]
-Penalty = Literal["exact", "finite_difference", "secant"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -76,7 +74,7 @@ class Plan:
     lora: LoraConfig = LoraConfig()
     curvatures: tuple[Curvature, ...] = get_args(Curvature)
     """Of OFMU, to be compared."""
-    penalty_gradients: tuple[Penalty, ...] = ("exact", "finite_difference", "secant")
+    penalty_gradients: tuple[Penalty, ...] = get_args(Penalty)
     """Of OFMU, to be compared."""
     tpu: str | None = None
     """Ask the compiler of this TPU slice, such as v5e:4x4 (pip install 'jax[tpu]')."""

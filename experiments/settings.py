@@ -9,6 +9,8 @@ from typing import Any, Generic, Literal, TypeVar
 from ofmu_jax.methods import Lora, configs
 from ofmu_jax.methods.registry import METHODS
 
+Curvature = Literal["vjp", "linearize", "jvp", "finite_difference"]
+Penalty = Literal["exact", "finite_difference", "secant"]
 LossConfig = TypeVar("LossConfig")
 
 MethodName = Literal[
@@ -112,9 +114,9 @@ class OfmuConfig:
     """γ: ρ grows by this factor every outer iteration."""
     base: Literal["inner", "outer"] = "inner"
     """Where the outer step starts: from the inner result, or where that began."""
-    curvature: Literal["vjp", "linearize", "jvp", "finite_difference"] = "linearize"
+    curvature: Curvature = "linearize"
     retain_direction: Literal["fresh", "frozen"] = "frozen"
-    penalty_gradient: Literal["exact", "finite_difference", "secant"] = "secant"
+    penalty_gradient: Penalty = "secant"
     penalty_clip: float | None = 1.0
     """The penalty's norm is at most this multiple of the retain gradient's."""
 
