@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 from experiments.recipes import LanguageRun, OfmuConfig, paper_setting
+from experiments.settings import Curvature, ForgetLoss, Penalty
 from experiments.stages import fingerprint
+from ofmu_jax.methods.inner import InnerOptimizer
 
 Group = Literal[
     "beta",
@@ -39,10 +41,10 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "outer_steps": (1, 2, 4),
     "base": ("inner", "outer"),
     "retain_direction": ("fresh", "frozen"),
-    "penalty_gradient": ("exact", "finite_difference", "secant"),
-    "curvature": ("vjp", "linearize", "jvp", "finite_difference"),
-    "inner_optimizer": ("sgd", "clipped", "normalized", "adam"),
-    "forget_loss": ("cross_entropy", "target_cross_entropy", "npo", "simnpo"),
+    "penalty_gradient": get_args(Penalty),
+    "curvature": get_args(Curvature),
+    "inner_optimizer": get_args(InnerOptimizer),
+    "forget_loss": get_args(ForgetLoss),
 }
 SYMBOLS = {
     "rho": "ρ",

@@ -12,7 +12,7 @@ from ofmu_jax import methods
 from ofmu_jax.losses import language
 from ofmu_jax.losses.ascended import ascended_loss
 from ofmu_jax.losses.language import ApplyFn
-from ofmu_jax.methods import Lora, Method, Part, Setting, Subset
+from ofmu_jax.methods import Lora, Method, Part, Setting, Subset, inner
 from ofmu_jax.methods.accumulation import accumulated, answer_tokens, rows
 from ofmu_jax.models.adapters import with_adapters
 
@@ -131,13 +131,7 @@ def _clipped_adamw(
 
 
 def _ofmu(apply_fn: ApplyFn, config: OfmuConfig, micro_batches: int) -> Method:
-    rate = config.inner_learning_rate
-    inner = {
-        "sgd": optax.sgd(rate),
-        "clipped": optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(rate)),
-        "normalized": optax.chain(optax.normalize_by_update_norm(), optax.sgd(rate)),
-        "adam": optax.adam(rate),
-    }[config.inner_optimizer]
+    top = inner.maximum_of(config.forget_loss, config.beta, config.similarity)
     outer = {
         "sgd": optax.sgd(config.outer_learning_rate),
         "adamw": _clipped_adamw(config.outer_learning_rate, config.weight_decay),
@@ -157,7 +151,12 @@ def _ofmu(apply_fn: ApplyFn, config: OfmuConfig, micro_batches: int) -> Method:
         accumulated(forget, micro_batches, answer_tokens if per_token else rows),
         accumulated(retain, micro_batches, answer_tokens),
         outer_optimizer=outer,
-        inner_optimizer=inner,
+        inner_optimizer=inner.inner_optimizer(
+            config.inner_optimizer,
+            config.inner_learning_rate,
+            maximum=top,
+            longest=config.inner_max_step,
+        ),
         inner_steps=config.inner_steps,
         outer_steps=config.outer_steps,
         beta=config.beta,

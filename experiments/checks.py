@@ -88,6 +88,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "simnpo_beta": above_zero,
         "inner_steps": at_least(1),
         "inner_learning_rate": above_zero,
+        "inner_max_step": above_zero,
         "outer_steps": at_least(1),
         "outer_learning_rate": above_zero,
         "weight_decay": at_least(0),

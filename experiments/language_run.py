@@ -148,7 +148,10 @@ def check_run(run: LanguageRun) -> None:
         )
     given = run.model or run.base_model
     ours = run.ofmu
-    fast = ours.outer_learning_rate > 1e-4 or ours.inner_learning_rate >= 0.1
+    fixed = ours.inner_optimizer != "polyak"  # whose steps find their own length
+    fast = ours.outer_learning_rate > 1e-4 or (
+        fixed and ours.inner_learning_rate > 0.05
+    )
     if given is not None and fast:
         logs.console.print(
             f"[yellow]note:[/] the learning rates are those of small models trained "

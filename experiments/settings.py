@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any, Generic, Literal, TypeVar
 
 from ofmu_jax.methods import Lora, configs
+from ofmu_jax.methods.inner import InnerOptimizer
 from ofmu_jax.methods.registry import METHODS
 
 Curvature = Literal["vjp", "linearize", "jvp", "finite_difference"]
@@ -99,8 +100,13 @@ class OfmuConfig:
     """β of the forget loss simnpo."""
     inner_steps: int = 2
     """T, steps of ascent on Φ."""
-    inner_optimizer: Literal["sgd", "clipped", "normalized", "adam"] = "clipped"
+    inner_optimizer: InnerOptimizer = "clipped"
+    """clipped: gradients of norm at most 1; normalized: of norm 1; polyak: steps that
+    close the fraction η_in of the gap to the forget loss's maximum, by its slope."""
     inner_learning_rate: float = 0.1
+    """η_in, of the inner optimizer."""
+    inner_max_step: float = 1e-3
+    """The longest step of polyak, in norms of the parameters."""
     outer_steps: int = 2
     outer_learning_rate: float = 1e-3
     outer_optimizer: Literal["sgd", "adamw"] = "adamw"

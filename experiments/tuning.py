@@ -20,7 +20,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from experiments import fitting, publish, resuming, search, unlearning
+from experiments import fitting, publish, recorded, resuming, search, unlearning
 from experiments.pipeline import REFERENCE, Model, Pipeline
 from experiments.recipes import LanguageRun
 from experiments.stages import Stage, fingerprint
@@ -181,26 +181,9 @@ def tuned_elsewhere(run: LanguageRun, source: pathlib.Path) -> LanguageRun:
             f"--tuned-from {source} is no output folder of a finished or tuned run and "
             f"no file of published results: {error}."
         ) from error
-    recorded = {"ofmu": found.get("ofmu"), **found.get("baselines", {})}
+    values = {"ofmu": found.get("ofmu"), **found.get("baselines", {})}
     for name in run.methods:
-        if recorded.get(name) is None:
+        if values.get(name) is None:
             raise ValueError(f"--tuned-from {source} has no configuration of {name}.")
-        run = run.with_method(name, _from_plain(run.method(name), recorded[name]))
+        run = run.with_method(name, recorded.filled(run.method(name), values[name]))
     return run
-
-
-def _from_plain(config: Any, values: Mapping[str, Any]) -> Any:
-    """A configuration like ``config`` with values that were read from JSON."""
-    fields = {field.name for field in dataclasses.fields(config)}
-    if fields != set(values):
-        raise ValueError(
-            f"the recorded {type(config).__name__} was written by another version: "
-            f"fields {sorted(fields ^ set(values))} are in one of them alone."
-        )
-    restored = {
-        name: _from_plain(getattr(config, name), value)
-        if dataclasses.is_dataclass(getattr(config, name))
-        else value
-        for name, value in values.items()
-    }
-    return dataclasses.replace(config, **restored)

@@ -210,7 +210,7 @@ def test_configurations_of_another_version_are_refused(tmp_path):
     values = json.loads(path.read_text())
     values["baselines"]["npo"]["loss"]["gone"] = 1.0
     path.write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r"NpoConfig .* \['gone'\]"):
+    with pytest.raises(ValueError, match="NpoConfig has no field 'gone'"):
         tuning.tuned_elsewhere(TINY, tmp_path)
     del values["baselines"]["npo"]
     path.write_text(json.dumps(values))
@@ -224,5 +224,6 @@ def test_published_results_are_a_source_of_configurations():
     trials = publish.load(RESULTS / "tofu_forget01_tuning.json")["tuning"]
     for name in run.methods:
         (chosen,) = (trial for trial in trials[name] if trial["chosen"])
-        assert dataclasses.asdict(found.method(name)) == chosen["config"]
+        config = dataclasses.asdict(found.method(name))  # may have newer fields
+        assert config | chosen["config"] == config
     assert found.method("simnpo") != run.method("simnpo")

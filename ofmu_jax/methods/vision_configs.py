@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from ofmu_jax.methods.configs import Range
+from ofmu_jax.methods.inner import InnerOptimizer
 
 Order = Literal["sequential", "mixed"]
 
@@ -116,9 +117,13 @@ class Ofmu:
     """What the losses normalise with; running averages move after each update."""
     inner_steps: int = 1
     """T, steps of ascent on Φ."""
-    inner_optimizer: Literal["sgd", "clipped", "normalized"] = "normalized"
-    """clipped: gradients of norm at most 1; normalized: of norm 1."""
+    inner_optimizer: InnerOptimizer = "normalized"
+    """clipped: gradients of norm at most 1; normalized: of norm 1; polyak: steps that
+    close the fraction η_in of the gap to the forget loss's maximum, by its slope."""
     inner_learning_rate: float = 0.1
+    """η_in, of the inner optimizer."""
+    inner_max_step: float = 1e-3
+    """The longest step of polyak, in norms of the parameters."""
     outer_steps: int = 3
     outer_learning_rate: float = 0.01
     """Of SGD with momentum 0.9."""

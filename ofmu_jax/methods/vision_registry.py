@@ -16,6 +16,7 @@ from ofmu_jax.methods import vision_configs as configs
 from ofmu_jax.methods.base import Method
 from ofmu_jax.methods.bilevel import ofmu_method
 from ofmu_jax.methods.frozen import FORWARD_COST, copy_params
+from ofmu_jax.methods.inner import inner_optimizer, maximum_of
 from ofmu_jax.methods.vision_base import (
     Context,
     Prepare,
@@ -280,11 +281,12 @@ def _ofmu(setting: Setting, config: configs.Ofmu) -> Plan:
     target = setting.forget_target
     target = None if target is None else config.ceiling * target
     forget_loss = _forget_loss(setting, config)
-    inner = optax.sgd(config.inner_learning_rate)
-    if config.inner_optimizer == "clipped":
-        inner = optax.chain(optax.clip_by_global_norm(1.0), inner)
-    elif config.inner_optimizer == "normalized":
-        inner = optax.chain(optax.normalize_by_update_norm(), inner)
+    inner = inner_optimizer(
+        config.inner_optimizer,
+        config.inner_learning_rate,
+        maximum=maximum_of(forget_loss, config.beta, config.similarity),
+        longest=config.inner_max_step,
+    )
     rho: Any = config.rho
     if rho and config.rho_growth != 1.0:
         rho = optax.exponential_decay(config.rho, 1, config.rho_growth)
