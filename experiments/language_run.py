@@ -135,6 +135,13 @@ def check_run(run: LanguageRun) -> None:
             f"--tuned-from takes configurations from an earlier run and {other} makes "
             "others; leave one of them out."
         )
+    stray = [name for name in run.tuned_except if name not in run.methods]
+    if stray or (run.tuned_except and run.tuned_from is None):
+        raise ValueError(
+            f"--tuned-except {' '.join(run.tuned_except)} leaves methods of the run "
+            "as they are in spite of --tuned-from: name some of --methods and give "
+            "--tuned-from, or leave it out."
+        )
     build.part_of(run)
     if run.checkpoint_every is not None and run.checkpoint_every < 0:
         raise ValueError(

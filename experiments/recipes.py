@@ -56,6 +56,8 @@ class LanguageRun:
     tuned_from: pathlib.Path | None = None
     """Output folder or published results of an earlier run, whose configuration each
     method takes over."""
+    tuned_except: tuple[MethodName, ...] = ()
+    """Methods that --tuned-from leaves as they are configured here."""
     paper: bool = False
     """OFMU in the paper's literal setting."""
     checkpoint_every: int | None = None

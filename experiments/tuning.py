@@ -164,6 +164,9 @@ def tuned(pipeline: Pipeline) -> tuple[LanguageRun, dict[str, list[dict]]]:
 def tuned_elsewhere(run: LanguageRun, source: pathlib.Path) -> LanguageRun:
     """The run with the configuration that its methods had in an earlier run.
 
+    Those of ``run.tuned_except`` keep their own; so does an option that was not there
+    yet when that run was recorded.
+
     Args:
       source: output folder of that run, whose ``config.json`` is read, or a file of
         results that `experiments.publish` made of it.
@@ -183,6 +186,8 @@ def tuned_elsewhere(run: LanguageRun, source: pathlib.Path) -> LanguageRun:
         ) from error
     values = {"ofmu": found.get("ofmu"), **found.get("baselines", {})}
     for name in run.methods:
+        if name in run.tuned_except:
+            continue
         if values.get(name) is None:
             raise ValueError(f"--tuned-from {source} has no configuration of {name}.")
         run = run.with_method(name, recorded.filled(run.method(name), values[name]))

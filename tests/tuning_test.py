@@ -227,3 +227,16 @@ def test_published_results_are_a_source_of_configurations():
         config = dataclasses.asdict(found.method(name))  # may have newer fields
         assert config | chosen["config"] == config
     assert found.method("simnpo") != run.method("simnpo")
+    kept = dataclasses.replace(run, tuned_except=("simnpo",))
+    kept = tuning.tuned_elsewhere(kept, RESULTS / "tofu_forget01_tuning.json")
+    assert kept.method("simnpo") == run.method("simnpo")
+    assert kept.method("idk_dpo") == found.method("idk_dpo")
+
+
+@pytest.mark.parametrize("options", [{"methods": ("npo",)}, {"tuned_from": None}])
+def test_an_exception_without_effect_is_refused(options):
+    run = dataclasses.replace(
+        TINY, tuned_from=RESULTS, tuned_except=("gradient_ascent",)
+    )
+    with pytest.raises(ValueError, match="--tuned-except gradient_ascent leaves"):
+        language_run.check_run(dataclasses.replace(run, **options))
