@@ -105,7 +105,7 @@ class OfmuConfig:
     close the fraction η_in of the gap to the forget loss's maximum, by its slope."""
     inner_learning_rate: float = 0.1
     """η_in, of the inner optimizer."""
-    inner_max_step: float = 1e-3
+    inner_max_step: float = 2e-3
     """The longest step of polyak, in norms of the parameters."""
     outer_steps: int = 2
     outer_learning_rate: float = 1e-3

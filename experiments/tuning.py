@@ -9,8 +9,9 @@ row nor a reported number has a part in it.
 A trial's score is its distance from the retrained model on the training rows:
 |p_forget − p*_forget| + max(0, p*_retain − p_retain), p being the mean probability of
 an answer and * the retrained model's. Trial 0 is the configuration as it stands, the
-others are a scrambled Sobol sequence over the learning rate and the search space that
-each method declares.
+next are a scrambled Sobol sequence over the learning rate and the search space that
+each method declares, and from the seventh on half of all lie near the best so far
+(`experiments.search`).
 """
 
 import dataclasses
@@ -32,6 +33,7 @@ from ofmu_jax.methods import LEARNING_RATE, METHODS, Range
 OFMU_SEARCH = {
     "outer_learning_rate": LEARNING_RATE,
     "inner_learning_rate": Range(1e-2, 1.0, log=True),
+    "inner_max_step": Range(3e-4, 1e-2, log=True),
     "ceiling": Range(1.0, 1.3),
 }
 
@@ -98,8 +100,8 @@ class Tuning:
     def method(self, name: str) -> tuple[Any, list[dict[str, Any]]]:
         """The best configuration of a method, and the record of all its trials."""
         run = self.validation.run
-        configs = search.trials(run.method(name), search_space(name), run.tune)
-        return search.best(configs, functools.partial(self._trial, name))
+        trial = functools.partial(self._trial, name)
+        return search.best(run.method(name), search_space(name), run.tune, trial)
 
     def _trial(self, name: str, number: int, config: Any) -> dict[str, Any]:
         problem = dataclasses.replace(

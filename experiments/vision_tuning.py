@@ -67,10 +67,11 @@ class Tuning:
 
     def method(self, name: str) -> tuple[Any, list[dict[str, Any]]]:
         """The best configuration of a method, and the record of all its trials."""
-        configs = search.trials(
-            getattr(self.run.method, name), SEARCH[name], self.run.tune
+        config, trial = (
+            getattr(self.run.method, name),
+            functools.partial(self._trial, name),
         )
-        return search.best(configs, functools.partial(self._trial, name))
+        return search.best(config, SEARCH[name], self.run.tune, trial)
 
     def _trial(self, name: str, number: int, config: Any) -> dict[str, Any]:
         run = dataclasses.replace(

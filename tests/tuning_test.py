@@ -61,11 +61,43 @@ def test_trials_start_with_the_configuration_and_stay_in_the_space(name):
     assert len(set(map(str, found))) == 5 and found[0] == config
     for trial in found[1:]:
         for field, span in space.items():
-            value = trial
-            for part in field.split("."):
-                value = getattr(value, part)
-            assert span.low <= value <= span.high
+            assert span.low <= search.value_of(trial, field) <= span.high
     assert search.trials(config, space, 1) == [config]
+
+
+@pytest.mark.parametrize(("count", "spread"), [(1, 1), (6, 6), (9, 6), (16, 8)])
+def test_later_trials_gather_around_the_best(count, spread):
+    config, space = TINY.method("npo"), tuning.search_space("npo")
+    goal = {"learning_rate": 2e-3, "loss.beta": 0.05, "loss.alpha": 0.7}
+    seen = []
+
+    def distance(found):
+        return sum(
+            abs(
+                span.fraction(search.value_of(found, field))
+                - span.fraction(goal[field])
+            )
+            for field, span in space.items()
+        )
+
+    def trial(number, found):
+        assert number == len(seen)
+        if number >= spread:  # in reach of the best before it
+            for field, span in space.items():
+                step = span.fraction(search.value_of(found, field)) - span.fraction(
+                    search.value_of(min(seen, key=lambda s: s[0])[1], field)
+                )
+                assert abs(step) <= search.REACH + 1e-9
+        seen.append((distance(found), found))
+        return {"score": seen[-1][0]}
+
+    chosen, records = search.best(config, space, count, trial)
+    assert [found for _, found in seen][:spread] == search.trials(config, space, spread)
+    assert len(records) == count and len(set(map(str, seen))) == count
+    assert [r["chosen"] for r in records].count(True) == 1
+    assert chosen == min(seen, key=lambda s: s[0])[1]
+    if count == 16:  # a bowl: what gathers gets nearer than what is spread
+        assert records[-1]["score"] < min(r["score"] for r in records[:spread])
 
 
 def test_the_validation_request_is_made_of_retain_rows_alone():

@@ -6,6 +6,7 @@ The text after each field is its help on a command line.
 """
 
 import dataclasses
+import math
 from typing import Literal
 
 Positions = Literal["answer", "all"]
@@ -32,6 +33,19 @@ class Range:
         if self.log:
             return self.low * (self.high / self.low) ** fraction
         return self.low + (self.high - self.low) * fraction
+
+    def fraction(self, value: float) -> float:
+        """How far on the way from low to high a value is: the inverse of `at`.
+
+        Values outside count as the nearer end.
+
+        >>> Range(0.25, 4.0, log=True).fraction(1.0), Range(1.0, 2.0).fraction(9.0)
+        (0.5, 1.0)
+        """
+        value = min(max(value, self.low), self.high)
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
 
 
 @dataclasses.dataclass(frozen=True)

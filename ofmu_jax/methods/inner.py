@@ -9,7 +9,7 @@ InnerOptimizer = Literal["sgd", "clipped", "normalized", "adam", "polyak"]
 
 
 def polyak(
-    fraction: float, *, maximum: float = 0.0, longest: float = 1e-3
+    fraction: float, *, maximum: float = 0.0, longest: float = 2e-3
 ) -> optax.GradientTransformationExtraArgs:
     """A step towards a known maximum of Φ, for models of any size.
 
@@ -49,7 +49,7 @@ def inner_optimizer(
     learning_rate: float,
     *,
     maximum: float | None,
-    longest: float = 1e-3,
+    longest: float = 2e-3,
 ) -> optax.GradientTransformation:
     """One of them.
 
