@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 from experiments.recipes import LanguageRun, OfmuConfig, paper_setting
-from experiments.settings import Curvature, ForgetLoss, Penalty
+from experiments.settings import Curvature, ForgetLoss, Penalty, inner_rate
 from experiments.stages import fingerprint
 from ofmu_jax.methods.inner import InnerOptimizer
 
@@ -43,7 +43,6 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "retain_direction": ("fresh", "frozen"),
     "penalty_gradient": get_args(Penalty),
     "curvature": get_args(Curvature),
-    "inner_optimizer": get_args(InnerOptimizer),
     "forget_loss": get_args(ForgetLoss),
 }
 SYMBOLS = {
@@ -54,7 +53,6 @@ SYMBOLS = {
     "base": "outer step from",
     "retain_direction": "retain direction",
     "penalty_gradient": "penalty gradient",
-    "inner_optimizer": "inner optimizer",
     "forget_loss": "forget loss",
     "inner_learning_rate": "η_in",
 }
@@ -174,15 +172,28 @@ def _group(run: LanguageRun, options: AblationOptions, group: str) -> Iterable[V
             _ofmu(run, group, "as configured"),
             _ofmu(run, group, "paper's literal setting", **whole),
         ]
+    if group == "inner_optimizer":
+        return _inner_optimizers(run)
     values: Sequence[Any] = options.rhos if group == "rho" else CHOICES[group]
     values = list(dict.fromkeys([*values, getattr(base, group)]))
     if not isinstance(values[0], str):
         values.sort()
-    found = [_one(run, group, group, value) for value in values]
-    if group == "inner_optimizer":  # whose steps are of another size than a gradient's
-        rate = base.inner_learning_rate / 100
-        slower = {"inner_optimizer": "adam", "inner_learning_rate": rate}
-        found.append(_ofmu(run, group, f"adam, η_in = {rate:g}", **slower))
+    return [_one(run, group, group, value) for value in values]
+
+
+def _inner_optimizers(run: LanguageRun) -> list[Variant]:
+    """Each with a rate of its own kind: a step, a hundredth of it for adam as well, or
+    the fraction of polyak."""
+    names = get_args(InnerOptimizer)
+    rates = [(name, inner_rate(run.ofmu, name)) for name in names]
+    rates.append(("adam", inner_rate(run.ofmu, "adam") / 100))
+    found = []
+    for name, rate in rates:
+        label = f"inner optimizer: {name}"
+        if rate != run.ofmu.inner_learning_rate:
+            label = f"{name}, η_in = {rate:g}"
+        fields = {"inner_optimizer": name, "inner_learning_rate": rate}
+        found.append(_ofmu(run, "inner_optimizer", label, **fields))
     return found
 
 

@@ -83,6 +83,7 @@ class Plan:
     json: pathlib.Path | None = None
     """Write everything there as well."""
     ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
+    """With both of the paper's terms, which recipes for language models leave out."""
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()
 
 

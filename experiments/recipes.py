@@ -20,6 +20,7 @@ from experiments.settings import MethodName as MethodName
 from experiments.settings import ModelConfig as ModelConfig
 from experiments.settings import OfmuConfig as OfmuConfig
 from experiments.settings import TrainConfig as TrainConfig
+from experiments.settings import ascending_by_slope as ascending_by_slope
 from experiments.settings import paper_setting as paper_setting
 from experiments.settings import published as published
 from experiments.settings import small_models as small_models
@@ -139,17 +140,7 @@ class Tofu(LanguageRun):
     share_models: bool = True
     """One target and one reference, of the first seed, for all seeds."""
     model_size: ModelConfig = ModelConfig(vocab_size=4096)
-    # Of some sixty settings among the best on rows set aside by --tune (forget01, 300
-    # gradient evaluations): both of the paper's terms cost more than they gave there.
-    ofmu: OfmuConfig = OfmuConfig(
-        inner_steps=1,
-        inner_optimizer="polyak",
-        inner_learning_rate=0.5,
-        outer_steps=3,
-        outer_learning_rate=5e-4,
-        beta=0.0,
-        rho=0.0,
-    )
+    ofmu: OfmuConfig = ascending_by_slope(5e-4)
     evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
 
 
@@ -170,5 +161,5 @@ class Request(LanguageRun):
     # Rates for pretrained models; those of the other commands suit small ones that
     # are trained from scratch.
     train: TrainConfig = TrainConfig(epochs=5, learning_rate=1e-5)
-    ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
+    ofmu: OfmuConfig = ascending_by_slope(1e-5)
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()

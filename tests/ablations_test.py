@@ -17,6 +17,7 @@ from experiments.recipes import (
     EvalConfig,
     ModelConfig,
     OfmuConfig,
+    Tofu,
     TrainConfig,
     paper_setting,
 )
@@ -71,8 +72,18 @@ def test_a_variant_changes_what_its_group_is_named_after(group):
             assert changed.keys() <= {"loss.alpha", "rho", "inner_learning_rate"}
         elif "η_in" in v.label:
             assert changed.keys() == {"inner_optimizer", "inner_learning_rate"}
+            assert ("polyak" in v.label) == (v.config.inner_learning_rate == 0.5)
         else:
             assert changed.keys() <= {group}
+
+
+@pytest.mark.parametrize("run", [TINY, Tofu()])
+def test_inner_optimizers_have_a_rate_of_their_own_kind(run):
+    options = AblationOptions(groups=("inner_optimizer",))
+    found = [v.config for v in ablation_grid.variants(run, options)]
+    rates = [(c.inner_optimizer, c.inner_learning_rate) for c in found]
+    steps = [(name, 0.1) for name in ("sgd", "clipped", "normalized", "adam")]
+    assert rates == [*steps, ("polyak", 0.5), ("adam", 0.001)]
 
 
 def test_options_without_effect_make_no_variants():
