@@ -81,10 +81,9 @@ def top_share(tree: Any, density: float) -> Any:
         raise ValueError(f"density is {density}; give a share in (0, 1].")
     leaves, structure = jax.tree.flatten(tree)
     sizes = np.cumsum([leaf.size for leaf in leaves])[:-1]
-    flat = np.concatenate([np.abs(np.asarray(leaf)).ravel() for leaf in leaves])
-    chosen = np.argsort(-flat, kind="stable")[: round(density * flat.size)]
-    mask = np.zeros(flat.size, np.float32)
-    mask[chosen] = 1
-    parts = zip(np.split(mask, sizes), leaves, strict=True)
-    masks = [jnp.asarray(part.reshape(leaf.shape)) for part, leaf in parts]
+    flat = jnp.concatenate([jnp.abs(leaf).ravel() for leaf in leaves])
+    chosen = jnp.argsort(-flat, stable=True)[: round(density * flat.size)]
+    mask = jnp.zeros(flat.size, jnp.float32).at[chosen].set(1)
+    parts = zip(jnp.split(mask, sizes), leaves, strict=True)
+    masks = [part.reshape(leaf.shape) for part, leaf in parts]
     return jax.tree.unflatten(structure, masks)
