@@ -178,7 +178,18 @@ def _group(run: LanguageRun, options: AblationOptions, group: str) -> Iterable[V
     values = list(dict.fromkeys([*values, getattr(base, group)]))
     if not isinstance(values[0], str):
         values.sort()
-    return [_one(run, group, group, value) for value in values]
+    found = [_one(run, group, group, value) for value in values]
+    if group == "forget_loss" and base.inner_optimizer == "polyak":
+        # Steps towards a maximum need one, and cross-entropy has none.
+        found[values.index("cross_entropy")] = _ofmu(
+            run,
+            group,
+            "forget loss: cross entropy (normalized steps)",
+            forget_loss="cross_entropy",
+            inner_optimizer="normalized",
+            inner_learning_rate=inner_rate(base, "normalized"),
+        )
+    return found
 
 
 def _inner_optimizers(run: LanguageRun) -> list[Variant]:

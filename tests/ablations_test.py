@@ -86,6 +86,13 @@ def test_inner_optimizers_have_a_rate_of_their_own_kind(run):
     assert rates == [*steps, ("polyak", 0.5), ("adam", 0.001)]
 
 
+def test_an_unbounded_loss_is_ascended_in_steps_of_another_kind():
+    found = ablation_grid.variants(Tofu(), AblationOptions(groups=("forget_loss",)))
+    kinds = {v.config.forget_loss: v.config.inner_optimizer for v in found}
+    bounded = ("target_cross_entropy", "npo", "simnpo")
+    assert kinds == {"cross_entropy": "normalized"} | dict.fromkeys(bounded, "polyak")
+
+
 def test_options_without_effect_make_no_variants():
     no_penalty = dataclasses.replace(TINY, ofmu=OfmuConfig(rho=0.0))
     options = AblationOptions(groups=("rho_growth", "penalty_gradient"))
