@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 from experiments.recipes import LanguageRun, OfmuConfig, paper_setting
-from experiments.settings import Curvature, ForgetLoss, Penalty, inner_rate
+from experiments.settings import ForgetLoss, inner_rate
 from experiments.stages import fingerprint
+from ofmu_jax.choices import Base, Curvature, PenaltyGradient, RetainDirection
 from ofmu_jax.methods.inner import InnerOptimizer
 
 Group = Literal[
@@ -39,9 +40,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "rho_growth": (1.0, 1.02, 1.1),
     "inner_steps": (1, 2, 5),
     "outer_steps": (1, 2, 4),
-    "base": ("inner", "outer"),
-    "retain_direction": ("fresh", "frozen"),
-    "penalty_gradient": get_args(Penalty),
+    "base": get_args(Base),
+    "retain_direction": get_args(RetainDirection),
+    "penalty_gradient": get_args(PenaltyGradient),
     "curvature": get_args(Curvature),
     "forget_loss": get_args(ForgetLoss),
 }

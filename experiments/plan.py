@@ -20,7 +20,7 @@ from experiments.recipes import (
     OfmuConfig,
     Request,
 )
-from experiments.settings import Curvature, Penalty
+from ofmu_jax.choices import Curvature, PenaltyGradient
 
 MODULE = "experiments.plan"
 DESCRIPTION = """Memory, work and traffic of one update, before it is paid for.
@@ -74,7 +74,7 @@ class Plan:
     lora: LoraConfig = LoraConfig()
     curvatures: tuple[Curvature, ...] = get_args(Curvature)
     """Of OFMU, to be compared."""
-    penalty_gradients: tuple[Penalty, ...] = get_args(Penalty)
+    penalty_gradients: tuple[PenaltyGradient, ...] = get_args(PenaltyGradient)
     """Of OFMU, to be compared."""
     tpu: str | None = None
     """Ask the compiler of this TPU slice, such as v5e:4x4 (pip install 'jax[tpu]')."""

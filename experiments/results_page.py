@@ -6,6 +6,7 @@ writes ``experiments/results/TABLES.md``, and the figures of ablations, from the
 of `experiments.publish` beside it. Each number is one of a file, none typed by hand.
 """
 
+import itertools
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,9 +35,17 @@ def page(folder: pathlib.Path) -> str:
     Raises:
       ValueError: a file that is none of published results.
     """
+    return _page(_results(folder))
+
+
+def _results(folder: pathlib.Path) -> dict[str, Any]:
+    """File name -> what was published in it."""
     files = sorted(folder.glob("*.json"))
-    sections = [section(path.name, published.load(path, VERSIONS)) for path in files]
-    return "\n".join([INTRODUCTION, *sections])
+    return {path.name: published.load(path, VERSIONS) for path in files}
+
+
+def _page(results: Mapping[str, Any]) -> str:
+    return "\n".join([INTRODUCTION, *itertools.starmap(section, results.items())])
 
 
 def section(name: str, result: Mapping[str, Any]) -> str:
@@ -98,15 +107,14 @@ def _trials(tuning: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]
 def main() -> int:
     """Writes the page; returns the exit status."""
     try:
-        text = page(RESULTS)
+        results = _results(RESULTS)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    (RESULTS / PAGE).write_text(text, encoding="utf-8")
-    for path in sorted(RESULTS.glob("*.json")):
-        result = published.load(path, VERSIONS)
+    (RESULTS / PAGE).write_text(_page(results), encoding="utf-8")
+    for name, result in results.items():
         if result["schema"] == publish_ablations.SCHEMA:
-            publish_ablations.write_figures(RESULTS, path.name, result)
+            publish_ablations.write_figures(RESULTS, name, result)
     print(RESULTS / PAGE)
     return 0
 

@@ -6,12 +6,17 @@ The text after each field is its help on the command line.
 import dataclasses
 from typing import Any, Generic, Literal, TypeVar
 
+from ofmu_jax.choices import (
+    Base,
+    Curvature,
+    PenaltyGradient,
+    RetainDirection,
+    Similarity,
+)
 from ofmu_jax.methods import Lora, configs
 from ofmu_jax.methods.inner import InnerOptimizer
 from ofmu_jax.methods.registry import METHODS
 
-Curvature = Literal["vjp", "linearize", "jvp", "finite_difference"]
-Penalty = Literal["exact", "finite_difference", "secant"]
 LossConfig = TypeVar("LossConfig")
 
 MethodName = Literal[
@@ -113,16 +118,16 @@ class OfmuConfig:
     weight_decay: float = 0.0
     beta: float = 0.1
     """Weight of the gradient similarity in Φ."""
-    similarity: Literal["cosine", "squared_cosine"] = "cosine"
+    similarity: Similarity = "cosine"
     rho: float = 1e-2
     """Weight of ‖∇Φ‖² in F."""
     rho_growth: float = 1.02
     """γ: ρ grows by this factor every outer iteration."""
-    base: Literal["inner", "outer"] = "inner"
+    base: Base = "inner"
     """Where the outer step starts: from the inner result, or where that began."""
     curvature: Curvature = "linearize"
-    retain_direction: Literal["fresh", "frozen"] = "frozen"
-    penalty_gradient: Penalty = "secant"
+    retain_direction: RetainDirection = "frozen"
+    penalty_gradient: PenaltyGradient = "secant"
     penalty_clip: float | None = 1.0
     """The penalty's norm is at most this multiple of the retain gradient's."""
 

@@ -5,7 +5,7 @@ The formulas are in `ofmu_jax.bilevel`. Trees in results are float32 or wider.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,10 @@ from ofmu_jax._trees import (
     unit,
     widen,
 )
+from ofmu_jax.choices import Curvature, Similarity
 
-SIMILARITIES = ("cosine", "squared_cosine")
-CURVATURES = ("vjp", "linearize", "jvp", "finite_difference")
+SIMILARITIES = get_args(Similarity)
+CURVATURES = get_args(Curvature)
 
 
 class PhiEvaluation(NamedTuple):

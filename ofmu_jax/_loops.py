@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,10 @@ import optax
 
 from ofmu_jax import _trees, bilevel
 from ofmu_jax.bilevel import Params, StepLossFn
+from ofmu_jax.choices import Base, PenaltyGradient
 
-BASES = ("inner", "outer")
-PENALTY_GRADIENTS = ("exact", "finite_difference", "secant")
-
-
+BASES = get_args(Base)
+PENALTY_GRADIENTS = get_args(PenaltyGradient)
 METRICS = ("phi", "forget_loss", "retain_loss", "cosine", "phi_grad_norm", "rho")
 
 

@@ -19,7 +19,7 @@ in ``_trees``; the outer loop around `inner_ascent` is in `ofmu_jax.transform`.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -47,9 +47,10 @@ from ofmu_jax._trees import norm as norm
 from ofmu_jax._trees import secant_product as secant_product
 from ofmu_jax._trees import unit as unit
 from ofmu_jax._trees import widen as widen
+from ofmu_jax.choices import RetainDirection
 
 StepLossFn = Callable[[Params, jax.Array], jax.Array]  # (parameters, step) -> scalar
-RETAIN_DIRECTIONS = ("fresh", "frozen")
+RETAIN_DIRECTIONS = get_args(RetainDirection)
 
 
 class Ascent(NamedTuple):

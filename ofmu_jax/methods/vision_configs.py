@@ -8,6 +8,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
+from ofmu_jax.choices import (
+    Base,
+    Curvature,
+    PenaltyGradient,
+    RetainDirection,
+    Similarity,
+)
 from ofmu_jax.methods.configs import Range
 from ofmu_jax.methods.inner import InnerOptimizer
 
@@ -130,16 +137,16 @@ class Ofmu:
     weight_decay: float = 5e-4
     beta: float = 0.0
     """Weight of the gradient similarity in Φ; 0 leaves it and its cost out."""
-    similarity: Literal["cosine", "squared_cosine"] = "cosine"
+    similarity: Similarity = "cosine"
     rho: float = 0.0
     """Weight of ‖∇Φ‖² in F; 0 leaves it and its cost out."""
     rho_growth: float = 1.02
     """γ: ρ grows by this factor every outer iteration."""
-    base: Literal["inner", "outer"] = "inner"
+    base: Base = "inner"
     """Where the outer step starts: from the inner result, or where that began."""
-    curvature: Literal["vjp", "linearize", "jvp", "finite_difference"] = "linearize"
-    retain_direction: Literal["fresh", "frozen"] = "frozen"
-    penalty_gradient: Literal["exact", "finite_difference", "secant"] = "secant"
+    curvature: Curvature = "linearize"
+    retain_direction: RetainDirection = "frozen"
+    penalty_gradient: PenaltyGradient = "secant"
     penalty_clip: float | None = 1.0
     """The penalty's norm is at most this multiple of the retain gradient's."""
 
