@@ -29,22 +29,18 @@ README.md for how to repeat one. {tables.CAPTION} With one seed there is no inte
 """
 
 
-def page(folder: pathlib.Path) -> str:
-    """The page of all results in ``folder``, in the order of their names.
+def read(folder: pathlib.Path) -> dict[str, Any]:
+    """File name -> what was published in it, for all of a folder, by name.
 
     Raises:
       ValueError: a file that is none of published results.
     """
-    return _page(_results(folder))
-
-
-def _results(folder: pathlib.Path) -> dict[str, Any]:
-    """File name -> what was published in it."""
     files = sorted(folder.glob("*.json"))
     return {path.name: published.load(path, VERSIONS) for path in files}
 
 
-def _page(results: Mapping[str, Any]) -> str:
+def page(results: Mapping[str, Any]) -> str:
+    """The page of all results, as `read` gives them."""
     return "\n".join([INTRODUCTION, *itertools.starmap(section, results.items())])
 
 
@@ -107,11 +103,12 @@ def _trials(tuning: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]
 def main() -> int:
     """Writes the page; returns the exit status."""
     try:
-        results = _results(RESULTS)
+        results = read(RESULTS)
+        text = page(results)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    (RESULTS / PAGE).write_text(_page(results), encoding="utf-8")
+    (RESULTS / PAGE).write_text(text, encoding="utf-8")
     for name, result in results.items():
         if result["schema"] == publish_ablations.SCHEMA:
             publish_ablations.write_figures(RESULTS, name, result)

@@ -217,7 +217,7 @@ def test_ablations_are_published_checked_and_shown(tmp_path, capsys):
 def test_the_page_of_tables_is_that_of_the_files():
     folder = results_page.RESULTS
     written = (folder / results_page.PAGE).read_text(encoding="utf-8")
-    assert written == results_page.page(folder), (
+    assert written == results_page.page(results_page.read(folder)), (
         "run python -m experiments.results_page"
     )
     for path in folder.glob("*.json"):
