@@ -11,8 +11,9 @@ BIN = $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.run demo --output-dir $(OUT)
 
+# A file stays on one worker: each would make the trained models of its fixtures anew.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # The tests that `make test` leaves out because they take minutes.
 slow: $(VENV)/.installed-test
