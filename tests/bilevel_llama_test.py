@@ -120,7 +120,7 @@ def relative_error(tree, reference):
         pytest.param("vjp", marks=pytest.mark.slow),
         pytest.param("linearize", marks=pytest.mark.slow),
         pytest.param("jvp", marks=pytest.mark.long),
-        "finite_difference",
+        pytest.param("finite_difference", marks=pytest.mark.slow),
     ],
 )
 def test_gradients_on_a_two_layer_llama(curvature):
