@@ -22,7 +22,7 @@ from ofmu_jax.evals import vision as evals
 from ofmu_jax.methods import vision_registry
 from ofmu_jax.methods.vision_base import sgd
 from ofmu_jax.methods.vision_configs import paper_setting
-from ofmu_jax.methods.vision_registry import Plan
+from ofmu_jax.methods.vision_plan import Plan
 from ofmu_jax.models.resnet import ResNetConfig, Variables, init_variables
 from ofmu_jax.version import __version__
 

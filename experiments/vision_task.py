@@ -19,7 +19,7 @@ from ofmu_jax.data.streams import named
 from ofmu_jax.evals import vision as evals
 from ofmu_jax.evals.scores import EvaluationError
 from ofmu_jax.methods.vision_base import Prepare
-from ofmu_jax.methods.vision_registry import Plan, Setting
+from ofmu_jax.methods.vision_plan import Plan, Setting
 from ofmu_jax.models import resnet
 from ofmu_jax.models.resnet import ResNetConfig, Variables
 

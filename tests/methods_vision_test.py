@@ -14,6 +14,7 @@ from ofmu_jax.losses import vision
 from ofmu_jax.methods import vision_base, vision_configs, vision_registry
 from ofmu_jax.methods.vision_boundary import nearest_class, with_one_more_class
 from ofmu_jax.methods.vision_influence import influence, influence_cost, woodfisher
+from ofmu_jax.methods.vision_plan import Setting
 from ofmu_jax.methods.vision_saliency import top_share, total_gradient
 from ofmu_jax.methods.vision_scrub import scrub
 from ofmu_jax.models import resnet
@@ -30,7 +31,7 @@ def images(count: int) -> Labelled:
 
 
 FORGET, RETAIN = images(6), images(12)
-SETTING = vision_registry.Setting(
+SETTING = Setting(
     CONFIG,
     vision_base.Prepare(num_classes=3, padding=0, flip=False),
     FORGET,

@@ -206,7 +206,8 @@ def test_bytes_per_device_fall_as_the_devices_of_fsdp():
 
 def test_resnet_update_is_that_of_one_device():
     from ofmu_jax.methods.vision_base import Prepare, sgd
-    from ofmu_jax.methods.vision_registry import Setting, train
+    from ofmu_jax.methods.vision_plan import Setting
+    from ofmu_jax.methods.vision_registry import train
     from ofmu_jax.models.resnet import ResNetConfig, init_variables
 
     config = ResNetConfig("resnet8")

@@ -10,6 +10,7 @@ from sharding_test import assert_equal_updates
 from ofmu_jax.data.images import Labelled
 from ofmu_jax.methods import vision_configs, vision_registry
 from ofmu_jax.methods.vision_base import Prepare
+from ofmu_jax.methods.vision_plan import Setting
 from ofmu_jax.models.resnet import ResNetConfig, init_variables
 
 CONFIG = ResNetConfig("resnet8")
@@ -42,7 +43,7 @@ def stacked(part: Labelled, forget: bool, stack: int):
 @pytest.mark.parametrize("name", [*NAMES, "ofmu, both terms"])
 def test_every_update_is_that_of_one_device(name):
     sets = {True: images(0, 16), False: images(1, 32)}
-    setting = vision_registry.Setting(
+    setting = Setting(
         CONFIG,
         Prepare(10, 1, True),
         sets[True],

@@ -3,14 +3,13 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ofmu_jax.data.images import Labelled
 from ofmu_jax.losses import vision
 from ofmu_jax.methods import vision_configs as configs
 from ofmu_jax.methods.base import Method
@@ -19,7 +18,6 @@ from ofmu_jax.methods.frozen import FORWARD_COST, copy_params
 from ofmu_jax.methods.inner import inner_optimizer, maximum_of
 from ofmu_jax.methods.vision_base import (
     Context,
-    Prepare,
     add_l1,
     descend,
     logits_fn,
@@ -29,45 +27,10 @@ from ofmu_jax.methods.vision_base import (
 )
 from ofmu_jax.methods.vision_boundary import nearest_class, with_one_more_class
 from ofmu_jax.methods.vision_influence import influence, influence_cost
+from ofmu_jax.methods.vision_plan import Plan, Setting, Stream
 from ofmu_jax.methods.vision_saliency import num_batches, top_share, total_gradient
 from ofmu_jax.methods.vision_scrub import scrub
-from ofmu_jax.models.resnet import ResNetConfig, Variables, predict
-
-Stream = Literal["forget", "retain", "sequential", "mixed", "paired"]
-
-
-class Setting(NamedTuple):
-    """What a run gives every method."""
-
-    config: ResNetConfig
-    prepare: Prepare
-    forget: Labelled
-    retain: Labelled
-    batch_size: int
-    budget: float  # gradients of one batch, of the whole run
-    seed: int = 0
-    forget_target: float | None = None  # NLL, of the bounded forget losses
-
-
-class Plan(NamedTuple):
-    """A method, and what its run needs besides.
-
-    Either ``method`` is there, or ``one_shot``, which does everything at once and
-    costs ``setup_cost``.
-    """
-
-    method: Method | None
-    stream: Stream = "retain"
-    config: ResNetConfig | None = None  # of the result, where it is another network
-    start: Callable[[Variables], Variables] = lambda variables: variables
-    setup_cost: float = 0.0  # gradients of one batch, before the first update
-    one_shot: Callable[[Variables], Variables] | None = None
-
-    def num_updates(self, budget: float) -> int:
-        """Updates that the budget pays for after the setup, at least one."""
-        assert self.method is not None
-        left = budget - self.setup_cost
-        return max(1, int(left // self.method.gradient_evaluations))
+from ofmu_jax.models.resnet import Variables, predict
 
 
 def build(name: str, setting: Setting, config: Any) -> Plan:
