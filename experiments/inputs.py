@@ -73,7 +73,7 @@ def training_rows(
         )
     length = max(prompts.padded_length(examples) for examples in sets.values())
     arrays = {
-        key: prompts.pad_right(examples, length, pad_id=task.pad_id)
+        key: prompts.pad_right(examples, length, **task.padding)
         for key, examples in sets.items()
     }
     batch = arrays["forget"]

@@ -14,6 +14,7 @@ from experiments import scale
 from experiments.recipes import EvalConfig, LanguageRun
 from ofmu_jax import distributed, placement, sharding
 from ofmu_jax.data import prompts, refusals
+from ofmu_jax.data.padding import InteriorEot
 from ofmu_jax.data.records import QA, DataError, UnlearningData
 from ofmu_jax.data.tokenizer import build_tokenizer
 from ofmu_jax.evals.scores import TokenScores, score_batches
@@ -90,6 +91,16 @@ class LanguageTask:
         return prompts.pad_id_of(self.tokenizer)
 
     @property
+    def interior_eot(self) -> InteriorEot:
+        """Which keys are hidden, in training, scores and answers alike."""
+        return self.evaluation.interior_eot
+
+    @property
+    def padding(self) -> dict[str, Any]:
+        """How rows and prompts are padded: ``pad_id`` and ``interior_eot``."""
+        return {"pad_id": self.pad_id, "interior_eot": self.interior_eot}
+
+    @property
     def eos_ids(self) -> tuple[int, ...]:
         return (self.tokenizer.eos_token_id,)
 
@@ -120,7 +131,7 @@ class LanguageTask:
           DataError: naming the row: too long, a control token spelled out, or a token
             that the model has no embedding for.
         """
-        compat = self.evaluation.interior_eot == "compat"
+        compat = self.interior_eot == "compat"
         encoded = prompts.encode_rows(
             self.tokenizer,
             rows,
@@ -153,9 +164,8 @@ class LanguageTask:
             params,
             examples,
             batch_size=self.evaluation.batch_size,
-            pad_id=self.pad_id,
-            interior_eot=self.evaluation.interior_eot,
             sharding=self.row_sharding,
+            **self.padding,
         )
 
     def generate(self, params: Params, questions: Sequence[str]) -> list[str]:
@@ -170,12 +180,7 @@ class LanguageTask:
         for start in range(0, len(encoded), size):
             chunk = encoded[start : start + size]
             blank = [chunk[-1]] * (size - len(chunk))  # one shape, one compilation
-            batch = prompts.pad_left(
-                chunk + blank,
-                length,
-                pad_id=self.pad_id,
-                interior_eot=self.evaluation.interior_eot,
-            )
+            batch = prompts.pad_left(chunk + blank, length, **self.padding)
             ids = generation.greedy_generate(
                 self.model,
                 params,

@@ -60,6 +60,7 @@ class Pipeline:
             self.task.prompt_format.name,
             self.task.max_length,
             [run.model, run.retain_model, run.base_model or base_identity],
+            *([self.task.interior_eot] if self.task.interior_eot != "correct" else []),
         )
 
     def variant(self, run: LanguageRun, data: UnlearningData) -> "Pipeline":
@@ -142,8 +143,8 @@ class Pipeline:
             seed,
             num_stack=1,
             trim_to=32,
-            pad_id=self.task.pad_id,
             shard=self.task.shard,
+            **self.task.padding,
         )
         start = base if base is not None else self.task.init_params(seed)
 

@@ -248,6 +248,7 @@ class EvalConfig:
     max_rows: int | None = None
     """Rows of each evaluation set, evenly spaced; None: all."""
     interior_eot: Literal["correct", "compat"] = "correct"
-    """compat masks end-of-turn tokens in prompts, as published chat numbers do."""
+    """compat masks end-of-turn tokens in prompts, as published chat numbers do, and
+    this in training as well as in scores and answers."""
     bootstrap: int = 1000
     """Resamples behind the intervals within a run."""

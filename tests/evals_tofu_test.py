@@ -98,10 +98,32 @@ def test_golden_variants(logs):
         compare_with_reference(legacy, geometric)
 
 
-def test_other_sizes_are_compared_but_not_paired(logs):
-    found = compare_with_reference(read(logs, "full"), read(logs, "retain95"))
-    assert 0 < found.metrics["forget_quality"] < 1
-    assert "indistinguishable_from_reference" in found.missing
+def test_other_splits_are_refused(logs):
+    for name in ("retain95", "retain99"):
+        with pytest.raises(EvaluationError, match="other forget rows"):
+            compare_with_reference(read(logs, "full"), read(logs, name))
+
+
+def test_a_log_has_the_fingerprint_of_an_evaluation_of_its_rows(logs, data_dir):
+    lines = (data_dir / "tofu" / "forget01_perturbed.json").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    expected = fingerprint((row["question"], row["answer"]) for row in rows)
+    assert read(logs, "retain99").fingerprints["forget"] == expected
+
+
+def test_a_damaged_value_is_named(logs):
+    whole = logs["retain99"]["eval_log.json"]
+    for field, value in (
+        ("avg_gt_loss", math.nan),
+        ("rougeL_recall", "high"),
+        ("average_perturb_loss", []),
+        ("average_perturb_loss", [1.0, math.inf]),
+    ):
+        section = {**whole, field: {**whole[field], "7": value}}
+        with pytest.raises(EvaluationError, match=f"section .* row 7 of '{field}'"):
+            from_tofu_log({"eval_log.json": section})
+    with pytest.raises(EvaluationError, match="'avg_gt_loss' is empty"):
+        from_tofu_log({"eval_log.json": {**whole, "avg_gt_loss": {}}})
 
 
 def test_log_without_fields_is_refused(logs):
