@@ -197,6 +197,18 @@ def test_the_gradient_of_a_set_is_the_sum_over_its_images():
     jax.tree.map(close, found, jax.grad(whole)(variables().params))
 
 
+def test_many_classes_are_relabelled_in_one_shuffle():
+    many = dataclasses.replace(CONFIG, num_classes=100)
+
+    def stream(config, **order):
+        setting = SETTING._replace(config=config)
+        method = dataclasses.replace(METHODS.random_label, **order)
+        return vision_registry.build("random_label", setting, method).stream
+
+    assert (stream(CONFIG), stream(many)) == ("sequential", "mixed")
+    assert stream(many, order="sequential") == "sequential"
+
+
 def test_salun_moves_half_of_the_weights_and_counts_its_mask():
     plan = vision_registry.build("salun", SETTING, METHODS.salun)
     assert plan.method is not None

@@ -18,7 +18,7 @@ from ofmu_jax.choices import (
 from ofmu_jax.methods.configs import Range
 from ofmu_jax.methods.inner import InnerOptimizer
 
-Order = Literal["sequential", "mixed"]
+Order = Literal["auto", "sequential", "mixed"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +46,9 @@ class L1Sparse(Descent):
 class RandomLabel(Descent):
     """RL: forget images with labels drawn afresh, then retain images."""
 
-    order: Order = "sequential"
-    """sequential: all forget, then all retain images an epoch; or one shuffle."""
+    order: Order = "auto"
+    """sequential: all forget, then all retain images an epoch; mixed: one shuffle;
+    auto: as published, mixed where there are 100 classes or more."""
 
 
 @dataclasses.dataclass(frozen=True)

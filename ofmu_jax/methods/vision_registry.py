@@ -87,7 +87,13 @@ def _random_label(setting: Setting, config: configs.RandomLabel) -> Plan:
     method = vision_method(
         build, setting.config, setting.prepare, averages_from="union"
     )
-    return Plan(method, config.order)
+    return Plan(method, _order(setting, config))
+
+
+def _order(setting: Setting, config: configs.RandomLabel) -> Stream:
+    if config.order != "auto":
+        return config.order
+    return "mixed" if setting.config.num_classes >= 100 else "sequential"
 
 
 def _relabelled(setting: Setting, context: Context, optimizer) -> Method:
@@ -127,7 +133,7 @@ def _salun(setting: Setting, config: configs.SalUn) -> Plan:
         freeze=mask_of,
     )
     cost = num_batches(setting.forget, setting.batch_size)
-    return Plan(method, config.order, setup_cost=cost)
+    return Plan(method, _order(setting, config), setup_cost=cost)
 
 
 def _boundary_expand(setting: Setting, config: configs.BoundaryExpand) -> Plan:
