@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments.pipeline import REFERENCE, TARGET, Model
 from experiments.recipes import LanguageRun
+from experiments.remarks import remarks
 from experiments.stages import to_json, write_json
 from ofmu_jax.data.records import UnlearningData
 from ofmu_jax.version import __version__
@@ -39,6 +40,7 @@ def report_content(
         "environment": environment(),
         "data": sizes(data),
         "models": [_row(model) for model in models],
+        "notes": remarks(run, models),
         "claims": claims(models),
         "tuning": dict(trials or {}),
     }

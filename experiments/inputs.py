@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,15 +30,15 @@ EVALUATED = (
 )
 
 
-def refusals_of(run: LanguageRun) -> tuple[str, ...]:
-    """The run's refusals: its file, TOFU's own where it has one, or the built-in."""
-    if run.refusals_file is not None:
-        return refusals.read_refusals(run.refusals_file)
-    if isinstance(run, Tofu) and run.data_dir is not None:
-        path = run.data_dir / "idontknow.txt"
-        if path.is_file():
-            return refusals.read_refusals(path)
-    return refusals.REFUSALS
+def refusals_of(run: LanguageRun) -> tuple[tuple[str, ...], pathlib.Path | None]:
+    """The run's refusals and their file: its own, TOFU's, or none, for the built-in."""
+    paths = [run.refusals_file] if run.refusals_file is not None else []
+    if not paths and isinstance(run, Tofu) and run.data_dir is not None:
+        names = ("idontknow.txt", "idontknow.jsonl")  # both are lines of plain text
+        paths = [path for name in names if (path := run.data_dir / name).is_file()]
+    if not paths:
+        return refusals.REFUSALS, None
+    return refusals.read_refusals(paths[0]), paths[0]
 
 
 def training_rows(
@@ -69,7 +70,7 @@ def training_rows(
     sets = {"forget": list(forget), "retain": list(retain)}
     if build.needs(name, run, "alternative"):
         sets["alternative"] = task.encode(
-            refusals.refused(rows, refusals_of(run), seed)
+            refusals.refused(rows, refusals_of(run)[0], seed)
         )
     length = max(prompts.padded_length(examples) for examples in sets.values())
     arrays = {
@@ -127,13 +128,32 @@ def evaluated(
       against: the evaluation of the retrained model, to compare with.
     """
     config = task.evaluation
-    return evaluate_language(
-        limited(data, config.max_rows),
+    rows = limited(data, config.max_rows)
+    evaluation = evaluate_language(
+        rows,
         score=functools.partial(task.score, params),
         generate=functools.partial(task.generate, params),
         reference=against,
         options=EvalOptions(num_resamples=config.bootstrap),
     )
+    evaluation.notes += _cut(task, rows)
+    return evaluation
+
+
+def _cut(task: LanguageTask, data: UnlearningData) -> list[str]:
+    """A note where right answers are cut short, so that ROUGE stays below 1."""
+    most, found = task.evaluation.max_new_tokens, []
+    for field in ("forget_eval", "retain_eval", "real_authors", "world_facts"):
+        answers = [row.answer for row in getattr(data, field)]
+        ids = answers and task.tokenizer(answers, add_special_tokens=False)["input_ids"]
+        if longer := sum(len(tokens) > most for tokens in ids):
+            found.append(f"{longer} of {len(ids)} {field}")
+    if not found:
+        return []
+    return [
+        f"ROUGE: answers end after {most} tokens (--evaluation.max-new-tokens); the "
+        f"true ones are longer in {', '.join(found)}, and theirs cannot reach 1."
+    ]
 
 
 def rows_fingerprint(rows: Sequence[QA]) -> str:

@@ -117,6 +117,9 @@ def run_language(run: LanguageRun) -> dict:
         mark = "[green]yes[/]" if claim["holds"] else "[red]no [/]"
         line = f"{claim['text']} ({claim['evidence']})"
         logs.console.print(f"{mark} {escape(line)}", highlight=False)
+    for note in content["notes"]:
+        line = f"[yellow]note:[/] {escape(note)}"
+        logs.console.print(line, highlight=False)
     logs.console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     return content
 

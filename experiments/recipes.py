@@ -49,7 +49,8 @@ class LanguageRun:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters are kept in float32."""
     refusals_file: pathlib.Path | None = None
-    """Text file with one refusal a line, for idk_dpo; default: TOFU's, or built in."""
+    """Text file with one refusal a line, for idk_dpo; default: TOFU's idontknow.txt (or
+    .jsonl) in --data-dir, else the ten built in."""
     allow_overlap: bool = False
     """Accept forget rows that are also retain rows."""
     tune: int = 0
@@ -162,4 +163,5 @@ class Request(LanguageRun):
     # are trained from scratch.
     train: TrainConfig = TrainConfig(epochs=5, learning_rate=1e-5)
     ofmu: OfmuConfig = ascending_by_slope(1e-5)
+    evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()

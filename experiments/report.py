@@ -178,6 +178,7 @@ def merge_reports(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             "The runs differ in their data; their numbers compare only with the "
             "references of the same run."
         )
+    notes += [f"{name}: {n}" for name, r in reports.items() for n in r.get("notes", [])]
     each = lambda field: {name: report[field] for name, report in reports.items()}
     merged = {
         "schema_version": 1,

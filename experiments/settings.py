@@ -194,7 +194,11 @@ class Baseline(Generic[LossConfig]):
 
 
 def published(name: str) -> Baseline:
-    """A baseline as it was published, for pretrained models."""
+    """A baseline's loss and learning rate as they were published, for big models.
+
+    The optimizer is the same for all, and not published: a constant rate, where the
+    authors' has a warm-up and falls linearly, and no weight decay (theirs: 0.01).
+    """
     return Baseline(METHODS[name].config, METHODS[name].learning_rate)
 
 

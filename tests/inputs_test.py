@@ -1,5 +1,7 @@
 """Rows as a run trains on them: under the mask that the model before saw them with."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from experiments import inputs
 from experiments.language import LanguageTask
 from experiments.recipes import EvalConfig, Tofu
 from ofmu_jax.data import prompts
-from ofmu_jax.data.records import QA
+from ofmu_jax.data.records import QA, UnlearningData
 from ofmu_jax.data.tokenizer import build_tokenizer
 from ofmu_jax.losses.tokens import sequence_nll
 from ofmu_jax.models.llama import LlamaConfig, init_params
@@ -62,3 +64,15 @@ def test_rows_have_the_mask_that_their_reference_had(interior_eot):
         turn_ends = batch["input_ids"] == ours.pad_id
         seen = (turn_ends & (batch["attention_mask"] == 1)).any()
         assert seen == (interior_eot == "correct")
+
+
+def test_a_note_counts_the_answers_that_are_cut():
+    ours = task("correct")
+    lengths = [len(ours.tokenizer.tokenize(row.answer)) for row in ROWS]
+    limits = EvalConfig(max_new_tokens=min(lengths))
+    rows = tuple(ROWS)
+    data = UnlearningData("x", rows, rows, rows, forget_eval=rows)
+    cut = lambda config: inputs._cut(dataclasses.replace(ours, evaluation=config), data)
+    assert lengths[0] > lengths[1]
+    assert "longer in 1 of 2 forget_eval, and theirs" in cut(limits)[0]
+    assert not cut(EvalConfig(max_new_tokens=max(lengths)))

@@ -60,9 +60,11 @@ def undial(
     Cross-entropy of the model against softmax(z⁰ − β 1[label]): the logits z⁰ of the
     model before unlearning, with β taken from that of the token to forget.
 
-    ``positions="all"`` is the published code to the letter: it averages over all
-    B (L − 1) predictions, and where a label is −100 it takes β from entry V − 100 of
-    the vocabulary, as negative indices count from the end.
+    ``positions="all"`` is what the published code computes from this batch: it averages
+    over all B (L − 1) predictions, padding included, so that the loss depends on how
+    far rows are padded (theirs are to the longest of the batch), and where a label is
+    −100 it takes β from entry V − 100 of the vocabulary, as negative indices count
+    from the end.
     """
     check_positions(positions)
     labels, scored = next_labels(batch["labels"])
