@@ -21,6 +21,7 @@ METRICS = ("phi", "forget_loss", "retain_loss", "cosine", "phi_grad_norm", "rho"
 class OfmuState(NamedTuple):
     """State of `ofmu`; the scalars describe the last outer iteration at θ'_T.
 
+    `ofmu` says which are of θ'_{T−1}, or NaN, where no penalty asks for them.
     They are float32, or float64 if the parameters are.
     """
 

@@ -17,6 +17,11 @@ Params = Any  # a pytree of arrays
 LossFn = Callable[[Params], jax.Array]  # parameters -> scalar
 
 
+def name_of(path: Any) -> str:
+    """A path of jax.tree_util as names joined by ``/``."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises ValueError if `value` is not one of `choices`."""
     if value not in choices:

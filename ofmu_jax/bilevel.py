@@ -116,7 +116,8 @@ def outer_objective(
 ) -> jax.Array:
     """F(θ) = L_r(θ) + ρ‖∇Φ(θ)‖², a scalar (arXiv 2509.22483, outer problem)."""
     theta, *losses = _prepare(params, forget_loss, retain_loss)
-    gradient = inner_gradient(theta, *losses, beta=beta, similarity=similarity)
+    options = {"beta": beta, "similarity": similarity, "curvature": "vjp"}
+    gradient = evaluate_phi(theta, *losses, **options).gradient
     return losses[1](theta) + rho * optax.tree.norm(widen(gradient), squared=True)
 
 
@@ -168,9 +169,10 @@ def inner_ascent(
 ) -> Ascent:
     """T steps of ascent on Φ, one `lax.scan`: θ' ← θ' + inner_optimizer(∇Φ(θ')).
 
-    The ascent rests (parameters and optimizer state stay) at a step where L_f or ∇Φ
-    is not finite, so that θ'_T is the last good one, and where L_f has reached
-    ``forget_target``. The trace says where it ``moved``.
+    The ascent rests (parameters and optimizer state stay) from where L_f or ∇Φ is not
+    finite: the parameters themselves are, as the step that led there was computed from
+    good values. It rests too where L_f has reached ``forget_target``. The trace says
+    where it ``moved``.
 
     Args:
       params: where the ascent starts.

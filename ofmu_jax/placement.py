@@ -17,9 +17,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ofmu_jax._trees import name_of
 from ofmu_jax.data.streams import Mapped
 from ofmu_jax.methods.base import Method
-from ofmu_jax.sharding import ROWS, MeshError, name_of, put, shardings
+from ofmu_jax.sharding import ROWS, MeshError, put, shardings
 
 
 def row_sharding(mesh: Mesh, before: int = 0) -> NamedSharding:

@@ -26,6 +26,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from ofmu_jax._trees import name_of as name_of
+
 AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")  # the axes that rows of a batch are spread over
 
@@ -191,11 +193,6 @@ def replicated(tree: Any, mesh: Mesh) -> list[str]:
         if not meant_whole and all(mesh.shape[a] == 1 for a in axes):
             found.append(name)
     return found
-
-
-def name_of(path: Any) -> str:
-    """A path of jax.tree_util as names joined by ``/``."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def place(tree: Any, mesh: Mesh) -> Any:

@@ -35,7 +35,8 @@ def ofmu(
     needs ``forget_loss`` and ``retain_loss``, called as ``loss(params, step)`` with
     a traced integer ``step``: 0 … T−1 in the inner loop, T + j in outer step
     j = 0 … ``outer_steps`` − 1, so that a caller can index stacked minibatches
-    (or ignore it). The ``grads`` argument is not used and may be None.
+    (or ignore it). The ``grads`` argument is not used and may be None; wrappers that
+    read it, such as `optax.MultiSteps`, need a tree: ``optax.tree.zeros_like(params)``.
 
     Args:
       outer_optimizer: descends F; any optax optimizer.
@@ -52,7 +53,8 @@ def ofmu(
         memory of the exact ones) or ``"finite_difference"``.
       outer_steps: outer steps per inner loop.
       retain_direction: ``"fresh"`` recomputes ĝ_r in each inner step; ``"frozen"``
-        takes it once per update, at θ_k on the batch of step 0.
+        takes it once per update, at θ_k on the batch of step 0. The penalty, Φ and
+        ‖∇Φ‖ are then those of Φ with that direction held constant; the cosine is not.
       penalty_gradient: ``"exact"`` third derivatives; ``"finite_difference"`` of ∇Φ
         along ∇Φ; ``"secant"`` from the last inner step (see
         `bilevel.secant_product`), computed once and shared by the outer steps.
@@ -64,8 +66,10 @@ def ofmu(
     Returns:
       A transform whose state shows Φ, L_f, L_r, the cosine, ‖∇Φ‖ and ρ of the last
       update (`OfmuState`). With a Python ``rho=0`` they come from the last inner
-      step, except L_r. Inner steps rest at the last good parameters where L_f or ∇Φ
-      is not finite; ``inner_moves`` counts those that did not. Bfloat16 parameters
+      step, so from θ'_{T−1} (except L_r), and with ``beta=0`` as well the cosine is
+      NaN, for nothing needs it. With ``"secant"`` the cosine pairs the last two
+      batches. Inner steps rest from where L_f or ∇Φ is not finite (see
+      `inner_ascent`); ``inner_moves`` counts those that did not. Bfloat16 parameters
       are iterated in float32 and only the update is cast back; the losses see
       bfloat16 unless differences of gradients are asked for, which it would round
       away. Integers among the parameters are constants: their update is 0.

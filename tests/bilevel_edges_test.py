@@ -251,7 +251,7 @@ def test_losses_that_are_no_scalars_are_named(message, which):
 
 
 @pytest.mark.parametrize("bad", ["loss", "gradient"])
-def test_the_ascent_rests_at_the_last_good_parameters(bad):
+def test_the_ascent_rests_from_where_the_loss_is_not_finite(bad):
     # θ rises by 1 a step; at θ = 2 the loss is NaN, or only its gradient is.
     def forget(p, step):
         if bad == "loss":

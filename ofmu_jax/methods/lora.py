@@ -2,24 +2,16 @@
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ofmu_jax._trees import name_of
 from ofmu_jax.methods.base import Params
 from ofmu_jax.methods.parts import check_pattern, matching
-from ofmu_jax.sharding import name_of
-
-
-class Adapter(NamedTuple):
-    """The change of one matrix, (α / r) A B; ``…`` are axes before it, such as layers.
-
-    Both are float32, or wider if the matrix is.
-    """
-
-    a: jax.Array  # shape=(…, in, r)
-    b: jax.Array  # shape=(…, r, out)
+from ofmu_jax.models.adapters import Adapter as Adapter
+from ofmu_jax.models.adapters import merged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,10 +101,3 @@ class Lora:
         dtype = jnp.promote_types(w.dtype, jnp.float32)
         a = jax.random.normal(key, (*stack, rows, self.rank), dtype) * rows**-0.5
         return Adapter(a, jnp.zeros((*stack, self.rank, columns), dtype))
-
-
-@jax.jit
-def merged(w: jax.Array, adapter: Adapter, scale: float) -> jax.Array:
-    """W + ``scale`` A B in the dtype of W; added in that of the adapter."""
-    product = jnp.matmul(adapter.a, adapter.b, precision="highest")
-    return (w + scale * product).astype(w.dtype)

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import jax
 
+from ofmu_jax._trees import name_of
 from ofmu_jax.methods.base import Method, Params
-from ofmu_jax.sharding import name_of
 
 Function = Callable[..., Any]  # (params, *more) -> anything
 

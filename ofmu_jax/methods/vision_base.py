@@ -151,11 +151,11 @@ def sgd(
     rate: float | optax.Schedule,
     weight_decay: float,
     *before: optax.GradientTransformation,
+    momentum: float = 0.9,
 ) -> optax.GradientTransformation:
-    """SGD with momentum 0.9 and weight decay in the gradient, as the field trains."""
-    return optax.chain(
-        *before, optax.add_decayed_weights(weight_decay), optax.sgd(rate, momentum=0.9)
-    )
+    """SGD with momentum and weight decay in the gradient, as the field trains."""
+    decay = optax.add_decayed_weights(weight_decay)
+    return optax.chain(*before, decay, optax.sgd(rate, momentum=momentum))
 
 
 class CountState(NamedTuple):

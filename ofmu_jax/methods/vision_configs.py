@@ -134,7 +134,8 @@ class Ofmu:
     """The longest step of polyak, in norms of the parameters."""
     outer_steps: int = 3
     outer_learning_rate: float = 0.01
-    """Of SGD with momentum 0.9."""
+    """Of the outer SGD."""
+    momentum: float = 0.9
     weight_decay: float = 5e-4
     beta: float = 0.0
     """Weight of the gradient similarity in Φ; 0 leaves it and its cost out."""
@@ -192,7 +193,7 @@ SEARCH: Mapping[str, Mapping[str, Range]] = {
 
 
 def paper_setting(config: Ofmu) -> Ofmu:
-    """The algorithm as the paper writes it: plain ascent on cross-entropy, exact."""
+    """The algorithm as the paper writes it: plain steps on cross-entropy, exact."""
     return dataclasses.replace(
         config,
         forget_loss="cross_entropy",
@@ -201,6 +202,8 @@ def paper_setting(config: Ofmu) -> Ofmu:
         outer_steps=1,
         beta=config.beta or 0.1,  # with both of its terms
         rho=config.rho or 1e-2,
+        momentum=0.0,
+        weight_decay=0.0,
         similarity="cosine",
         rho_growth=1.1,
         base="outer",

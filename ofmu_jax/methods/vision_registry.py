@@ -265,7 +265,11 @@ def _ofmu(setting: Setting, config: configs.Ofmu) -> Plan:
         return ofmu_method(
             vision.ascended_loss(forget_loss, logits, target=target),
             functools.partial(vision.cross_entropy, logits),
-            outer_optimizer=sgd(config.outer_learning_rate, config.weight_decay),
+            outer_optimizer=sgd(
+                config.outer_learning_rate,
+                config.weight_decay,
+                momentum=config.momentum,
+            ),
             inner_optimizer=inner,
             inner_steps=config.inner_steps,
             outer_steps=config.outer_steps,

@@ -5,12 +5,21 @@ both have the size of all the kernels, layers being stacked.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
-from ofmu_jax.methods.lora import Adapter, merged
+
+class Adapter(NamedTuple):
+    """The change of one matrix, (α / r) A B; ``…`` are axes before it, such as layers.
+
+    Both are float32, or wider if the matrix is.
+    """
+
+    a: jax.Array  # shape=(…, in, r)
+    b: jax.Array  # shape=(…, r, out)
 
 
 class Projection(nn.Dense):
@@ -48,3 +57,10 @@ def with_adapters(adapters: Any, params: Any, scale: float) -> Any:
         else:
             found[name] = merged(value, adapter, scale)
     return found
+
+
+@jax.jit
+def merged(w: jax.Array, adapter: Adapter, scale: float) -> jax.Array:
+    """W + ``scale`` A B in the dtype of W; added in that of the adapter."""
+    product = jnp.matmul(adapter.a, adapter.b, precision="highest")
+    return (w + scale * product).astype(w.dtype)
