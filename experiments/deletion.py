@@ -59,9 +59,14 @@ def key_of(folder: pathlib.Path, *, create: bool = False) -> bytes:
     """
     path = folder / KEY if folder.is_dir() else folder
     if create and not path.exists():
+        new = path.with_name(f".{path.name}.new")  # never an empty key, were it cut off
+        new.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(path, flags, 0o600), "w") as file:
+        with os.fdopen(os.open(new, flags, 0o600), "w") as file:
             file.write(secrets.token_hex(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path)
     try:
         key = path.read_bytes().strip()
     except OSError as error:
@@ -125,6 +130,13 @@ def file_hashes(folder: str | pathlib.Path, pattern: str = "*") -> dict[str, str
         for path in sorted(found.glob(pattern))
         if path.is_file() and path.name != RECORD
     }
+
+
+def model_files(folder: str | pathlib.Path) -> dict[str, str]:
+    """SHA-256 of what a model is read from: weights, config, tokenizer."""
+    kinds = (".safetensors", ".json", ".jinja", ".model", ".txt")
+    files = file_hashes(folder)
+    return {name: value for name, value in files.items() if name.endswith(kinds)}
 
 
 @functools.lru_cache(maxsize=4096)
@@ -199,7 +211,7 @@ def make_record(
             "missing": model.evaluation.missing,
             "notes": model.evaluation.notes,
         },
-        "code": provenance.code(),
+        "code": model.training.get("code") or provenance.code(),
         "notes": _notes(model),
     }
 

@@ -6,9 +6,11 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from experiments import build, checks, findings, logs, report, tables
+from experiments.language import LanguageTask
 from experiments.pipeline import Pipeline
 from experiments.recipes import Demo, LanguageRun, Request, Tofu, paper_setting
 from experiments.tuning import tuned, tuned_elsewhere
+from ofmu_jax import sharding
 from ofmu_jax.data.fictitious import fictitious_people
 from ofmu_jax.data.records import UnlearningData
 from ofmu_jax.data.tofu import load_custom, load_tofu
@@ -103,6 +105,7 @@ def run_language(run: LanguageRun) -> dict:
     with logs.progress() as progress:
         pipeline = make_pipeline(run, data, progress)
         checks.check_work(pipeline.task, run, data)
+        note_replicated(pipeline.task)
         if run.tune:
             run, trials = tuned(pipeline)
             pipeline = pipeline.variant(run, data)
@@ -122,6 +125,18 @@ def run_language(run: LanguageRun) -> dict:
         logs.console.print(line, highlight=False)
     logs.console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     return content
+
+
+def note_replicated(task: LanguageTask) -> None:
+    """Names matrices that the mesh cannot divide: every device holds them whole."""
+    if task.mesh is None:
+        return
+    if names := sharding.replicated(task.outline(), task.mesh):
+        logs.console.print(
+            f"[yellow]note:[/] --mesh {escape(str(dict(task.mesh.shape)))} divides no "
+            f"dimension of {', '.join(names)}: every device holds them whole. Choose "
+            "sizes that divide them."
+        )
 
 
 def check_run(run: LanguageRun) -> None:

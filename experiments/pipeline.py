@@ -7,7 +7,15 @@ from typing import Any, cast
 
 from rich.progress import Progress
 
-from experiments import build, deletion, fitting, inputs, resuming, unlearning
+from experiments import (
+    build,
+    deletion,
+    fitting,
+    inputs,
+    provenance,
+    resuming,
+    unlearning,
+)
 from experiments.language import LanguageTask, Params, make_task
 from experiments.recipes import LanguageRun, TrainConfig
 from experiments.stages import Stage, fingerprint
@@ -50,6 +58,10 @@ class Pipeline:
         self.run, self.data, self.progress = run, data, progress
         self.task, self.given = models or make_task(run, data)
         self._base_identity = base_identity
+        names = ("model", "retain_model", "base_model")
+        given = {name: source for name in names if (source := getattr(run, name))}
+        # By content: another model may lie in the same folder tomorrow.
+        self._files = {k: deletion.model_files(source) for k, source in given.items()}
         self.identity = fingerprint(
             __version__,
             {
@@ -59,7 +71,8 @@ class Pipeline:
             dataclasses.asdict(self.task.config),
             self.task.prompt_format.name,
             self.task.max_length,
-            [run.model, run.retain_model, run.base_model or base_identity],
+            self._files,
+            base_identity,
             *([self.task.interior_eot] if self.task.interior_eot != "correct" else []),
         )
 
@@ -77,11 +90,18 @@ class Pipeline:
 
     def models(self) -> Iterator[Model]:
         """Every model of the run, evaluated and exported: per seed the target, the
-        reference (if there is one) and each method."""
+        reference (if there is one) and each method.
+
+        A model's parameters are let go when the next is asked for, unless methods
+        start from it or are compared with it.
+        """
         run = self.run
         trained: dict[str, Model | None] = {}
         for seed in run.seeds:
             if not trained or not run.share_models:
+                for model in trained.values():
+                    if model is not None:
+                        model.params = None
                 trained = {
                     REFERENCE: self.trained(REFERENCE, seed),
                     TARGET: self.trained(TARGET, seed),
@@ -98,6 +118,7 @@ class Pipeline:
                 if model.export is not None:
                     self._leave_record(model, target, reference)
                 yield model
+                model.params = None
 
     @functools.cached_property
     def forget(self) -> list[prompts.Encoded]:
@@ -218,7 +239,7 @@ class Pipeline:
                 **options,
             )
             checkpoint.save(stage.folder / "checkpoint", result.params)
-            stage.finish(record)
+            stage.finish(record | {"code": provenance.code()})
 
     def finished(self, model: Model, reference: Model | None) -> Model:
         """The model with its evaluation and its export."""
@@ -255,6 +276,11 @@ class Pipeline:
     ) -> None:
         """Writes the deletion record into the export of an unlearned model."""
         run, evaluation = self.run, cast(Evaluation, model.evaluation)
+        if run.model and deletion.model_files(run.model) != self._files["model"]:
+            raise ValueError(
+                f"{run.model} has changed since this run read it, and the deletion "
+                "record would name another model: put the old one back, or run again."
+            )
         export = lambda model: self.folder(model.name, model.seed) / "hf"
         unlearned = deletion.Unlearned(
             model.name,

@@ -134,6 +134,9 @@ class _Model:
         yield self._check(
             "record", "" if sealed else "changed since it was written", "sealed"
         )
+        made = f"{record['method']['name']}/seed{record['seed']}"
+        problem = "" if made == self.name else f"the record is that of {made}"
+        yield self._check("place", problem, "method and seed")
         run = self._run(record["run"])
         data = _data(run)
         rows = _forget_rows(self.options, run, data)
@@ -207,7 +210,8 @@ class _Model:
         except (ValueError, FloatingPointError) as error:
             yield self._check("metrics", f"cannot be scored again: {error}")
             return
-        limit = self.options.tolerance or tolerance(self.folder)
+        limit = self.options.tolerance
+        limit = tolerance(self.folder) if limit is None else limit
         recorded = record["evaluation"]
         ends = {k: list(v) for k, v in found.intervals.items()}
         for name, ours in (("metrics", found.metrics), ("intervals", ends)):

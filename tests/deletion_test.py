@@ -200,7 +200,7 @@ METRIC = ("evaluation", "metrics", "model_utility")
         (lambda out: edit(record_in(out), "created", value="2020-01-01"), SEAL),
         (lambda out: edit(record_in(out), "training", "stopped", value="good"), SEAL),
         (lambda out: edit(record_in(out), "seal", value="0" * 64), SEAL),
-        (lambda out: edit(record_in(out), "seed", value=1), SEAL),
+        (lambda out: edit(record_in(out), "seed", value=1), SEAL | {"place"}),
         (lambda out: edit(record_in(out), "version", value=2), {"record"}),
         (lambda out: edit(record_in(out), "forget", value=3), {"record"}),
         (lambda out: record_in(out).write_text('{"schema": '), {"record"}),
@@ -231,12 +231,24 @@ def test_a_swapped_row_is_found(out, tmp_path, rows, found, capsys):
 
 def test_a_record_that_is_gone_is_missed(out):
     shutil.copytree(out / "ofmu", out / "npo")
+    other = out / "npo/seed0/hf" / deletion.RECORD
+    edit(other, "method", "name", value="npo")
+    seal = deletion.seal(deletion.key_of(out), json.loads(other.read_text()))
+    edit(other, "seal", value=seal)
     record_in(out).unlink()
     config = {"methods": ["ofmu"], "seeds": [0], "export": True}
     (out / "config.json").write_text(json.dumps(config))
     options = verify.Verify(out, metrics=False)
     broken = [check for check in verify.verify(options) if not check.holds]
     assert [(check.model, check.name) for check in broken] == [(MODEL, "record")]
+
+
+def test_a_record_in_another_models_place_is_found(out):
+    shutil.copytree(out / "ofmu", out / "npo")
+    options = verify.Verify(out, metrics=False)
+    broken = [check for check in verify.verify(options) if not check.holds]
+    assert [(check.model, check.name) for check in broken] == [("npo/seed0", "place")]
+    assert broken[0].detail == "the record is that of ofmu/seed0"
 
 
 @pytest.mark.parametrize(

@@ -262,6 +262,7 @@ def test_bad_input_ends_with_its_reason(arguments, message, tmp_path, capsys):
 
 def test_a_deletion_request_on_a_given_model(finished, tmp_path, capsys):
     run, _ = finished
+    shutil.copytree(run.output_dir / "target/seed0/hf", tmp_path / "model")
     data = fictitious.fictitious_people(run.data_seed, run.people, run.forget_people)
     for name in ("forget", "retain", "holdout"):
         rows = getattr(data, name)
@@ -269,7 +270,7 @@ def test_a_deletion_request_on_a_given_model(finished, tmp_path, capsys):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
     command = [
         "request",
-        *("--model", str(run.output_dir / "target/seed0/hf")),
+        *("--model", str(tmp_path / "model")),
         *("--forget-file", str(tmp_path / "forget.jsonl")),
         *("--retain-file", str(tmp_path / "retain.jsonl")),
         *("--holdout-file", str(tmp_path / "holdout.jsonl")),
@@ -284,6 +285,20 @@ def test_a_deletion_request_on_a_given_model(finished, tmp_path, capsys):
     missing = " ".join(report["models"][1]["missing"])
     assert "no evaluation of a retrained reference" in missing
     assert (tmp_path / "out/ofmu/seed0/hf/model.safetensors").is_file()
+
+    # Another model in the same folder is another run, and a record names the one read.
+    done = marks(tmp_path / "out")
+    assert main(command) == 0 and marks(tmp_path / "out") == done
+    weights = tmp_path / "model/model.safetensors"
+    shutil.copy(run.output_dir / "target/seed1/hf/model.safetensors", weights)
+    assert main(command) == 0
+    again = marks(tmp_path / "out")
+    assert again.keys() == done.keys()
+    assert all(again[name] != done[name] for name in done if "ofmu" in name)
+    record = json.loads((tmp_path / "out/ofmu/seed0/hf/deletion.json").read_text())
+    assert record["base"]["files"] == deletion.file_hashes(
+        tmp_path / "model", deletion.WEIGHTS
+    )
 
     broken = tmp_path / "forget.jsonl"
     broken.write_text(broken.read_text() + '\n{"question": "Who?"}\n')
@@ -309,7 +324,7 @@ def test_the_evidence_holds_and_a_changed_metric_is_found(finished, tmp_path):
     broken = [(c.model, c.name, c.detail) for c in checks if not c.holds]
     assert [line[:2] for line in broken] == [("ofmu/seed0", "metrics")]
     assert "retain_Q_A_Prob is" in broken[0][2]
-    assert len(checks) == 18
+    assert len(checks) == 20
 
 
 def test_claims_hold_or_not_by_the_numbers():

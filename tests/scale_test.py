@@ -8,8 +8,11 @@ import pytest
 from distributed_test import job
 
 from experiments import scale
+from experiments.language import LanguageTask
+from experiments.language_run import note_replicated
 from experiments.recipes import BudgetConfig, Demo, EvalConfig, TrainConfig
 from experiments.run import parse
+from ofmu_jax.models.llama import LlamaConfig
 
 RUN = Demo(
     train=TrainConfig(batch_size=16),
@@ -58,6 +61,25 @@ def test_the_mesh_of_a_run():
 def test_refuses_what_does_not_fit(fields, message):
     with pytest.raises(ValueError, match=message):
         scale.mesh_of(dataclasses.replace(RUN, **fields))
+
+
+@pytest.mark.parametrize("size, whole", [(36, True), (32, False)])
+def test_what_the_mesh_cannot_divide_is_named(size, whole, capsys):
+    config = LlamaConfig(
+        vocab_size=9 * size,
+        hidden_size=size,
+        intermediate_size=3 * size,
+        num_layers=1,
+        num_heads=2,
+        num_kv_heads=2,
+        head_dim=size // 2,
+    )
+    mesh = scale.mesh_of(dataclasses.replace(RUN, mesh="fsdp=8"))
+    no_text: list = [None, None, 8, RUN.evaluation]
+    note_replicated(LanguageTask(config, *no_text, mesh=mesh))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("layers/down_proj/kernel" in printed) == whole
+    assert ("every device holds them whole" in printed) == whole
 
 
 def flat(value, path=""):
