@@ -138,7 +138,35 @@ def check_values(run: LanguageRun) -> None:
             raise ValueError(
                 f"{flag} is {getattr(config, name)}; it must be {problem}."
             )
+    _check_dtype(run)
     _check_output(run.output_dir)
+
+
+def differences(config: OfmuConfig) -> dict[str, str]:
+    """Options by which OFMU divides a difference of gradients by a small step.
+
+    Field to what gives the derivative itself; only of those that are in effect.
+    """
+    exact = {"curvature": "jvp", "penalty_gradient": "exact"}
+    weights = {"curvature": config.beta, "penalty_gradient": config.rho}
+    return {
+        name: remedy
+        for name, remedy in exact.items()
+        if weights[name] and getattr(config, name) == "finite_difference"
+    }
+
+
+def notes(run: LanguageRun) -> Iterator[str]:
+    """What a run may do and its user should know."""
+    ours = run.ofmu
+    secant = ours.rho and ours.penalty_gradient == "secant"
+    if run.dtype == "bfloat16" and "ofmu" in run.methods and secant:
+        yield (
+            "--ofmu.penalty-gradient secant subtracts gradients of two ascent steps, "
+            "and --dtype bfloat16 rounds each to 3 digits: with short steps little but "
+            "noise is left of the penalty. --ofmu.penalty-gradient exact and --dtype "
+            "float32 do without."
+        )
 
 
 def check_work(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> None:
@@ -223,6 +251,19 @@ def _problems(config: Any) -> Iterator[tuple[str, str]]:
             yield field.name, "a finite number"
         elif field.name in rules and (problem := rules[field.name](value)):
             yield field.name, problem
+
+
+def _check_dtype(run: LanguageRun) -> None:
+    """Differences of gradients where the model rounds the step between them away."""
+    if run.dtype != "bfloat16" or "ofmu" not in run.methods:
+        return
+    for name, exact in differences(run.ofmu).items():
+        flag = f"--ofmu.{name.replace('_', '-')}"
+        raise ValueError(
+            f"{flag} finite_difference compares gradients at parameters that differ "
+            "by less than --dtype bfloat16 can tell: the model rounds them, and noise "
+            f"is left; give {flag} {exact}, or --dtype float32."
+        )
 
 
 def _check_output(folder: pathlib.Path) -> None:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from experiments import scale
 from experiments.recipes import EvalConfig, LanguageRun
 from ofmu_jax import distributed, placement, sharding
-from ofmu_jax.data import prompts, refusals
+from ofmu_jax.data import batches, prompts, refusals
 from ofmu_jax.data.padding import InteriorEot
 from ofmu_jax.data.records import QA, DataError, UnlearningData
 from ofmu_jax.data.tokenizer import build_tokenizer
@@ -105,9 +105,9 @@ class LanguageTask:
         return (self.tokenizer.eos_token_id,)
 
     @functools.cached_property
-    def shard(self) -> tuple[int, int]:
-        """Which of how many blocks of a batch's rows this process makes."""
-        return (0, 1) if self.mesh is None else placement.host_shard(self.mesh)
+    def shard(self) -> batches.Shard:
+        """Which blocks of a batch's rows this process makes."""
+        return batches.WHOLE if self.mesh is None else placement.host_shard(self.mesh)
 
     @property
     def row_sharding(self) -> NamedSharding | None:

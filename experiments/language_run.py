@@ -99,6 +99,8 @@ def run_language(run: LanguageRun) -> dict:
     check_run(run)
     run = configured(run)
     checks.check_values(run)
+    for note in checks.notes(run):
+        logs.console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
     data, title = load_data(run)
     run.output_dir.mkdir(parents=True, exist_ok=True)
     trials = {}

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import jax
 import tensorboardX
 from rich.console import Console
 from rich.markup import escape
@@ -19,15 +20,24 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ofmu_jax.distributed import is_main
+from ofmu_jax.distributed import OtherProcessError, is_main
 
 # A log file has no width of its own; the tables need about a hundred columns.
 console = Console(width=None if sys.stdout.isatty() else 110)
 
 
 def error(problem: BaseException) -> None:
-    """Prints an error as one line."""
+    """Prints an error as one line.
+
+    A process whose console is quiet names itself on stderr, for what it alone has met:
+    process 0, which knows nothing of it, cannot tell.
+    """
     text = " ".join(str(problem).split()) or type(problem).__name__
+    if console.quiet:
+        if not isinstance(problem, OtherProcessError):
+            index = jax.process_index()
+            print(f"error in process {index}: {text}", file=sys.stderr, flush=True)
+        return
     console.print(
         f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True
     )

@@ -5,7 +5,7 @@ import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import tyro
@@ -14,6 +14,7 @@ from experiments import commands
 from experiments.recipes import (
     Baselines,
     BudgetConfig,
+    EvalConfig,
     LanguageRun,
     LoraConfig,
     MethodName,
@@ -35,6 +36,12 @@ step takes beyond, by the compiler's own assignment of buffers. step: the sum. r
 two more copies of what is trained, which a run keeps: as it was before unlearning and
 the best so far (a retrained model to compare with is one more, not counted). With
 --lora.rank or --trainable that is little, and so is the state.
+
+check: what lies there while the stopping rule looks, before the first update and then
+now and again: the copies, and the scores of --evaluation.batch-size rows with all
+their logits at once, whatever --loss-chunk says. On big vocabularies that may be more
+than the step; a smaller batch takes less. What fits is the larger of run and check.
+The evaluation at the end adds greedy answers, which are not counted.
 
 TFLOP: matrix products of the compiled program. sent: GB of its all-gathers,
 all-reduces, reduce-scatters, all-to-alls and permutes, in bytes that a device sends on
@@ -84,6 +91,7 @@ class Plan:
     """Write everything there as well."""
     ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
     """With both of the paper's terms, which recipes for language models leave out."""
+    evaluation: EvalConfig = EvalConfig()
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()
 
 
@@ -132,6 +140,7 @@ def run_of(plan: Plan) -> LanguageRun:
         lora=plan.lora,
         mesh=plan.mesh,
         budget=budget,
+        evaluation=plan.evaluation,
         ofmu=plan.ofmu,
         baselines=plan.baselines,
     )
@@ -215,7 +224,8 @@ def table(plan: Plan, found: Sequence[Row]) -> Any:
     from rich.text import Text
 
     unit = next((r.found for r in found if r.method == "gradient_ascent"), None)
-    heads = ["param.", "state", "temp.", "step", "run", "TFLOP", "sent"]
+    heads = ["param.", "state", "temp.", "step", "run", "check"]
+    heads += ["TFLOP", "sent"]
     heads += ["step /\nascent"] * (unit is not None)
     heads += ["fits"] * (plan.device_bytes is not None)
     result = Table(title=title(plan), box=box.SIMPLE_HEAD, padding=(0, 1))
@@ -227,7 +237,25 @@ def table(plan: Plan, found: Sequence[Row]) -> Any:
     notes = [Text(f"{_label(r)}: {r.problem}") for r in found if r.problem]
     if any(row.found and row.found.unknown_loops for row in found):
         notes.append(Text("Some loops are counted once: their length is not known."))
+    if plan.dtype == "bfloat16" and any(map(_subtracts(plan), found)):
+        notes.append(
+            Text(
+                "differences: of gradients they are noise in bfloat16, and "
+                "experiments.run refuses them; jvp is the next in memory."
+            )
+        )
     return Group(result, *notes)
+
+
+def _subtracts(plan: Plan) -> Callable[[Row], bool]:
+    """Whether a row's options subtract gradients, and are in effect."""
+    from experiments import checks
+
+    def subtracts(row: Row) -> bool:
+        options: dict[str, Any] = row.options
+        return bool(checks.differences(dataclasses.replace(plan.ofmu, **options)))
+
+    return subtracts
 
 
 def title(plan: Plan) -> str:
@@ -252,15 +280,16 @@ def cells(plan: Plan, row: Row, unit: Any) -> list[str]:
     found = row.found
     if found is None:
         fits = ["no"] if plan.device_bytes is not None else []
-        return [_label(row), *[""] * (8 + (unit is not None)), *fits]
-    names = ("parameters", "state", "temporaries", "step", "run")
+        return [_label(row), *[""] * (9 + (unit is not None)), *fits]
+    names = ("parameters", "state", "temporaries", "step", "run", "check")
     shown = [_number(found.gradient_evaluations)]
     shown += [_number(getattr(found, name) / 1e9) for name in names]
     shown += [_number(found.flops / 1e12), _number(sum(found.sent.values()) / 1e9)]
     if unit is not None:
         shown.append(_number(found.step / unit.step))
     if plan.device_bytes is not None:
-        shown.append("yes" if found.run <= plan.device_bytes else "no")
+        most = max(found.run, found.check)
+        shown.append("yes" if most <= plan.device_bytes else "no")
     return [_label(row), *shown]
 
 

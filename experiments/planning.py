@@ -4,6 +4,7 @@ The step is that of a run: the same model, method and placement, lowered for sha
 alone. No weight is ever made.
 """
 
+import functools
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from experiments import build, hlo, unlearning
 from experiments.language import LanguageTask
 from experiments.recipes import LanguageRun
 from ofmu_jax import placement, sharding, training
+from ofmu_jax.evals import scores
 from ofmu_jax.sharding import MeshError
 
 KEPT = 2  # copies of what is trained beside the step: at the start, best so far
@@ -35,6 +37,7 @@ class Estimate(NamedTuple):
     temporaries: int  # and results that share no memory with what they replace
     step: int  # all of it: `training.step_bytes`
     run: int  # with the copies of what is trained that a run keeps beside it
+    check: int  # what a check takes, with all that lies there meanwhile
     gradient_evaluations: float
     flops: float  # of matrix products
     sent: dict[str, float]  # bytes, by collective
@@ -161,12 +164,17 @@ def estimate(name: str, run: LanguageRun, task: LanguageTask, length: int) -> Es
             "a program takes; plan with JAX_PLATFORMS=cpu."
         )
     held = [bytes_per_device(x) for x in ((trained, fixed), state, batch)]
+    kept = KEPT * bytes_per_device(trained)
+    check = sum(held) + kept + _scorer_bytes(task, length)
+    if run.lora.rank:  # adapters are added to the model, and both are there
+        check += bytes_per_device(task.outline())
     counts = hlo.counted(text, mesh.size)
     return Estimate(
         *held,
         temporaries=whole - sum(held),
         step=whole,
-        run=whole + KEPT * bytes_per_device(trained),
+        run=whole + kept,
+        check=check,
         gradient_evaluations=method.gradient_evaluations,
         flops=counts.flops,
         sent=counts.sent,
@@ -182,6 +190,29 @@ def _parts(run: LanguageRun, task: LanguageTask) -> tuple[Any, ...]:
     assert task.mesh is not None
     found = jax.eval_shape(part.split, params, jax.random.key(0))
     return tuple(sharding.outline(x, task.mesh) for x in found)
+
+
+@functools.lru_cache(maxsize=8)
+def _scorer_bytes(task: LanguageTask, length: int) -> int:
+    """What the scores of a check take beside the parameters: all logits at once."""
+    mesh = task.mesh
+    assert mesh is not None
+    parts = placement.row_parts(mesh)
+    rows = -(-task.evaluation.batch_size // parts) * parts  # no other number runs
+    tokens = jax.ShapeDtypeStruct(
+        (rows, max(32, 1 << (length - 1).bit_length())),  # as `score_batches` pads
+        jnp.int32,
+        sharding=task.row_sharding,
+    )
+    params = task.outline()
+    lowered = scores.token_scores.lower(task.apply_fn, params, *[tokens] * 3)
+    try:
+        whole = training.step_bytes(_compiled(lowered))
+    except DoesNotFit as error:
+        text = f"the scores of {rows} rows (--evaluation.batch-size): {error}"
+        raise DoesNotFit(text) from error
+    assert whole is not None  # the step's compiler has said it
+    return whole - bytes_per_device(params)
 
 
 def _compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:

@@ -45,7 +45,7 @@ class StageSaver(Snapshots):
         return found
 
     def due(self, update: int) -> bool:
-        """True also if a signal has come."""
+        """True also if a signal has come, to any process of the job."""
         return interrupts.requested() or super().due(update)
 
     def save(self, snapshot: Snapshot) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import jax
 from jax.sharding import Mesh
 
+from experiments import interrupts
 from experiments.recipes import LanguageRun
 from ofmu_jax import distributed, placement, sharding
 
@@ -12,11 +13,15 @@ from ofmu_jax import distributed, placement, sharding
 def join(run: LanguageRun) -> None:
     """Joins the job that the run is part of, if it has several processes.
 
-    Only process 0 prints from then on.
+    Only process 0 prints from then on, and signals stop all processes or none.
 
     Raises:
       ValueError: if the flags do not say which process this is, or there is no mesh.
     """
+    if run.mesh is not None:
+        # JAX has no host to load to where JAX_PLATFORMS names the accelerator alone.
+        platforms = jax.config.values["jax_platforms"]
+        jax.config.update("jax_platforms", with_host(platforms))
     if not distributed.initialize(run.coordinator, run.num_processes, run.process_id):
         return
     if run.mesh is None:
@@ -24,13 +29,36 @@ def join(run: LanguageRun) -> None:
     from experiments import logs
 
     logs.console.quiet = not distributed.is_main()
+    interrupts.in_job(distributed.largest, speaks=distributed.is_main())
+
+
+def with_host(platforms: str | None) -> str | None:
+    """``JAX_PLATFORMS`` and, in the last place, the host; None or "": left to JAX.
+
+    >>> with_host("cuda"), with_host("cpu"), with_host(None)
+    ('cuda,cpu', 'cpu', None)
+    """
+    if not platforms or "cpu" in platforms.split(","):
+        return platforms
+    return f"{platforms},cpu"
 
 
 def loading(mesh: Mesh | None) -> contextlib.AbstractContextManager:
-    """Where whole models are read to before they are cut: the host's memory."""
+    """Where whole models are read to before they are cut: the host's memory.
+
+    Raises:
+      ValueError: if JAX was started without the host as a platform.
+    """
     if mesh is None:
         return contextlib.nullcontext()
-    return jax.default_device(jax.local_devices(backend="cpu")[0])
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise ValueError(
+            "--mesh needs the host's memory to load models to, and JAX_PLATFORMS="
+            f"{jax.config.values['jax_platforms']} leaves it out; append ,cpu to it."
+        ) from error
+    return jax.default_device(host)
 
 
 def mesh_of(run: LanguageRun) -> Mesh | None:

@@ -7,7 +7,14 @@ import pathlib
 import shutil
 from typing import Any
 
+from rich.markup import escape
+
+from experiments import logs
+from ofmu_jax.checkpoint import sync, sync_tree
 from ofmu_jax.distributed import is_main, on_main
+
+# What a stage's folder may lack and still be done: nobody reads it but people.
+FOR_PEOPLE = ("metrics.jsonl", "events")
 
 
 def fingerprint(*parts: Any) -> str:
@@ -33,13 +40,17 @@ def to_json(value: Any) -> Any:
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON so that a crash leaves the old file or the new one, never half.
 
+    So does a reboot: when it returns, the new one is on the disk.
+
     Of several processes only the first writes.
     """
     if not is_main():
         return
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, indent=1, default=plain) + "\n")
+    sync(partial)
     partial.replace(path)
+    sync(path.parent)
 
 
 class Stage:
@@ -47,10 +58,12 @@ class Stage:
 
     ``done`` is True only if `finish` was reached with the same fingerprint, so a
     killed stage is done again and so is one made from other settings. The mark lies
-    beside the folder, as ``<folder>.stage.json``. The result of other settings is kept
-    as ``<folder>.earlier`` until the new one is finished: if that fails, the earlier
-    settings find it again. Processes of one job share the folder; the first does and
-    decides everything here, and all hear of it.
+    beside the folder, as ``<folder>.stage.json``, and names what was in it: remove some
+    of that, such as a damaged checkpoint, and the stage is done again.
+
+    The result of other settings is kept as ``<folder>.earlier`` until the new one is
+    finished: if that fails, the earlier settings find it again. Processes of one job
+    share the folder; the first does and decides everything here, and all hear of it.
     """
 
     def __init__(self, folder: pathlib.Path, fingerprint: str):
@@ -58,6 +71,7 @@ class Stage:
         self._mark = _mark(folder)
         self._earlier = folder.with_name(folder.name + ".earlier")
         self._started = folder.with_name(folder.name + ".started")
+        self._keep: str | None = None
 
     @property
     def done(self) -> bool:
@@ -66,14 +80,33 @@ class Stage:
         def is_done() -> bool:
             if self._made(self._earlier) and not self._made(self.folder):
                 self._move(self._earlier, self.folder)
-            return self._made(self.folder)
+            made = self._made(self.folder)
+            if not made and (lost := self._lost(self.folder)):
+                _warn(
+                    f"{self.folder} is done again: it was finished, and "
+                    f"{', '.join(lost)} is no longer there."
+                )
+            return made
 
         return on_main(is_done)
 
     def _made(self, folder: pathlib.Path) -> bool:
-        """True if the folder holds the result of this fingerprint."""
+        """True if the folder holds the result of this fingerprint, all of it."""
         mark = _read(_mark(folder))
-        return mark.get("fingerprint") == self.fingerprint and folder.is_dir()
+        ours = mark.get("fingerprint") == self.fingerprint
+        return ours and folder.is_dir() and not self._lost(folder)
+
+    def _lost(self, folder: pathlib.Path) -> list[str]:
+        """What the result of this fingerprint had in its folder and has no longer."""
+        mark = _read(_mark(folder))
+        if mark.get("fingerprint") != self.fingerprint:
+            return []
+        if not folder.is_dir():
+            return ["the folder"]
+        # Marks had no list once; what was trained is in this folder in any case.
+        unlisted = ["checkpoint"] if self.folder.name == "training" else []
+        names = mark.get("content", unlisted)
+        return [name for name in names if not (folder / name).exists()]
 
     def begin(self, keep: str | None = None) -> pathlib.Path:
         """Empties the folder of an earlier attempt and returns it.
@@ -86,6 +119,7 @@ class Stage:
         Raises:
           FileExistsError: if the folder is not one that a stage has made.
         """
+        self._keep = keep
         on_main(lambda: self._empty(keep))
         return self.folder
 
@@ -96,8 +130,9 @@ class Stage:
                     f"{self.folder} exists and was not made by this command; choose "
                     "another --output-dir or remove it."
                 )
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        _make(self.folder.parent)
         self._started.touch()  # first: ended anywhere below, the stage is not done
+        sync(self._started.parent)
         if self._mark.exists() and self.folder.is_dir():
             self._move(self.folder, self._earlier)
         self._mark.unlink(missing_ok=True)
@@ -111,15 +146,24 @@ class Stage:
         _mark(to).unlink(missing_ok=True)
         _remove(to)
         shutil.copyfile(_mark(source), _mark(to))  # means nothing without its folder
+        sync(_mark(to))
+        sync(to.parent)
         source.rename(to)
+        sync(to.parent)
         _mark(source).unlink()
 
     def finish(self, result: dict[str, Any]) -> None:
         """Marks the stage done; `result` gives ``result`` back."""
-        mark = {"fingerprint": self.fingerprint, "result": result}
 
         def write() -> None:
-            write_json(self._mark, mark)
+            # What was kept is of no use any more, and may still be written to.
+            paths = [x for x in self.folder.iterdir() if x.name != self._keep]
+            for path in paths:
+                sync_tree(path)
+            sync(self.folder)
+            names = {path.name for path in paths}.difference(FOR_PEOPLE)
+            mark = {"fingerprint": self.fingerprint, "content": sorted(names)}
+            write_json(self._mark, mark | {"result": result})
             self._started.unlink(missing_ok=True)
             _mark(self._earlier).unlink(missing_ok=True)
             _remove(self._earlier)
@@ -141,6 +185,18 @@ def _read(mark: pathlib.Path) -> dict[str, Any]:
         return json.loads(mark.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
+
+
+def _make(folder: pathlib.Path) -> None:
+    """Makes a folder and those above it, for good."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        sync(path.parent)
+
+
+def _warn(text: str) -> None:
+    logs.console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
 
 
 def _remove(path: pathlib.Path) -> None:

@@ -39,7 +39,8 @@ def save(
 ) -> None:
     """Writes a pytree; interrupted at any time, `restore` finds the one before.
 
-    Processes of one job call it together, with one folder that all of them see.
+    When it returns all of it is on the disk: a reboot may follow. Processes of one job
+    call it together, with one folder that all of them see.
 
     >>> import jax.numpy as jnp, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp()) / "checkpoint"
@@ -80,12 +81,15 @@ def begin(
     def write() -> None:
         (fresh / NOTES).write_text(text)
         (fresh / SUMS).write_text(json.dumps(_sums(fresh), indent=1) + "\n")
+        sync_tree(fresh)
 
     def take_place() -> None:
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
             path.rename(old)
         fresh.rename(path)
+        for folder in path.parents[:2]:  # the first may be new
+            sync(folder)  # before the old one goes, or a reboot may leave neither
         shutil.rmtree(old, ignore_errors=True)
 
     def complete() -> None:
@@ -146,6 +150,26 @@ def read(
         ) from error
 
 
+def sync(path: pathlib.Path) -> None:
+    """Waits until a file's bytes, or a folder's list of names, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise  # those two: a file system that cannot
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: pathlib.Path) -> None:
+    """`sync` for everything in a folder, and for the folder (or for one file)."""
+    for path in folder.rglob("*"):
+        if path.is_dir() or path.is_file():  # no broken link, no socket
+            sync(path)
+    sync(folder)
+
+
 def _beside(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     """Where a new checkpoint is written, and where the old one waits meanwhile."""
     return path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
@@ -195,7 +219,8 @@ def _notes(path: pathlib.Path) -> dict[str, Any]:
         return dict(json.loads(file.read_bytes())) if file.exists() else {}
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"the checkpoint at {path} is damaged: its {NOTES} is no object ({error})."
+            f"the checkpoint at {path} is damaged: its {NOTES} is no object ({error}); "
+            f"{_remedy(path)}"
         ) from error
 
 
@@ -215,15 +240,20 @@ def _check_sums(path: pathlib.Path) -> None:
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"the checkpoint at {path} is damaged: its {SUMS} cannot be read "
-            f"({error}); remove it and run again, or copy it again."
+            f"({error}); {_remedy(path)}"
         ) from error
     found = _sums(path)
     if found != written:
         names = sorted(set(found.items()) ^ set(written.items()))
         raise CheckpointError(
             f"the checkpoint at {path} is damaged: {names[0][0]} is not as it was "
-            "written; remove the checkpoint and run again, or copy it again."
+            f"written; {_remedy(path)}"
         )
+
+
+def _remedy(path: pathlib.Path) -> str:
+    """What makes a run write a checkpoint anew: its absence (`experiments.stages`)."""
+    return f"remove the folder {path} and run again, or copy it again."
 
 
 def _check_arrays(path: pathlib.Path, metadata: Any, abstract: Params) -> None:

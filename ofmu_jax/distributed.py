@@ -52,6 +52,8 @@ def initialize(
         return False
     # Processes on CPUs talk through gloo; elsewhere this has no effect.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # It would take SIGTERM away from Python, and nobody would hear of the signal.
+    jax.config.update("jax_enable_preemption_service", False)
     address = None if coordinator == AUTO else coordinator
     jax.distributed.initialize(address, num_processes, process_id)
     return True
@@ -74,23 +76,32 @@ def on_main(function: Callable[[], T]) -> T:
     a JSON value.
 
     Raises:
-      OtherProcessError: in the other processes, where it raised in process 0.
+      OtherProcessError: in the other processes, where it raised in process 0, or its
+        result is no JSON value.
     """
     if jax.process_count() == 1:
         return function()
-    found: dict[str, Any] = {}
-    raised: Exception | None = None
+    text = ""
+    raised: BaseException | None = None
     if is_main():
         try:
-            found = {"result": function()}
-        except Exception as error:  # the others must hear of it, or wait for ever
-            raised, found = error, {"error": f"{type(error).__name__}: {error}"}
-    found = json.loads(_broadcast(json.dumps(found).encode()))
+            text = json.dumps({"result": function()})
+        except BaseException as error:  # the others must hear of it: also of Ctrl-C
+            raised = error
+            text = json.dumps({"error": f"{type(error).__name__}: {error}"})
+    found = json.loads(_broadcast(text.encode()))
     if raised is not None:
         raise raised
     if "error" in found:
         raise OtherProcessError(found["error"])
     return found["result"]
+
+
+def largest(value: int) -> int:
+    """The largest of what the processes give, known to all; all have to ask."""
+    if jax.process_count() == 1:
+        return value
+    return int(np.max(multihost_utils.process_allgather(np.int32(value))))
 
 
 def _broadcast(data: bytes) -> bytes:

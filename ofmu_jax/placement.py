@@ -9,7 +9,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grain
@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ofmu_jax._trees import name_of
+from ofmu_jax.data.batches import Shard
 from ofmu_jax.data.streams import Mapped
 from ofmu_jax.methods.base import Method
 from ofmu_jax.sharding import ROWS, MeshError, put, shardings
@@ -42,26 +43,28 @@ def check_rows(rows: int, mesh: Mesh, what: str) -> None:
         )
 
 
-def host_shard(mesh: Mesh) -> tuple[int, int]:
-    """(index, count): which block of a batch's rows this process has to make.
+def shard_of(devices: Iterable[jax.Device], mesh: Mesh) -> Shard:
+    """The blocks of a batch's rows that these devices of the mesh hold together.
 
-    ``shard`` of `data.batches.paired_batches`. Processes that hold the same rows,
-    as where ``tensor`` spans several, have the same index.
-
-    Raises:
-      MeshError: if this process's devices do not hold one aligned block of rows.
+    >>> from ofmu_jax.sharding import make_mesh
+    >>> mesh = make_mesh("data=2,fsdp=2,tensor=2")
+    >>> shard_of(mesh.devices[:, 1].flat, mesh)
+    Shard(blocks=(1, 3), count=4)
     """
-    parts = row_parts(mesh)
-    slices = row_sharding(mesh).addressable_devices_indices_map((parts,)).values()
-    held = sorted({int(i) for index in slices for i in np.arange(parts)[index]})
-    size = len(held)
-    aligned = held == list(range(held[0], held[0] + size)) and not held[0] % size
-    if parts % size or not aligned:
-        raise MeshError(
-            f"this process holds the blocks {held} of {parts} of every batch, which "
-            "are not one aligned run; order the devices of the mesh by process."
-        )
-    return held[0] // size, parts // size
+    count = row_parts(mesh)
+    rows_of = row_sharding(mesh).devices_indices_map((count,))
+    held = {rows_of[device][0].start or 0 for device in devices}  # None: one block
+    return Shard(tuple(sorted(held)), count)
+
+
+def host_shard(mesh: Mesh) -> Shard:
+    """Which blocks of a batch's rows this process has to make.
+
+    ``shard`` of `data.batches.paired_batches`. Any order of the devices will do: that
+    of a TPU slice follows its wires, so that a process's blocks lie apart. Processes
+    that hold the same block, as where ``tensor`` spans several, make the same rows.
+    """
+    return shard_of(mesh.local_devices, mesh)
 
 
 @functools.lru_cache(maxsize=128)
@@ -83,19 +86,23 @@ def rows_stay(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
 
 
 def place_batches(batches: Any, mesh: Mesh) -> Any:
-    """Stacked batches, leaves (S, B, …) of this process's rows, on the mesh.
+    """Stacked batches, leaves (S, b, …) of this process's rows, on the mesh.
+
+    The rows are those of `host_shard`, block after block.
 
     Raises:
       MeshError: if data × fsdp does not divide the rows of all processes together.
     """
-    count = host_shard(mesh)[1]
+    blocks, count = host_shard(mesh)
 
     def one(path: Any, x: Any) -> jax.Array:
         x = np.asarray(x)
         if name_of(path).endswith("draw"):  # the numbers of a random draw, not rows
             return put(x, NamedSharding(mesh, PartitionSpec()))
-        shape = (x.shape[0], x.shape[1] * count, *x.shape[2:])
+        # Rounded down, it is a multiple of count only if len(blocks) divides x's rows.
+        shape = (x.shape[0], x.shape[1] * count // len(blocks), *x.shape[2:])
         check_rows(shape[1], mesh, "the batch size")
+        # Cuts x into blocks by the order of their places in the batch, gaps or not.
         return jax.make_array_from_process_local_data(
             row_sharding(mesh, before=1), x, shape
         )

@@ -6,6 +6,7 @@ are written and read.
 """
 
 import concurrent.futures
+import functools
 import pathlib
 import re
 import shutil
@@ -20,6 +21,7 @@ import numpy as np
 
 from ofmu_jax import checkpoint
 from ofmu_jax.checkpoint import CheckpointError
+from ofmu_jax.distributed import is_main, largest, on_main
 from ofmu_jax.training import Snapshot
 
 KEEP = 2  # should the last one be damaged, there is the one before
@@ -30,6 +32,10 @@ FORMAT = 1
 
 class _Foreign(CheckpointError):
     """A snapshot that is whole, and of another run."""
+
+
+class _Fits(Exception):
+    """A snapshot that is whole, and of this run."""
 
 
 class Snapshots:
@@ -74,21 +80,19 @@ class Snapshots:
         """The newest snapshot that can be used; warns of newer ones.
 
         Those of other settings are removed. Damaged ones are set aside as
-        ``<update>.unused`` until the run is done.
+        ``<update>.unused`` until the run is done. Processes of one job call it
+        together; the first judges what lies there, and moves it.
         """
-        self._tidy()
-        paths = self._found()
-        for path in reversed(paths):
-            try:
-                return self._read(path, like)
-            except CheckpointError as error:
-                self._warn(f"a snapshot of the interrupted run is not used: {error}")
-                aside = path.with_name(f"{path.name}.unused")
-                shutil.rmtree(aside, ignore_errors=True)
-                path.rename(aside)
-                if isinstance(error, _Foreign):
-                    shutil.rmtree(aside)
-        if paths:
+        on_main(self._tidy)
+        names = on_main(lambda: [path.name for path in self._found()])
+        for path in (self.folder / name for name in reversed(names)):
+            found = self._tried(path, like)
+            if isinstance(found, Snapshot):
+                return found
+            self._warn(f"a snapshot of the interrupted run is not used: {found}")
+            remove = isinstance(found, _Foreign)
+            on_main(functools.partial(_set_aside, path, remove))
+        if names:
             self._warn(f"no snapshot is left in {self.folder}; starting at update 0.")
         return None
 
@@ -151,15 +155,57 @@ class Snapshots:
     def take_notes(self, notes: Mapping[str, Any]) -> None:
         """What a snapshot that is gone on from was written with, for a subclass."""
 
+    def _tried(self, path: pathlib.Path, like: Snapshot) -> Snapshot | CheckpointError:
+        """A snapshot, or why it cannot be used: the same answer in all processes."""
+        problem = self._refused(path) if jax.process_count() > 1 else None
+        if problem is not None:
+            return problem
+        found: Snapshot | CheckpointError
+        try:
+            found = self._read(path, like)
+        except CheckpointError as error:
+            found = error
+        if largest(isinstance(found, CheckpointError)) and isinstance(found, Snapshot):
+            return CheckpointError(f"another process cannot use the one at {path}.")
+        return found
+
+    def _refused(self, path: pathlib.Path) -> CheckpointError | None:
+        """What process 0 has against the files, before all read the arrays together.
+
+        One that went on where another gave up would wait for it while reading.
+        """
+
+        def judged() -> list[Any]:
+            try:
+                checkpoint.read(path, fits)
+            except CheckpointError as error:
+                return [str(error), isinstance(error, _Foreign)]
+            except _Fits:
+                pass
+            return []
+
+        def fits(notes: Mapping[str, Any]) -> Any:
+            self._check(path, notes)
+            raise _Fits
+
+        match on_main(judged):
+            case [text, foreign]:
+                return (_Foreign if foreign else CheckpointError)(text)
+        return None
+
+    def _check(self, path: pathlib.Path, notes: Mapping[str, Any]) -> None:
+        """Raises `_Foreign` if the notes are not of this run."""
+        if notes.get("format") != FORMAT or notes.get("identity") != self.identity:
+            raise _Foreign(
+                f"the checkpoint at {path} is of a run with other settings, data "
+                "or program version."
+            )
+
     def _read(self, path: pathlib.Path, like: Snapshot) -> Snapshot:
         wanted: dict[str, jax.Array] = {}
 
         def expected(notes: Mapping[str, Any]) -> Any:
-            if notes.get("format") != FORMAT or notes.get("identity") != self.identity:
-                raise _Foreign(
-                    f"the checkpoint at {path} is of a run with other settings, data "
-                    "or program version."
-                )
+            self._check(path, notes)
             kept = like.params if notes["kept"] else None
             wanted.update(_arrays(like._replace(kept=kept)))
             return {name: _plain(x) for name, x in wanted.items()}
@@ -176,6 +222,8 @@ class Snapshots:
 
     def _complete(self, complete: Callable[[], None]) -> None:
         complete()
+        if not is_main():
+            return
         for path in self._found()[:-KEEP]:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -192,6 +240,15 @@ class Snapshots:
         for pattern in ("*.new", "*.new.*", "*.old"):
             for path in self.folder.glob(pattern):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _set_aside(path: pathlib.Path, remove: bool) -> None:
+    """Moves a snapshot that is not used out of the way; or removes it."""
+    aside = path.with_name(f"{path.name}.unused")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+    if remove:
+        shutil.rmtree(aside)
 
 
 def _arrays(snapshot: Snapshot) -> dict[str, jax.Array]:

@@ -158,6 +158,24 @@ CASES = {
     "inner steps": (value(ofmu=OfmuConfig(inner_steps=0)), ValueError, "inner-steps"),
     "rho": (value(ofmu=OfmuConfig(rho=NAN)), ValueError, "--ofmu.rho is nan"),
     "clip": (value(ofmu=OfmuConfig(penalty_clip=0.0)), ValueError, "penalty-clip is 0"),
+    "curvature in bfloat16": (
+        value(
+            dtype="bfloat16",
+            ofmu=OfmuConfig(curvature="finite_difference", beta=0.1, rho=0.0),
+        ),
+        ValueError,
+        "--ofmu.curvature finite_difference",
+        "noise is left",
+        "give --ofmu.curvature jvp, or --dtype float32",
+    ),
+    "penalty in bfloat16": (
+        value(
+            dtype="bfloat16",
+            ofmu=OfmuConfig(penalty_gradient="finite_difference", beta=0.0, rho=0.1),
+        ),
+        ValueError,
+        "give --ofmu.penalty-gradient exact, or --dtype float32",
+    ),
     "baseline rate": (
         baseline("npo", learning_rate=0.0),
         ValueError,

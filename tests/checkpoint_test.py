@@ -1,5 +1,6 @@
 """Checkpoints: what was saved comes back bit for bit, or an error says why not."""
 
+import errno
 import json
 import os
 import pathlib
@@ -140,7 +141,7 @@ def test_any_damaged_file_is_an_error(copy, damage):
         damage(file)
         with pytest.raises(CheckpointError, match="is damaged") as error:
             restore(copy, LIKE)
-        assert str(copy) in str(error.value)
+        assert f"remove the folder {copy} and run again" in str(error.value)
         file.write_bytes(content)
     assert_bit_equal(restore(copy, LIKE), PARAMS)  # the damage was all there was
 
@@ -217,3 +218,43 @@ def test_first_save_interrupted_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         restore(tmp_path / "new", LIKE)
+
+
+def test_all_is_on_the_disk_before_it_takes_its_place(copy, monkeypatch):
+    """Every file and folder once, then the renames, then the names beside it."""
+    done = []
+
+    def rename(path, target, rename=pathlib.Path.rename):
+        done.append(("rename", target.name))
+        return rename(path, target)
+
+    real = checkpoint.sync
+    monkeypatch.setattr(
+        checkpoint, "sync", lambda path: (done.append(("sync", path)), real(path))
+    )
+    monkeypatch.setattr(checkpoint.pathlib.Path, "rename", rename)
+    save(copy, OTHER)
+    names = [step for step, _ in done]
+    first = names.index("rename")
+    written = {path.relative_to(copy.with_name("copy.new")) for _, path in done[:first]}
+    there = {path.relative_to(copy) for path in (copy, *copy.rglob("*"))}
+    assert written == there and first == len(there)
+    assert done[first:] == [
+        ("rename", "copy.old"),
+        ("rename", "copy"),
+        ("sync", copy.parent),
+        ("sync", copy.parent.parent),
+    ]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_file_system_that_cannot_sync_is_taken(tmp_path, monkeypatch, number):
+    def fails(handle):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(checkpoint.os, "fsync", fails)
+    if number == errno.EINVAL:
+        checkpoint.sync(tmp_path)
+        return
+    with pytest.raises(OSError, match="error"):  # a broken disk
+        checkpoint.sync(tmp_path)

@@ -6,7 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from ofmu_jax.data.batches import num_batches, paired_batches, single_batches
+from ofmu_jax.data.batches import (
+    Shard,
+    num_batches,
+    paired_batches,
+    single_batches,
+)
 from ofmu_jax.data.padding import IGNORE, Encoded
 from ofmu_jax.data.records import DataError
 
@@ -127,21 +132,44 @@ def test_goes_back_as_well():
 
 
 @pytest.mark.parametrize("num_stack", [None, 3])
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_hosts_make_up_the_global_batch(count, num_stack):
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        [Shard()],
+        [Shard((0,), 2), Shard((1,), 2)],
+        [Shard((k,), 4) for k in range(4)],
+        [Shard((0, 3), 4), Shard((1, 2), 4)],  # apart, as on a TPU slice
+        [Shard((2,), 4), Shard((0, 1, 3), 4)],
+        [Shard((0, 1, 3), 4), Shard((1, 2, 3), 4)],  # two of them on both
+    ],
+)
+def test_hosts_make_up_the_global_batch(hosts, num_stack):
     make = lambda shard: list(
         paired_batches(
-            numbered(5), numbered(7), 4, 2, epochs=3, num_stack=num_stack, shard=shard
+            numbered(5), numbered(7), 8, 2, epochs=6, num_stack=num_stack, shard=shard
         )
     )
-    whole = make((0, 1))
-    parts = [make((index, count)) for index in range(count)]
-    for step, batch in enumerate(whole):
-        for name in ("forget", "retain"):
-            for key, values in batch[name].items():
-                rows = [part[step][name][key] for part in parts]
-                assert rows[0].shape[-2] == 4 // count
-                np.testing.assert_array_equal(np.concatenate(rows, axis=-2), values)
+    met = set()
+    for host in hosts:
+        met |= set(host.blocks)
+        each = 8 // host.count
+        mine = [block * each + i for block in host.blocks for i in range(each)]
+        for batch, whole in zip(make(host), make(Shard()), strict=True):
+            for name in ("forget", "retain"):
+                own = {key: x[..., mine, :] for key, x in whole[name].items()}
+                assert_equal(batch[name], own)
+    assert met == set(range(hosts[0].count))
+
+
+def test_hosts_trim_alike():
+    ids = [np.arange(n, dtype=np.int32) for n in (3, 17, 2, 5)]
+    examples = [Encoded(x, x, 1) for x in ids]
+    options = {"shuffle": False, "pad_id": 0, "trim_to": 4}
+    widths = [
+        next(single_batches(examples, 4, 0, shard=Shard(blocks, 4), **options))
+        for blocks in ((0, 2), (1, 3))
+    ]
+    assert [x["input_ids"].shape for x in widths] == [(2, 20)] * 2
 
 
 def test_stacks_are_consecutive_batches():
@@ -206,7 +234,13 @@ def test_padded_batches_get_one_length():
 def test_other_fields_go_along(num_stack):
     forget = numbered(6, 2) | {"reference_nll": np.arange(6, dtype=np.float32) / 4}
     stream = paired_batches(
-        forget, numbered(3, 4), 4, 0, epochs=3, num_stack=num_stack, shard=(1, 2)
+        forget,
+        numbered(3, 4),
+        4,
+        0,
+        epochs=3,
+        num_stack=num_stack,
+        shard=Shard((1,), 2),
     )
     for batch in stream:
         nll = batch["forget"]["reference_nll"]
@@ -230,10 +264,13 @@ def test_batches_are_copies():
         ({"num_stack": -1}, "num_stack is -1"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": 2**32}, r"seed is 4294967296; .* below 2\*\*32"),
-        ({"shard": (2, 2)}, r"shard \(2, 2\) does not fit batch_size=4"),
-        ({"shard": (-1, 2)}, "does not fit"),
-        ({"shard": (0, 0)}, "does not fit"),
-        ({"shard": (0, 3)}, "a batch size that count divides"),
+        ({"shard": Shard((2,), 2)}, r"the blocks \(2,\) of a shard .* from 0 to 1"),
+        ({"shard": Shard((-1, 1), 2)}, "ascending numbers of its 2 blocks"),
+        ({"shard": Shard((1, 0), 2)}, "ascending"),
+        ({"shard": Shard((1, 1), 2)}, "ascending"),
+        ({"shard": Shard((), 2)}, "at least one"),
+        ({"shard": Shard((0,), 0)}, "ascending"),
+        ({"shard": Shard((0,), 3)}, "batch_size is 4, .* 3 blocks.* multiple of 3"),
         ({"length": 2}, "batch is 3 wide, more than length=2; raise length"),
         ({"retain": numbered(0)}, "the retain set is empty"),
         ({"forget": []}, "the forget set is empty; give at least one example"),

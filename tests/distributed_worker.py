@@ -1,4 +1,4 @@
-"""One process of `distributed_test`: trains a little and leaves what it found."""
+"""One process of `distributed_test`: does a little and leaves what it found."""
 
 import functools
 import json
@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from ofmu_jax import checkpoint, distributed, methods, placement, sharding, training
-from ofmu_jax.data.batches import paired_batches
+from ofmu_jax.data.batches import paired_batches, single_batches
 from ofmu_jax.losses import language
 
 VOCABULARY, ROWS, LENGTH = 16, 8, 6
@@ -36,7 +36,9 @@ def rows(seed):
     return {name: x.astype(np.int32) for name, x in arrays.items()}
 
 
-def train(spec: str | None, folder: pathlib.Path) -> dict:
+def train(
+    spec: str | None, folder: pathlib.Path, order: list[int] | None = None
+) -> dict:
     """Three updates of OFMU on a mesh, or without one; as JSON values."""
     loss = functools.partial(language.cross_entropy, bigram)
     method = methods.ofmu_method(
@@ -53,7 +55,7 @@ def train(spec: str | None, folder: pathlib.Path) -> dict:
     if spec is None:
         stream = paired_batches(rows(0), rows(1), ROWS, 0, **options)
     else:
-        mesh = sharding.make_mesh(spec)
+        mesh = mesh_of(spec, order)
         shard = placement.host_shard(mesh)
         stream = paired_batches(rows(0), rows(1), ROWS, 0, shard=shard, **options)
         stream = placement.placed(stream, mesh)
@@ -71,13 +73,40 @@ def train(spec: str | None, folder: pathlib.Path) -> dict:
     return found | {"table": whole.tolist()}
 
 
-def main(address: str, process: str, spec: str, folder: str) -> None:
+def mesh_of(spec: str, order: list[int] | None) -> jax.sharding.Mesh:
+    """The mesh of these devices: each is the next one of the process named."""
+    devices = jax.devices()
+    if order is not None:
+        rest = {p: [d for d in devices if d.process_index == p] for p in set(order)}
+        devices = [rest[process].pop(0) for process in order]
+    return sharding.make_mesh(spec, devices)
+
+
+def lay(address: str, process: str, cases: str, folder: str) -> None:
+    """One of four processes: writes where the rows went on each mesh."""
+    assert distributed.initialize(address, 4, int(process))
+    found = []
+    for spec, order in json.loads(cases):
+        mesh = mesh_of(spec, order)
+        count = 2 * placement.row_parts(mesh)
+        tokens = np.arange(count, dtype=np.int32)[:, None]
+        batch = {"input_ids": tokens, "labels": tokens, "attention_mask": tokens}
+        shard = placement.host_shard(mesh)
+        options = {"num_stack": 2, "shuffle": False, "shard": shard}
+        stream = single_batches(batch, count, 0, **options)
+        x = next(placement.placed(stream, mesh))["input_ids"]
+        rows = distributed.to_host(x)[..., 0].tolist()
+        found.append({"blocks": shard.blocks, "rows": rows, "count": count})
+    (pathlib.Path(folder) / f"{process}.json").write_text(json.dumps(found))
+
+
+def main(address: str, process: str, spec: str, order: str, folder: str) -> None:
     """Joins the job and writes ``<process>.json``."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 2)
     assert distributed.initialize(address, 2, int(process))
     path = pathlib.Path(folder)
-    found = train(spec, path)
+    found = train(spec, path, json.loads(order))
     found["devices"] = [jax.local_device_count(), jax.device_count()]
     found["told"] = distributed.on_main(lambda: {"by": jax.process_index()})
     try:
@@ -88,4 +117,4 @@ def main(address: str, process: str, spec: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    {"lay": lay, "train": main}[sys.argv[1]](*sys.argv[2:])

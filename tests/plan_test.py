@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments import architectures, build, hlo, plan, planning, unlearning
+from experiments import (
+    architectures,
+    build,
+    checks,
+    hlo,
+    plan,
+    planning,
+    unlearning,
+)
 from experiments.language import LanguageTask
 from experiments.plan import Plan
-from experiments.recipes import LoraConfig
+from experiments.recipes import EvalConfig, LoraConfig, OfmuConfig
 from ofmu_jax import placement, sharding, training
 from ofmu_jax.data.batches import paired_batches
 from ofmu_jax.models.llama import LlamaConfig, init_params
@@ -275,6 +283,60 @@ def test_the_command(tmp_path, capsys):
     assert first["parameters"] == second["parameters"] > 0
     assert second["flops"] == 2 * first["flops"]
     assert found["plan"]["mesh"] == "fsdp=4"
+
+
+def test_a_check_may_take_more_than_the_step():
+    """Of 64 rows with all their logits, where the step has 8 rows in chunks."""
+    mesh = sharding.make_mesh("data=1", jax.devices()[:1])
+    big = dataclasses.replace(CONFIG, vocab_size=8192)
+    task_of = lambda **o: dataclasses.replace(task(mesh, loss_chunk=4, **o), config=big)
+    planned = Plan(batch_size=ROWS, length=LENGTH, device_bytes=1.0)
+    run = plan.run_of(planned)
+    of = lambda task: planning.estimate("gradient_ascent", run, task, LENGTH)
+    found = of(task_of())
+    logits = 64 * 32 * 8192 * 4  # rows are padded to 32 tokens at least
+    least = found.run - found.temporaries + logits
+    assert max(found.run, least) < found.check < least + 4 * logits
+    few = EvalConfig(batch_size=8)
+    assert of(dataclasses.replace(task_of(), evaluation=few)).check < found.check / 2
+    fits = lambda size: plan.cells(
+        dataclasses.replace(planned, device_bytes=size),
+        plan.Row("gradient_ascent", {}, found, None),
+        None,
+    )[-1]
+    assert fits(found.run) == "no" and fits(found.check) == "yes"
+
+
+def test_differences_in_bfloat16_have_a_note():
+    ours = dataclasses.replace(Plan().ofmu, beta=0.0)
+    options = {"curvature": "finite_difference", "penalty_gradient": "secant"}
+    row = plan.Row("ofmu", options, None, "too big")
+    for planned, noted in (
+        (Plan(dtype="bfloat16"), True),
+        (Plan(), False),
+        (Plan(dtype="bfloat16", ofmu=ours), False),  # not in effect
+    ):
+        notes = [str(note) for note in plan.table(planned, [row]).renderables[1:]]
+        assert any("noise in bfloat16" in note for note in notes) == noted
+
+
+def test_what_runs_in_bfloat16():
+    ours = OfmuConfig(beta=0.1, rho=0.1, penalty_gradient="secant", curvature="jvp")
+    run = plan.run_of(Plan(dtype="bfloat16", ofmu=ours))
+    checks.check_values(run)
+    assert ["secant" in note for note in checks.notes(run)] == [True]
+    for other in (
+        dataclasses.replace(run, dtype="float32"),
+        dataclasses.replace(run, methods=("npo",)),
+        run.with_method("ofmu", dataclasses.replace(ours, rho=0.0)),
+    ):
+        assert not list(checks.notes(other))
+    noisy = {"curvature": "finite_difference", "penalty_gradient": "finite_difference"}
+    off = dataclasses.replace(ours, beta=0.0, rho=0.0, **noisy)
+    checks.check_values(run.with_method("ofmu", off))  # neither has any effect
+    both = dataclasses.replace(ours, **noisy)
+    checks.check_values(dataclasses.replace(run, dtype="float32", ofmu=both))
+    checks.check_values(dataclasses.replace(run, methods=("npo",), ofmu=both))
 
 
 @pytest.mark.parametrize(

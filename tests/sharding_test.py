@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from ofmu_jax import bilevel, methods, placement, sharding, training
-from ofmu_jax.data.batches import paired_batches
+from ofmu_jax.data.batches import Shard, paired_batches, single_batches
 from ofmu_jax.data.streams import Mapped
 from ofmu_jax.losses import language
 from ofmu_jax.losses.ascended import ascended_loss
@@ -289,7 +289,49 @@ def test_sizes_of_a_mesh():
         "fsdp": 4,
         "tensor": 1,
     }
-    assert placement.host_shard(make_mesh(MESH)) == (0, 1)
+    assert placement.host_shard(make_mesh(MESH)) == Shard((0, 1, 2, 3), 4)
+
+
+# The process of each device, in the order of the mesh: jax.make_mesh goes along the
+# wires of a TPU slice, which leave a host and come back to it.
+OWNERS = {
+    "as numbered": ("data=2,fsdp=4", [0, 0, 1, 1, 2, 2, 3, 3]),
+    "v5e:4x4, by halves": ("data=4,fsdp=2", [0, 1, 0, 1, 2, 3, 2, 3]),
+    "v4:2x2x4, by halves": ("fsdp=8", [0, 1, 2, 3, 0, 1, 2, 3]),
+    "a ring": ("fsdp=8", [0, 1, 1, 1, 1, 0, 0, 0]),
+    "uneven": ("data=2,fsdp=4", [0, 0, 1, 0, 0, 0, 1, 0]),
+    "the same rows twice": ("fsdp=4,tensor=2", [0, 1, 2, 3, 3, 2, 1, 0]),
+    "some rows twice": ("fsdp=4,tensor=2", [0, 0, 0, 1, 1, 1, 0, 1]),
+    "all rows everywhere": ("fsdp=2,tensor=4", [0, 1, 2, 3, 3, 2, 1, 0]),
+    "one block": ("tensor=8", [0, 1, 2, 3, 3, 2, 1, 0]),
+}
+
+
+@pytest.mark.parametrize("name", OWNERS)
+def test_a_process_makes_the_rows_of_its_devices(name):
+    spec, owners = OWNERS[name]
+    mesh = make_mesh(spec)
+    lie = placement.row_sharding(mesh).devices_indices_map((ROWS,))
+    tokens = np.arange(ROWS, dtype=np.int32)[:, None]
+    batch = {"input_ids": tokens, "labels": tokens, "attention_mask": tokens}
+    made = set()
+    for process in set(owners):
+        own = [
+            d for d, p in zip(mesh.devices.flat, owners, strict=True) if p == process
+        ]
+        shard = placement.shard_of(own, mesh)
+        stream = single_batches(batch, ROWS, 0, shuffle=False, shard=shard)
+        rows = next(stream)["input_ids"][:, 0]
+        held = np.concatenate([np.arange(ROWS)[lie[device]] for device in own])
+        assert rows.tolist() == sorted(set(held.tolist()))
+        made |= set(rows.tolist())
+    assert made == set(range(ROWS))
+
+
+def test_blocks_of_a_process_may_lie_apart():
+    mesh = make_mesh("fsdp=8")
+    own = [mesh.devices.flat[i] for i in (7, 0, 5, 6)]
+    assert placement.shard_of(own, mesh) == Shard((0, 5, 6, 7), 8)
 
 
 @pytest.mark.parametrize(

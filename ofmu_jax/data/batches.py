@@ -12,6 +12,7 @@ equally often.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import grain
 import jax
@@ -33,6 +34,20 @@ Examples = Sequence[Encoded] | Batch
 _PER_TOKEN = {"input_ids": 0, "labels": IGNORE, "attention_mask": 0}
 
 
+class Shard(NamedTuple):
+    """What one host makes of every batch, cut into ``count`` blocks of equal rows.
+
+    Its blocks need not be neighbours: a mesh follows the wires between the devices,
+    not the hosts that they belong to. Hosts may share blocks.
+    """
+
+    blocks: tuple[int, ...] = (0,)  # ascending
+    count: int = 1
+
+
+WHOLE = Shard()  # one host makes all rows
+
+
 def paired_batches(
     forget: Examples,
     retain: Examples,
@@ -44,7 +59,7 @@ def paired_batches(
     length: int | None = None,
     pad_id: int | None = None,
     interior_eot: InteriorEot = "correct",
-    shard: tuple[int, int] = (0, 1),
+    shard: Shard = WHOLE,
 ) -> grain.DatasetIterator:
     """Batches of forget examples, each with a random retain example beside it.
 
@@ -66,7 +81,8 @@ def paired_batches(
         to a multiple of 8.
       pad_id: id to pad with; needed for encoded examples.
       interior_eot: key mask of the encoded examples, see `pad_right`.
-      shard: (index, count) of this host; it gets rows ``[index·B/count, …)``.
+      shard: this host's blocks of rows; it gets block after block, block k being
+        the rows ``[k·B/count, (k+1)·B/count)``. See `placement.host_shard`.
 
     Returns:
       An iterator of ``{"forget": batch, "retain": batch}`` with int32 arrays (B, L) or
@@ -106,7 +122,7 @@ def single_batches(
     trim_to: int | None = None,
     pad_id: int | None = None,
     interior_eot: InteriorEot = "correct",
-    shard: tuple[int, int] = (0, 1),
+    shard: Shard = WHOLE,
 ) -> grain.DatasetIterator:
     """Batches of one set, reshuffled each epoch (or in order); see `paired_batches`.
 
@@ -178,18 +194,23 @@ def _batches(
     batch_size: int,
     epochs: int | None,
     num_stack: int | None,
-    shard: tuple[int, int],
+    shard: Shard,
 ) -> grain.MapDataset:
     """Batches of indices, int64 (B,) or (S, B), B over all hosts."""
     counts = {"batch_size": batch_size, "epochs": epochs, "num_stack": num_stack}
     for name, value in counts.items():
         if value is not None and value < 1:
             raise DataError(f"{name} is {value}; it must be at least 1")
-    index, count = shard
-    if not 0 <= index < count or batch_size % count:
+    blocks, count = shard
+    if not blocks or list(blocks) != sorted(set(blocks) & set(range(count))):
         raise DataError(
-            f"shard {shard} does not fit batch_size={batch_size}; need 0 <= index < "
-            "count and a batch size that count divides"
+            f"the blocks {blocks} of a shard must be ascending numbers of its {count} "
+            f"blocks, from 0 to {count - 1}, and at least one"
+        )
+    if batch_size % count:
+        raise DataError(
+            f"batch_size is {batch_size}, which the {count} blocks of the mesh's rows "
+            f"do not share evenly; give a multiple of {count}"
         )
     if not 0 <= seed < 2**32:
         raise DataError(f"seed is {seed}; it must be at least 0 and below 2**32")
@@ -208,11 +229,11 @@ def _iterate(batches: grain.MapDataset) -> grain.DatasetIterator:
     return iter(batches.to_iter_dataset(options))
 
 
-def _take(rows: Batch, ids: np.ndarray, shard: tuple[int, int]) -> Batch:
-    """This host's rows: ids (B,) or (S, B) → arrays (B/count, L) or (S, B/count, L)."""
-    index, count = shard
-    local = ids.shape[-1] // count
-    ids = ids[..., index * local : (index + 1) * local]
+def _take(rows: Batch, ids: np.ndarray, shard: Shard) -> Batch:
+    """This host's rows b: ids (B,) or (S, B) → arrays (b, L) or (S, b, L)."""
+    *stack, size = ids.shape
+    by_block = ids.reshape(*stack, shard.count, size // shard.count)
+    ids = by_block[..., list(shard.blocks), :].reshape(*stack, -1)
     return jax.tree.map(lambda values: values[ids], rows)
 
 
