@@ -92,7 +92,8 @@ def make_mesh(
       devices: all devices of the job by default, over all its processes.
 
     Raises:
-      MeshError: for an unknown axis, or a product that is not the device count.
+      MeshError: for an unknown axis, a product that is not the device count, or sizes
+        that a TPU slice cannot be cut into.
     """
     sizes = parse_mesh(spec) if isinstance(spec, str) else dict(spec)
     sizes = {axis: sizes.get(axis, 1) for axis in AXES}
@@ -109,9 +110,14 @@ def make_mesh(
             f"the mesh {product} does not use the {len(devices)} devices of this job "
             "exactly; change a size, or give one of them as −1."
         )
-    return jax.make_mesh(
-        tuple(sizes.values()), AXES, (AxisType.Auto,) * len(AXES), devices=devices
-    )
+    kinds = (AxisType.Auto,) * len(AXES)
+    try:
+        return jax.make_mesh(tuple(sizes.values()), AXES, kinds, devices=devices)
+    except NotImplementedError as error:  # some TPU slices have no such cut
+        raise MeshError(
+            f"the devices are not wired so that they make a mesh of {sizes}: {error} "
+            "Choose sizes that are products of the slice's own, such as fsdp=-1."
+        ) from error
 
 
 # --- where a tree lies ------------------------------------------------------------

@@ -141,6 +141,15 @@ def assert_equal_updates(method, params, batches, tolerance=1e-5):
     assert any(x.is_deleted() for x in jax.tree.leaves(placed))  # donated and used
 
 
+def test_a_mesh_that_a_slice_cannot_be_cut_into_is_refused(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise NotImplementedError("Failed to find assignment for logical_axis_index 1.")
+
+    monkeypatch.setattr(jax, "make_mesh", refuse)
+    with pytest.raises(MeshError, match="'fsdp': 4.*Failed to find.*such as fsdp=-1"):
+        make_mesh("data=2,fsdp=4")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_update_is_that_of_one_device(name):
     method = CASES[name]()
