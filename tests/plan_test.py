@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -331,7 +332,8 @@ def test_what_runs_in_bfloat16():
         run.with_method("ofmu", dataclasses.replace(ours, rho=0.0)),
     ):
         assert not list(checks.notes(other))
-    noisy = {"curvature": "finite_difference", "penalty_gradient": "finite_difference"}
+    names = "curvature", "penalty_gradient"
+    noisy: dict[str, Any] = dict.fromkeys(names, "finite_difference")
     off = dataclasses.replace(ours, beta=0.0, rho=0.0, **noisy)
     checks.check_values(run.with_method("ofmu", off))  # neither has any effect
     both = dataclasses.replace(ours, **noisy)

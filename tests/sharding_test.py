@@ -146,7 +146,7 @@ def test_a_mesh_that_a_slice_cannot_be_cut_into_is_refused(monkeypatch):
         raise NotImplementedError("Failed to find assignment for logical_axis_index 1.")
 
     monkeypatch.setattr(jax, "make_mesh", refuse)
-    with pytest.raises(MeshError, match="'fsdp': 4.*Failed to find.*such as fsdp=-1"):
+    with pytest.raises(MeshError, match=r"'fsdp': 4.*Failed to find.*such as fsdp=-1"):
         make_mesh("data=2,fsdp=4")
 
 
