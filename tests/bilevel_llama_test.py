@@ -118,7 +118,7 @@ def relative_error(tree, reference):
     "curvature",
     [
         pytest.param("vjp", marks=pytest.mark.slow),
-        pytest.param("linearize", marks=pytest.mark.slow),
+        pytest.param("linearize", marks=pytest.mark.long),
         pytest.param("jvp", marks=pytest.mark.long),
         pytest.param("finite_difference", marks=pytest.mark.slow),
     ],
