@@ -9,6 +9,7 @@ holds; 1: something does not; 2: it could not be checked.
 
 import dataclasses
 import json
+import math
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,8 +76,11 @@ def verify(options: Verify) -> Iterator[Check]:
 
     Raises:
       DeletionError: there is no record, or no key.
-      ValueError: data or models that cannot be read.
+      ValueError: data or models that cannot be read, or no such tolerance.
     """
+    limit = options.tolerance
+    if limit is not None and not 0 <= limit < math.inf:
+        raise ValueError(f"--tolerance is {limit}; give a number from 0 on.")
     out = options.output_dir
     key = deletion.key_of(options.key_file or out)
     names = sorted(

@@ -229,6 +229,12 @@ def test_a_swapped_row_is_found(out, tmp_path, rows, found, capsys):
     assert ("another row than recorded: 2 " in printed) == (rows[1:2] == CHANGED)
 
 
+@pytest.mark.parametrize("tolerance", ["nan", "-1", "inf"])
+def test_a_tolerance_that_finds_nothing_is_refused(out, tolerance, capsys):
+    assert verify.main([str(out), "--tolerance", tolerance]) == 2
+    assert "give a number from 0 on" in capsys.readouterr().out
+
+
 def test_a_record_that_is_gone_is_missed(out):
     shutil.copytree(out / "ofmu", out / "npo")
     other = out / "npo/seed0/hf" / deletion.RECORD
