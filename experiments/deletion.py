@@ -226,7 +226,7 @@ def read_record(path: pathlib.Path) -> dict[str, Any]:
         record = json.loads(path.read_bytes())
     except OSError as error:
         raise DeletionError(f"{path} cannot be read ({error.strerror}).") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DeletionError(f"{path} is not JSON ({error}).") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise DeletionError(f"{path} is no deletion record (schema {SCHEMA!r}).")

@@ -204,6 +204,7 @@ METRIC = ("evaluation", "metrics", "model_utility")
         (lambda out: edit(record_in(out), "version", value=2), {"record"}),
         (lambda out: edit(record_in(out), "forget", value=3), {"record"}),
         (lambda out: record_in(out).write_text('{"schema": '), {"record"}),
+        (lambda out: record_in(out).write_text("[" * 100_000), {"record"}),
         (lambda out: (out / "deletion.key").write_text("k" * 32), {"key"}),
     ],
 )
