@@ -140,6 +140,7 @@ def check_values(run: LanguageRun) -> None:
             )
     _check_dtype(run)
     _check_output(run.output_dir)
+    _check_models(run)
 
 
 def differences(config: OfmuConfig) -> dict[str, str]:
@@ -264,6 +265,21 @@ def _check_dtype(run: LanguageRun) -> None:
             "by less than --dtype bfloat16 can tell: the model rounds them, and noise "
             f"is left; give {flag} {exact}, or --dtype float32."
         )
+
+
+def _check_models(run: LanguageRun) -> None:
+    """A given model where the run would write over it or move it away."""
+    out = run.output_dir.resolve()
+    for name in ("model", "retain_model", "base_model"):
+        source = getattr(run, name)
+        if source is None or not pathlib.Path(source).is_dir():
+            continue
+        if pathlib.Path(source).resolve().is_relative_to(out):
+            raise ValueError(
+                f"--{name.replace('_', '-')} {source} lies in --output-dir "
+                f"{run.output_dir}, where this run writes: it could be lost. Choose "
+                "another --output-dir."
+            )
 
 
 def _check_output(folder: pathlib.Path) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 from rich.markup import escape
 from rich.progress import Progress
 
-from experiments import build, checks, findings, logs, report, tables
+from experiments import build, checks, findings, logs, report, tables, targets
 from experiments.language import LanguageTask
 from experiments.pipeline import Pipeline
 from experiments.recipes import Demo, LanguageRun, Request, Tofu, paper_setting
@@ -107,6 +107,7 @@ def run_language(run: LanguageRun) -> dict:
     with logs.progress() as progress:
         pipeline = make_pipeline(run, data, progress)
         checks.check_work(pipeline.task, run, data)
+        note_chance(run, data)
         note_replicated(pipeline.task)
         if run.tune:
             run, trials = tuned(pipeline)
@@ -127,6 +128,20 @@ def run_language(run: LanguageRun) -> dict:
         logs.console.print(line, highlight=False)
     logs.console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     return content
+
+
+def note_chance(run: LanguageRun, data: UnlearningData) -> None:
+    """Says so where the forget target has nothing better to come from."""
+    alone = run.model is not None and not (run.retain_model or run.base_model)
+    chance = {"chance": True, "auto": alone}.get(run.budget.forget_target, False)
+    if chance and targets.chance_pairs(data)[1] == targets.UNRELATED:
+        logs.console.print(
+            "[yellow]note:[/] with neither a retrained model nor hold-out rows nor "
+            "perturbed answers, forget rows count as forgotten where their loss is "
+            "that of answers to other questions: a high level, which may cost utility. "
+            "Better: --retain-model, --holdout-file, or --budget.forget-target NUMBER "
+            "(nats per token)."
+        )
 
 
 def note_replicated(task: LanguageTask) -> None:

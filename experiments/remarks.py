@@ -10,7 +10,7 @@ BROKEN = 0.1  # share of the target's retain probability below which a model is 
 
 
 def remarks(run: LanguageRun, models: Sequence[Model]) -> list[str]:
-    """Models that were broken or left as they were, and where refusals are from."""
+    """Models that broke or were left as they were, and where refusals are from."""
     found = [] if "idk_dpo" not in run.methods else [taught(run)]
     target: Model | None = None
     for model in models:
@@ -38,6 +38,8 @@ def _outcome(model: Model, target: Model) -> list[str]:
         return []
     ours, theirs = model.evaluation.metrics, target.evaluation.metrics
     who = f"{model.name}, seed {model.seed}"
+    if not model.record.get("finite", True):
+        return [f"{who} broke off and is no result: {model.record.get('stopped')}."]
     if ours == theirs:
         return [
             f"{who} left the model as it was: not one metric differs from the target's."

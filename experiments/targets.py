@@ -8,6 +8,8 @@ from experiments.language import LanguageTask, Params
 from ofmu_jax.data.prompts import Encoded
 from ofmu_jax.data.records import UnlearningData
 
+UNRELATED = "answers to other questions"
+
 
 def spaced(items: Sequence, most: int) -> list:
     """At most ``most`` of the items, evenly spaced, in order."""
@@ -55,7 +57,7 @@ def forget_target(
     Args:
       choice: ``"reference"``, ``"chance"``, ``"auto"``, ``"none"`` or a number.
       data: whose forget rows the reference is scored on; chance is the target's NLL
-        on the hold-out rows, or without those on the perturbed (wrong) answers.
+        on the pairs of `chance_pairs`.
       task: scores.
       target: parameters of the model before unlearning.
       reference: parameters of the retrained model, if there is one.
@@ -70,22 +72,12 @@ def forget_target(
     if choice == "reference":
         if reference is None:
             raise ValueError(
-                "forget_target=reference needs a retrained model: give --retain-model "
-                "or --base-model, or use --budget.forget-target chance."
+                "--budget.forget-target reference needs a retrained model: give "
+                "--retain-model or --base-model, or use --budget.forget-target chance."
             )
         return _mean_nll(task, reference, [(r.question, r.answer) for r in data.forget])
     if choice == "chance":
-        pairs = [(row.question, row.answer) for row in data.holdout] or [
-            (row.question, wrong)
-            for row in data.forget_eval
-            for wrong in row.perturbed_answers
-        ]
-        if not pairs:
-            raise ValueError(
-                "forget_target=chance needs hold-out rows or perturbed answers, and "
-                "the data has neither; give a number of nats per token instead."
-            )
-        return _mean_nll(task, target, pairs)
+        return _mean_nll(task, target, chance_pairs(data)[0])
     try:
         return float(choice)
     except ValueError:
@@ -93,6 +85,26 @@ def forget_target(
             f"forget_target={choice!r} is unknown; use reference, chance, auto, none "
             "or a number of nats per token."
         ) from None
+
+
+def chance_pairs(data: UnlearningData) -> tuple[list[tuple[str, str]], str]:
+    """Questions with answers that the model was not taught, and what those are.
+
+    Hold-out rows; without any the perturbed answers of the forget questions; without
+    those, each forget question with the answer to another: a retain row's. That is a
+    high level, as such an answer does not even fit the question.
+    """
+    held = [(row.question, row.answer) for row in data.holdout]
+    if held:
+        return held, "hold-out rows"
+    rows = data.forget_eval
+    wrong = [(row.question, text) for row in rows for text in row.perturbed_answers]
+    if wrong:
+        return wrong, "perturbed answers"
+    count = len(data.forget)
+    others = (data.retain[i * len(data.retain) // count] for i in range(count))
+    pairs = zip(data.forget, others, strict=True)
+    return [(row.question, other.answer) for row, other in pairs], UNRELATED
 
 
 def _mean_nll(task: LanguageTask, params: Params, pairs) -> float:

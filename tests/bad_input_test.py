@@ -68,7 +68,7 @@ def test_a_loss_that_breaks_gives_back_good_parameters(loss):
         (["demo", "--retain-model", "{out}"], "give --model"),
         (["tofu", "--data-dir", "{out}"], "full.json: not found in the folder"),
         (
-            ["request", "--model", "{out}", "--forget-file", "{out}/report.json"],
+            ["request", "--model", "{out}/..", "--forget-file", "{out}/report.json"],
             "field 'question' is missing",
         ),
         (["demo", "--train.epochs", "many"], "many"),

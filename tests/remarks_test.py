@@ -27,6 +27,14 @@ def test_broken_and_unmoved_models_are_named():
     assert "grad_diff, seed 0 left the model as it was" in unmoved
 
 
+def test_a_run_that_broke_off_is_named():
+    stopped = "retain_loss is nan at update 2"
+    broken = model("unlearned", "npo", 0.9)
+    broken.record.update(finite=False, stopped=stopped)
+    (note,) = remarks(Tofu(methods=("npo",)), [model("target", "target", 0.9), broken])
+    assert note == f"npo, seed 0 broke off and is no result: {stopped}."
+
+
 def test_the_source_of_refusals_is_told(tmp_path):
     run = Tofu(methods=("idk_dpo",), data_dir=tmp_path)
     assert "the 10 refusals that are built in" in taught(run)

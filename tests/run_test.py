@@ -286,6 +286,22 @@ def test_a_deletion_request_on_a_given_model(finished, tmp_path, capsys):
     assert "no evaluation of a retrained reference" in missing
     assert (tmp_path / "out/ofmu/seed0/hf/model.safetensors").is_file()
 
+    # Nothing but the two files: it works, and says what it goes by.
+    alone = command.copy()
+    del alone[alone.index("--holdout-file") : alone.index("--holdout-file") + 2]
+    alone[-1] = str(tmp_path / "alone")
+    assert main(alone) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "that of answers to other questions" in output
+    assert (tmp_path / "alone/ofmu/seed0/hf/model.safetensors").is_file()
+    # A model in the output folder would be written over, or moved.
+    kept = (tmp_path / "model/config.json").read_bytes()
+    for folder in ("model", "."):
+        alone[-1] = str(tmp_path / folder)
+        assert main(alone) == 2
+        assert "lies in --output-dir" in " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "model/config.json").read_bytes() == kept
+
     # Another model in the same folder is another run, and a record names the one read.
     done = marks(tmp_path / "out")
     assert main(command) == 0 and marks(tmp_path / "out") == done

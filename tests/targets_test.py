@@ -1,9 +1,12 @@
 """What a run aims at: the choices of the forget target, and rows evenly spaced."""
 
+import dataclasses
+
 import pytest
 
 from experiments import targets
 from ofmu_jax.data import fictitious
+from ofmu_jax.data.records import QA, UnlearningData
 
 
 def test_forget_target_choices():
@@ -27,6 +30,24 @@ def test_forget_target_choices():
         choose("reference", None)
     with pytest.raises(ValueError, match="'soon' is unknown"):
         choose("soon", None)
+
+
+def test_chance_takes_the_best_rows_there_are():
+    row = lambda name, *wrong: QA(f"{name}?", f"{name}.", None, None, wrong)
+    data = UnlearningData(
+        "x",
+        forget=(row("a", "z."), row("b")),
+        retain=(row("c"), row("d"), row("e"), row("f")),
+        full=(row("a"),),
+        forget_eval=(row("a", "z."), row("b")),
+        holdout=(row("h"),),
+    )
+    assert targets.chance_pairs(data) == ([("h?", "h.")], "hold-out rows")
+    data = dataclasses.replace(data, holdout=())
+    assert targets.chance_pairs(data) == ([("a?", "z.")], "perturbed answers")
+    data = dataclasses.replace(data, forget_eval=(row("a"), row("b")))
+    unrelated = [("a?", "c."), ("b?", "e.")]
+    assert targets.chance_pairs(data) == (unrelated, targets.UNRELATED)
 
 
 def test_spaced_keeps_order_and_ends():
