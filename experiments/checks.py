@@ -270,11 +270,9 @@ def _check_dtype(run: LanguageRun) -> None:
 def _check_models(run: LanguageRun) -> None:
     """A given model where the run would write over it or move it away."""
     out = run.output_dir.resolve()
-    for name in ("model", "retain_model", "base_model"):
-        source = getattr(run, name)
-        if source is None or not pathlib.Path(source).is_dir():
-            continue
-        if pathlib.Path(source).resolve().is_relative_to(out):
+    for name, source in run.given_models.items():
+        folder = pathlib.Path(source)
+        if folder.is_dir() and folder.resolve().is_relative_to(out):
             raise ValueError(
                 f"--{name.replace('_', '-')} {source} lies in --output-dir "
                 f"{run.output_dir}, where this run writes: it could be lost. Choose "

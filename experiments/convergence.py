@@ -23,7 +23,13 @@ from rich.table import Table
 
 import ofmu_jax
 from experiments import commands, logs
-from experiments.convergence_problems import Problem, network, on_paper, quadratic
+from experiments.convergence_problems import (
+    Problem,
+    Quadratic,
+    network,
+    on_paper,
+    quadratic,
+)
 from ofmu_jax.choices import Base
 
 MODULE = "experiments.convergence"
@@ -71,12 +77,12 @@ def run(
         rho=config.rho,
         base=base,
     )
-    losses = {"beta": beta, "rho": config.rho}
+    weights = {"beta": beta, "rho": config.rho}
 
     def step(carry, _):
         params, state = carry
         gradient = ofmu_jax.outer_gradient(
-            params, problem.forget, problem.retain, **losses
+            params, problem.forget, problem.retain, **weights
         )
         updates, state = tx.update(
             gradient,
@@ -133,47 +139,53 @@ def measure(config: Convergence) -> list[dict[str, Any]]:
             )
     if not config.inner_steps or min(config.inner_steps) < 0:
         raise ValueError(f"--inner-steps is {config.inner_steps}; give counts from 0.")
-    rows = []
+    kinds = list(itertools.product(config.inner_steps, get_args(Base)))
     with jax.enable_x64(True):
         exact, small = quadratic(config.dimension, config.seed), network(config.seed)
-        eta = config.network_learning_rate
-        slower = dataclasses.replace(
-            config, inner_learning_rate=eta, outer_learning_rate=eta
+        rows = [_quadratic_row(exact, config, *kind) for kind in kinds]
+        return rows + [_network_row(small, config, *kind) for kind in kinds]
+
+
+def _quadratic_row(
+    problem: Quadratic, config: Convergence, steps: int, base: Base
+) -> dict[str, Any]:
+    course = run(problem.problem(), config, steps, base, 0.0)
+    expected, fixed, minimum = on_paper(
+        problem,
+        steps,
+        base,
+        config.inner_learning_rate,
+        config.outer_learning_rate,
+        config.rho,
+    )
+    if expected >= 1 or not np.isfinite(course.last).all():
+        raise ValueError(
+            f"T = {steps}, base {base}: the rate on paper is {expected:.3g}, so it "
+            "diverges; lower --outer-learning-rate or --rho."
         )
-        for steps, base in itertools.product(config.inner_steps, get_args(Base)):
-            course = run(exact.problem(), config, steps, base, 0.0)
-            expected, fixed, minimum = on_paper(
-                exact,
-                steps,
-                base,
-                config.inner_learning_rate,
-                config.outer_learning_rate,
-                config.rho,
-            )
-            if expected >= 1 or not np.isfinite(course.last).all():
-                raise ValueError(
-                    f"T = {steps}, base {base}: the rate on paper is {expected:.3g}, "
-                    "so it diverges; lower --outer-learning-rate or --rho."
-                )
-            distances = np.linalg.norm(course.params_k - fixed, axis=-1)
-            rows.append(
-                _row("quadratic", steps, base, course)
-                | {
-                    "rate": rate(distances),
-                    "rate_on_paper": expected,
-                    "from_limit_on_paper": float(np.linalg.norm(course.last - fixed)),
-                    "limit_from_minimum": float(np.linalg.norm(fixed - minimum)),
-                }
-            )
-            course = run(small, slower, steps, base, config.beta)
-            if not np.isfinite(course.last).all():
-                raise ValueError(
-                    f"T = {steps}, base {base}: the network diverges; lower "
-                    "--network-learning-rate or --rho."
-                )
-            slopes = {"slope": slope(course.outer_grad_norm_k)}
-            rows.append(_row("network", steps, base, course) | slopes)
-    return sorted(rows, key=lambda row: row["problem"] == "network")
+    return _row("quadratic", steps, base, course) | {
+        "rate": rate(np.linalg.norm(course.params_k - fixed, axis=-1)),
+        "rate_on_paper": expected,
+        "from_limit_on_paper": float(np.linalg.norm(course.last - fixed)),
+        "limit_from_minimum": float(np.linalg.norm(fixed - minimum)),
+    }
+
+
+def _network_row(
+    problem: Problem, config: Convergence, steps: int, base: Base
+) -> dict[str, Any]:
+    eta = config.network_learning_rate
+    slower = dataclasses.replace(
+        config, inner_learning_rate=eta, outer_learning_rate=eta
+    )
+    course = run(problem, slower, steps, base, config.beta)
+    if not np.isfinite(course.last).all():
+        raise ValueError(
+            f"T = {steps}, base {base}: the network diverges; lower "
+            "--network-learning-rate or --rho."
+        )
+    found = {"slope": slope(course.outer_grad_norm_k)}
+    return _row("network", steps, base, course) | found
 
 
 def _row(problem: str, steps: int, base: str, course: Course) -> dict[str, Any]:

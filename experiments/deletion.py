@@ -10,6 +10,7 @@ test a guess. `experiments.verify` checks all of it.
 
 import dataclasses
 import datetime
+import fnmatch
 import functools
 import hashlib
 import hmac
@@ -23,6 +24,7 @@ from typing import Any
 from experiments import provenance
 from experiments.recipes import LanguageRun
 from experiments.stages import plain, to_json, write_json
+from ofmu_jax.checkpoint import sync
 from ofmu_jax.data.records import QA, UnlearningData
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.models import huggingface
@@ -64,8 +66,7 @@ def key_of(folder: pathlib.Path, *, create: bool = False) -> bytes:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         with os.fdopen(os.open(new, flags, 0o600), "w") as file:
             file.write(secrets.token_hex(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        sync(new)
         new.rename(path)
     try:
         key = path.read_bytes().strip()
@@ -134,9 +135,8 @@ def file_hashes(folder: str | pathlib.Path, pattern: str = "*") -> dict[str, str
 
 def model_files(folder: str | pathlib.Path) -> dict[str, str]:
     """SHA-256 of what a model is read from: weights, config, tokenizer."""
-    kinds = (".safetensors", ".json", ".jinja", ".model", ".txt")
-    files = file_hashes(folder)
-    return {name: value for name, value in files.items() if name.endswith(kinds)}
+    read = lambda name: any(fnmatch.fnmatch(name, p) for p in huggingface.FILES)
+    return {name: value for name, value in file_hashes(folder).items() if read(name)}
 
 
 @functools.lru_cache(maxsize=4096)

@@ -225,17 +225,12 @@ def make_task(
     Raises:
       ValueError: if two given models differ in architecture.
     """
-    names = {
-        "target": run.model,
-        "reference": run.retain_model,
-        "base": run.base_model,
-    }
+    roles = {"model": "target", "retain_model": "reference", "base_model": "base"}
     given: dict[str, Params] = {}
     mesh = scale.mesh_of(run)
     config = source = None
-    for role, name in names.items():
-        if name is None:
-            continue
+    for field, name in run.given_models.items():
+        role = roles[field]
         with scale.loading(mesh):
             found, params = huggingface.load_pretrained(name, dtype="float32")
         given[role] = params if mesh is None else sharding.place(params, mesh)

@@ -100,7 +100,7 @@ def run_language(run: LanguageRun) -> dict:
     run = configured(run)
     checks.check_values(run)
     for note in checks.notes(run):
-        logs.console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
+        logs.note(note)
     data, title = load_data(run)
     run.output_dir.mkdir(parents=True, exist_ok=True)
     trials = {}
@@ -124,19 +124,17 @@ def run_language(run: LanguageRun) -> dict:
         line = f"{claim['text']} ({claim['evidence']})"
         logs.console.print(f"{mark} {escape(line)}", highlight=False)
     for note in content["notes"]:
-        line = f"[yellow]note:[/] {escape(note)}"
-        logs.console.print(line, highlight=False)
+        logs.note(note)
     logs.console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     return content
 
 
 def note_chance(run: LanguageRun, data: UnlearningData) -> None:
     """Says so where the forget target has nothing better to come from."""
-    alone = run.model is not None and not (run.retain_model or run.base_model)
-    chance = {"chance": True, "auto": alone}.get(run.budget.forget_target, False)
-    if chance and targets.chance_pairs(data)[1] == targets.UNRELATED:
-        logs.console.print(
-            "[yellow]note:[/] with neither a retrained model nor hold-out rows nor "
+    choice = targets.resolved(run.budget.forget_target, run.has_reference)
+    if choice == "chance" and targets.chance_pairs(data)[1] == targets.UNRELATED:
+        logs.note(
+            "with neither a retrained model nor hold-out rows nor "
             "perturbed answers, forget rows count as forgotten where their loss is "
             "that of answers to other questions: a high level, which may cost utility. "
             "Better: --retain-model, --holdout-file, or --budget.forget-target NUMBER "
@@ -149,8 +147,8 @@ def note_replicated(task: LanguageTask) -> None:
     if task.mesh is None:
         return
     if names := sharding.replicated(task.outline(), task.mesh):
-        logs.console.print(
-            f"[yellow]note:[/] --mesh {escape(str(dict(task.mesh.shape)))} divides no "
+        logs.note(
+            f"--mesh {dict(task.mesh.shape)} divides no "
             f"dimension of {', '.join(names)}: every device holds them whole. Choose "
             "sizes that divide them."
         )
@@ -195,9 +193,9 @@ def check_run(run: LanguageRun) -> None:
         fixed and ours.inner_learning_rate > 0.05
     )
     if given is not None and fast:
-        logs.console.print(
-            f"[yellow]note:[/] the learning rates are those of small models trained "
-            f"from scratch; for a pretrained model such as {escape(given)} 1e-5 is "
+        logs.note(
+            "the learning rates are those of small models trained "
+            f"from scratch; for a pretrained model such as {given} 1e-5 is "
             "usual: --ofmu.outer-learning-rate, --train.learning-rate, … Inner steps "
             "of length 0.1 (--ofmu.inner-learning-rate) broke one of 135M parameters."
         )

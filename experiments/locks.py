@@ -8,8 +8,6 @@ import socket
 from collections.abc import Iterator
 from typing import TextIO
 
-from rich.markup import escape
-
 from experiments import logs
 from ofmu_jax.distributed import on_main
 
@@ -56,9 +54,9 @@ def _locked(folder: pathlib.Path) -> TextIO:
             "--output-dir."
         ) from None
     except OSError as error:
-        logs.console.print(
-            f"[yellow]note:[/] {escape(str(folder))} lies where files cannot be locked "
-            f"({error.strerror}); start no second job there."
+        logs.note(
+            f"{folder} lies where files cannot be locked ({error.strerror}); start no "
+            "second job there."
         )
     if not _is_at(path, handle):  # the one that held it has just removed it
         handle.close()

@@ -26,6 +26,16 @@ from ofmu_jax.distributed import OtherProcessError, is_main
 console = Console(width=None if sys.stdout.isatty() else 110)
 
 
+def note(text: str) -> None:
+    """Prints what a user should know."""
+    console.print(f"[yellow]note:[/] {escape(text)}", highlight=False)
+
+
+def warning(text: str) -> None:
+    """Prints what was not as it should be, and goes on."""
+    console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
+
+
 def error(problem: BaseException) -> None:
     """Prints an error as one line.
 

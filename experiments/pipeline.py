@@ -58,10 +58,11 @@ class Pipeline:
         self.run, self.data, self.progress = run, data, progress
         self.task, self.given = models or make_task(run, data)
         self._base_identity = base_identity
-        names = ("model", "retain_model", "base_model")
-        given = {name: source for name in names if (source := getattr(run, name))}
         # By content: another model may lie in the same folder tomorrow.
-        self._files = {k: deletion.model_files(source) for k, source in given.items()}
+        self._files = {
+            name: deletion.model_files(source)
+            for name, source in run.given_models.items()
+        }
         self.identity = fingerprint(
             __version__,
             {
@@ -73,7 +74,7 @@ class Pipeline:
             self.task.max_length,
             self._files,
             base_identity,
-            *([self.task.interior_eot] if self.task.interior_eot != "correct" else []),
+            self.task.interior_eot,
         )
 
     def variant(self, run: LanguageRun, data: UnlearningData) -> "Pipeline":
@@ -139,7 +140,7 @@ class Pipeline:
             record = {"source": run.model if role == TARGET else run.retain_model}
             identity = fingerprint(self.identity, given)
             return Model(role, role, seed, self.given[given], identity, record)
-        if role == REFERENCE and run.model is not None and run.base_model is None:
+        if role == REFERENCE and not run.has_reference:
             return None  # nothing to train one from that would compare
         rows = self.data.full if role == TARGET else self.data.retain
         return self._fitted(role, rows, run.train, seed)

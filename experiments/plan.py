@@ -5,7 +5,7 @@ import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import tyro
@@ -237,7 +237,7 @@ def table(plan: Plan, found: Sequence[Row]) -> Any:
     notes = [Text(f"{_label(r)}: {r.problem}") for r in found if r.problem]
     if any(row.found and row.found.unknown_loops for row in found):
         notes.append(Text("Some loops are counted once: their length is not known."))
-    if plan.dtype == "bfloat16" and any(map(_subtracts(plan), found)):
+    if plan.dtype == "bfloat16" and any(_subtracts(plan, row) for row in found):
         notes.append(
             Text(
                 "differences: of gradients they are noise in bfloat16, and "
@@ -247,15 +247,12 @@ def table(plan: Plan, found: Sequence[Row]) -> Any:
     return Group(result, *notes)
 
 
-def _subtracts(plan: Plan) -> Callable[[Row], bool]:
+def _subtracts(plan: Plan, row: Row) -> bool:
     """Whether a row's options subtract gradients, and are in effect."""
     from experiments import checks
 
-    def subtracts(row: Row) -> bool:
-        options: dict[str, Any] = row.options
-        return bool(checks.differences(dataclasses.replace(plan.ofmu, **options)))
-
-    return subtracts
+    options: dict[str, Any] = row.options
+    return bool(checks.differences(dataclasses.replace(plan.ofmu, **options)))
 
 
 def title(plan: Plan) -> str:

@@ -200,7 +200,7 @@ def _scorer_bytes(task: LanguageTask, length: int) -> int:
     parts = placement.row_parts(mesh)
     rows = -(-task.evaluation.batch_size // parts) * parts  # no other number runs
     tokens = jax.ShapeDtypeStruct(
-        (rows, max(32, 1 << (length - 1).bit_length())),  # as `score_batches` pads
+        (rows, scores.bucket_length(length)),
         jnp.int32,
         sharding=task.row_sharding,
     )

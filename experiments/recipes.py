@@ -94,6 +94,17 @@ class LanguageRun:
     ofmu: OfmuConfig = OfmuConfig()
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = small_models()
 
+    @property
+    def given_models(self) -> dict[str, str]:
+        """Field -> folder or hub name, of the models that are given."""
+        fields = ("model", "retain_model", "base_model")
+        return {f: name for f in fields if (name := getattr(self, f)) is not None}
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether there is a retrained model, given or to be trained."""
+        return self.given_models.keys() != {"model"}
+
     def method(self, name: str) -> Any:
         """The configuration of a method by its name."""
         return self.ofmu if name == "ofmu" else getattr(self.baselines, name)

@@ -25,7 +25,7 @@ class StageSaver(Snapshots):
         if jax.process_count() > 1:
             every = 0  # by the clock, or of one process alone, they would disagree
         super().__init__(
-            stage.folder / PROGRESS, stage.fingerprint, every=every, warn=_warn
+            stage.folder / PROGRESS, stage.fingerprint, every=every, warn=logs.warning
         )
         self.aside: Callable[[], float] = lambda: 0.0  # seconds that do not count
         self._before = 0.0  # seconds until the snapshot that the run goes on from
@@ -88,10 +88,6 @@ def resumable(stage: Stage, every: int | None) -> Iterator[StageSaver]:
 def tidy(stage: Stage) -> None:
     """Removes the snapshots of a stage that is done."""
     shutil.rmtree(stage.folder / PROGRESS, ignore_errors=True)
-
-
-def _warn(text: str) -> None:
-    logs.console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
 
 
 def _note(text: str) -> None:

@@ -7,8 +7,6 @@ import pathlib
 import shutil
 from typing import Any
 
-from rich.markup import escape
-
 from experiments import logs
 from ofmu_jax.checkpoint import sync, sync_tree
 from ofmu_jax.distributed import is_main, on_main
@@ -80,27 +78,28 @@ class Stage:
         def is_done() -> bool:
             if self._made(self._earlier) and not self._made(self.folder):
                 self._move(self._earlier, self.folder)
-            made = self._made(self.folder)
-            if not made and (lost := self._lost(self.folder)):
-                _warn(
+            lost = self._lost(self.folder)
+            if lost:
+                logs.warning(
                     f"{self.folder} is done again: it was finished, and "
                     f"{', '.join(lost)} is no longer there."
                 )
-            return made
+            return lost == []
 
         return on_main(is_done)
 
     def _made(self, folder: pathlib.Path) -> bool:
         """True if the folder holds the result of this fingerprint, all of it."""
-        mark = _read(_mark(folder))
-        ours = mark.get("fingerprint") == self.fingerprint
-        return ours and folder.is_dir() and not self._lost(folder)
+        return self._lost(folder) == []
 
-    def _lost(self, folder: pathlib.Path) -> list[str]:
-        """What the result of this fingerprint had in its folder and has no longer."""
+    def _lost(self, folder: pathlib.Path) -> list[str] | None:
+        """What the result of this fingerprint had in its folder and has no longer.
+
+        None: there was no such result.
+        """
         mark = _read(_mark(folder))
         if mark.get("fingerprint") != self.fingerprint:
-            return []
+            return None
         if not folder.is_dir():
             return ["the folder"]
         # Marks had no list once; what was trained is in this folder in any case.
@@ -193,10 +192,6 @@ def _make(folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in new:
         sync(path.parent)
-
-
-def _warn(text: str) -> None:
-    logs.console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
 
 
 def _remove(path: pathlib.Path) -> None:

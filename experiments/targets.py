@@ -65,10 +65,9 @@ def forget_target(
     Raises:
       ValueError: if the choice is unknown or needs what is not there.
     """
+    choice = resolved(choice, reference is not None)
     if choice == "none":
         return None
-    if choice == "auto":
-        choice = "reference" if reference is not None else "chance"
     if choice == "reference":
         if reference is None:
             raise ValueError(
@@ -85,6 +84,13 @@ def forget_target(
             f"forget_target={choice!r} is unknown; use reference, chance, auto, none "
             "or a number of nats per token."
         ) from None
+
+
+def resolved(choice: str, has_reference: bool) -> str:
+    """The choice that ``auto`` stands for; any other stays."""
+    if choice != "auto":
+        return choice
+    return "reference" if has_reference else "chance"
 
 
 def chance_pairs(data: UnlearningData) -> tuple[list[tuple[str, str]], str]:

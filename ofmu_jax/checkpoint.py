@@ -124,13 +124,7 @@ def read(
     Raises:
       CheckpointError: as `restore`.
     """
-    path = pathlib.Path(folder).absolute()
-    if not path.is_dir() and _beside(path)[1].is_dir():
-        path = _beside(path)[1]  # a save ended between its two renames
-    if not path.is_dir():
-        raise CheckpointError(f"there is no checkpoint at {path}.")
-    _check_sums(path)
-    notes = _notes(path)
+    path, notes = _checked(folder)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(
@@ -148,6 +142,15 @@ def read(
         raise CheckpointError(
             f"the checkpoint at {path} cannot be read: {error}"
         ) from error
+
+
+def read_notes(folder: str | pathlib.Path) -> dict[str, Any]:
+    """The notes alone, of a checkpoint whose files are as they were written.
+
+    Raises:
+      CheckpointError: if the folder is absent or damaged.
+    """
+    return _checked(folder)[1]
 
 
 def sync(path: pathlib.Path) -> None:
@@ -232,6 +235,17 @@ def _sums(path: pathlib.Path) -> dict[str, str]:
             with file.open("rb") as stream:
                 sums[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return sums
+
+
+def _checked(folder: str | pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
+    """Where a whole checkpoint lies, and its notes."""
+    path = pathlib.Path(folder).absolute()
+    if not path.is_dir() and _beside(path)[1].is_dir():
+        path = _beside(path)[1]  # a save ended between its two renames
+    if not path.is_dir():
+        raise CheckpointError(f"there is no checkpoint at {path}.")
+    _check_sums(path)
+    return path, _notes(path)
 
 
 def _check_sums(path: pathlib.Path) -> None:

@@ -34,10 +34,6 @@ class _Foreign(CheckpointError):
     """A snapshot that is whole, and of another run."""
 
 
-class _Fits(Exception):
-    """A snapshot that is whole, and of this run."""
-
-
 class Snapshots:
     """A `training.Saver` on disk.
 
@@ -177,16 +173,10 @@ class Snapshots:
 
         def judged() -> list[Any]:
             try:
-                checkpoint.read(path, fits)
+                self._check(path, checkpoint.read_notes(path))
             except CheckpointError as error:
                 return [str(error), isinstance(error, _Foreign)]
-            except _Fits:
-                pass
             return []
-
-        def fits(notes: Mapping[str, Any]) -> Any:
-            self._check(path, notes)
-            raise _Fits
 
         match on_main(judged):
             case [text, foreign]:

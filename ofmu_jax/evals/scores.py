@@ -205,15 +205,19 @@ def _plan(
     """Yields (row numbers, padded length) of every batch, short lengths first."""
     buckets: dict[int, list[int]] = {}
     for row, example in enumerate(examples):
-        length = _bucket(len(example.input_ids), bucket_lengths)
+        length = bucket_length(len(example.input_ids), bucket_lengths)
         buckets.setdefault(length, []).append(row)
     for length, rows in sorted(buckets.items()):
         for start in range(0, len(rows), batch_size):
             yield rows[start : start + batch_size], length
 
 
-def _bucket(length: int, bucket_lengths: Sequence[int] | None) -> int:
-    """The smallest bucket that holds `length` tokens."""
+def bucket_length(length: int, bucket_lengths: Sequence[int] | None = None) -> int:
+    """The smallest bucket that holds `length` tokens; `score_batches` says which are.
+
+    >>> bucket_length(5), bucket_length(33)
+    (32, 64)
+    """
     if bucket_lengths is None:
         return max(32, 1 << (length - 1).bit_length())
     fitting = [bucket for bucket in bucket_lengths if bucket >= length]

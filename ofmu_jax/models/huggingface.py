@@ -22,7 +22,7 @@ from ofmu_jax.models.weights import ModelError as ModelError
 
 _TOKENIZER_FILES = ("*.json", "tokenizer*", "*.model", "*.jinja", "vocab*", "merges*")
 _OTHER_FORMATS = ("*/*", "consolidated*")  # the same weights once more
-_FILES = ("*.safetensors", *_TOKENIZER_FILES)
+FILES = ("*.safetensors", *_TOKENIZER_FILES)
 
 
 def load_config(path_or_name: str | pathlib.Path) -> Any:
@@ -155,7 +155,7 @@ def load_tokenizer(path_or_name: str | pathlib.Path) -> Any:
 
 
 def locate(
-    path_or_name: str | pathlib.Path, patterns: Sequence[str] = _FILES
+    path_or_name: str | pathlib.Path, patterns: Sequence[str] = FILES
 ) -> pathlib.Path:
     """The local folder of a model; else the hub's files of these name patterns.
 
