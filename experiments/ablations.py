@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import tyro
 from rich.markup import escape
 
-from experiments import commands
-from experiments.ablation_grid import AblationOptions
-from experiments.recipes import Demo, LanguageRun, Tofu
+from experiments.ablation.grid import AblationOptions
+from experiments.config.language import Demo, LanguageRun, Tofu
+from experiments.shell import arguments as commands
 
 NO_PREFIX = tyro.conf.arg(name="")
 OPTIONS, DEMO, TOFU = AblationOptions(), Demo(), Tofu()
@@ -57,51 +57,47 @@ def run_ablations(run: LanguageRun, options: AblationOptions) -> dict[str, Any]:
     Raises:
       ValueError: for options that do not fit; a variant that cannot run is reported.
     """
-    from experiments import (
-        ablation_grid,
-        ablation_report,
-        ablation_runs,
-        checks,
-        logs,
-    )
-    from experiments.language_run import (
+    from experiments.ablation import grid, report, runs
+    from experiments.domains.language import refuse
+    from experiments.pipeline.execute_language import (
         check_run,
         configured,
         load_data,
         make_pipeline,
     )
-    from experiments.tuning import tuned
-    from ofmu_jax.distributed import is_main
+    from experiments.pipeline.tuning import tuned
+    from experiments.shell import console
+    from ofmu_jax.parallel.distributed import is_main
 
     if not options.groups:
         raise ValueError("--groups is empty; give at least one, or leave it out.")
-    methods: Any = ablation_runs.needed_methods(options.groups)
+    methods: Any = runs.needed_methods(options.groups)
     run = dataclasses.replace(run, methods=methods, export=False)
     check_run(run)
     run = configured(run)
-    checks.check_values(run)
+    refuse.check_values(run)
     data, title = load_data(run)
     run.output_dir.mkdir(parents=True, exist_ok=True)
-    with logs.progress() as progress:
+    with console.progress() as progress:
         pipeline = make_pipeline(run, data, progress)
-        checks.check_work(pipeline.task, run, data)
+        refuse.check_work(pipeline.task, run, data)
         if run.tune:
             run, _ = tuned(pipeline)
             pipeline = pipeline.variant(run, data)
-        variants = ablation_grid.variants(run, options)
-        measured = ablation_runs.measure(pipeline, options, variants)
-    found = ablation_report.content(run, options, data, title, variants, measured)
+        variants = grid.variants(run, options)
+        measured = runs.measure(pipeline, options, variants)
+    found = report.content(run, options, data, title, variants, measured)
     if not is_main():
         return found
-    page = ablation_report.write(run.output_dir, found)
+    page = report.write(run.output_dir, found)
     for table in (
-        ablation_report.group_table(found),
-        ablation_report.claims_table(found),
+        report.group_table(found),
+        report.claims_table(found),
     ):
-        logs.console.print(table)
+        console.console.print(table)
     for key, reason in measured.not_run.items():
-        logs.console.print(f"[yellow]not run:[/] {escape(key)}: {escape(reason)}")
-    logs.console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+        console.console.print(f"[yellow]not run:[/] {escape(key)}: {escape(reason)}")
+    console.console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     return found
 
 
@@ -114,10 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(run: LanguageRun, options: AblationOptions) -> None:
-    from experiments import locks, scale
+    from experiments.domains.language import mesh
+    from experiments.stages import lock
 
-    scale.join(run)
-    with locks.held(run.output_dir):
+    mesh.join(run)
+    with lock.held(run.output_dir):
         run_ablations(run, options)
 
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import tyro
 
-from experiments import commands
-from experiments.recipes import Demo, LanguageRun, Request, Tofu
-from experiments.vision_config import Cifar
+from experiments.config.language import Demo, LanguageRun, Request, Tofu
+from experiments.config.vision import Cifar
+from experiments.shell import arguments as commands
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -39,19 +39,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(run: LanguageRun | Cifar) -> None:
     # Imported late, so that --help and a wrong option answer at once.
-    from experiments import locks
+    from experiments.stages import lock
 
     if isinstance(run, Cifar):
-        from experiments.vision_run import run_vision
+        from experiments.pipeline.execute_vision import run_vision
 
-        with locks.held(run.output_dir):
+        with lock.held(run.output_dir):
             run_vision(run)
     else:
-        from experiments import scale
-        from experiments.language_run import run_language
+        from experiments.domains.language import mesh
+        from experiments.pipeline.execute_language import run_language
 
-        scale.join(run)
-        with locks.held(run.output_dir):
+        mesh.join(run)
+        with lock.held(run.output_dir):
             run_language(run)
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ofmu_jax.evals import intervals, metrics, privacy
+from ofmu_jax.evals import intervals
 from ofmu_jax.evals.intervals import Interval
-from ofmu_jax.evals.metrics import TruthRatioVariant
-from ofmu_jax.evals.scores import EvaluationError
+from ofmu_jax.evals.language import metrics, privacy
+from ofmu_jax.evals.language.metrics import TruthRatioVariant
+from ofmu_jax.evals.language.scores import EvaluationError
 
 SCHEMA = "ofmu_jax.evaluation"
 VERSION = 1

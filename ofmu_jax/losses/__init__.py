@@ -1,5 +1,5 @@
 """Losses: pure functions of parameters and one batch, scalars that are batch means.
 
-One module a family; `ofmu_jax.losses.language` has the common ones. Unless a docstring
-says otherwise a loss is to be minimised and averages over answer tokens alone.
+One module a family; `losses.likelihood` has the common ones. Unless a docstring says
+otherwise a loss is to be minimised and averages over answer tokens alone.
 """

@@ -8,10 +8,10 @@ import torch
 import torch_models
 import transformers
 
-from ofmu_jax.data.tokenizer import build_tokenizer
-from ofmu_jax.models import huggingface
-from ofmu_jax.models.generation import greedy_generate
-from ofmu_jax.models.llama import Llama
+from ofmu_jax.data.language.tokenizer import build_tokenizer
+from ofmu_jax.models.huggingface import folder as huggingface
+from ofmu_jax.models.llama.generation import greedy_generate
+from ofmu_jax.models.llama.model import Llama
 
 WORDS = "Where was Ada born ? She was born in Lund , Sweden . What did she write"
 

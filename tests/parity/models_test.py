@@ -14,9 +14,10 @@ import torch
 import torch_models
 import transformers
 
-from ofmu_jax.models import huggingface, weights
-from ofmu_jax.models.generation import greedy_generate
-from ofmu_jax.models.llama import Llama
+from ofmu_jax.models.huggingface import folder as huggingface
+from ofmu_jax.models.huggingface import weights
+from ofmu_jax.models.llama.generation import greedy_generate
+from ofmu_jax.models.llama.model import Llama
 
 
 class Pair(NamedTuple):

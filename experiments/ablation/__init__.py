@@ -1,0 +1,1 @@
+"""OFMU's parts, one change at a time."""

@@ -1,0 +1,271 @@
+"""What an ablation leaves: ``ablations.json``, ``ablations.html``, the console."""
+
+import dataclasses
+import datetime
+import html
+import json
+import math
+import pathlib
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from experiments.ablation import figures, verdicts
+from experiments.ablation.grid import GROUPS, AblationOptions, Variant, changes
+from experiments.ablation.runs import CHECKED, Measured
+from experiments.ablation.statistics import statistic
+from experiments.ablation.template import TEMPLATE
+from experiments.config.language import LanguageRun
+from experiments.report import content as findings
+from experiments.report import figures as plots
+from experiments.report.summary import DASH, cell, number
+from experiments.report.template import STYLE
+from experiments.stages.stage import to_json, write_json
+from ofmu_jax.data.language.records import UnlearningData
+
+SCHEMA_VERSION = 1
+COLUMNS = (
+    ("forget_prob", "forget p"),
+    ("retain_prob", "retain p ↑"),
+    ("forget_nll", "forget NLL"),
+    ("cosine", "cosine"),
+    ("gradient_evaluations", "grad. eval."),
+    ("seconds", "seconds"),
+)
+FULL = ("model_utility", "forget_quality_ks")  # with --evaluate
+
+
+def content(
+    run: LanguageRun,
+    options: AblationOptions,
+    data: UnlearningData,
+    title: str,
+    variants: Sequence[Variant],
+    measured: Measured,
+) -> dict[str, Any]:
+    """Everything that was found, as JSON values; what is not finite becomes null."""
+    spreads = verdicts.spreads(variants, measured.rows, measured.before)
+    difficulty = verdicts.difficulty_findings(measured.points, options.resamples)
+    found = {
+        "schema_version": SCHEMA_VERSION,
+        "title": f"Ablations: {title}",
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", "-m", "experiments.ablations", *sys.argv[1:]]),
+        "recipe": dataclasses.asdict(run),
+        "options": dataclasses.asdict(options),
+        "environment": findings.environment(),
+        "data": findings.sizes(data),
+        "before": {
+            "seeds": measured.before,
+            "statistics": _statistics(
+                [{name: row[name] for name in CHECKED} for row in measured.before]
+            ),
+        },
+        "variants": [_variant(run, v, measured) for v in variants],
+        "runs": measured.rows,
+        "not_run": measured.not_run,
+        "weighting": spreads,
+        "difficulty": {"points": measured.points, "methods": difficulty},
+        "claims": [
+            verdicts.similarity_claim(variants, measured.rows),
+            verdicts.weighting_claim(spreads),
+            verdicts.difficulty_claim(difficulty),
+        ],
+    }
+    return _finite(to_json(found))
+
+
+def _variant(run: LanguageRun, variant: Variant, measured: Measured) -> dict[str, Any]:
+    rows = [row for row in measured.rows if row["method"] == variant.key]
+    values = [
+        {
+            **row["metrics"],
+            "seconds": row["seconds"],
+            "gradient_evaluations": row["gradient_evaluations"],
+        }
+        for row in rows
+    ]
+    return {
+        "group": variant.group,
+        "series": variant.series,
+        "label": variant.label,
+        "method": variant.method,
+        "key": variant.key,
+        "base": variant.key == variant.method,
+        "changes": changes(run.method(variant.method), variant.config),
+        "seeds": [row["seed"] for row in rows],
+        "statistics": _statistics(values),
+        "not_run": measured.not_run.get(variant.key),
+    }
+
+
+def _statistics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Name -> mean, interval and values over the seeds."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: statistic(row.get(name) for row in rows) for name in names}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write(folder: pathlib.Path, found: Mapping[str, Any]) -> pathlib.Path:
+    """Writes both files and returns the page's path."""
+    write_json(folder / "ablations.json", found)
+    path = folder / "ablations.html"
+    path.write_text(render(found), encoding="utf-8")
+    return path
+
+
+def render(found: Mapping[str, Any]) -> str:
+    """The page; all text is HTML-escaped and nothing is loaded from anywhere."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    full = any(v["statistics"].get(FULL[0]) for v in found["variants"])
+    columns = [*COLUMNS, *((name, name.replace("_", " ")) for name in FULL if full)]
+    pictures = {
+        name: [(_svg(figure, caption), caption)] if figure is not None else []
+        for name, (figure, caption) in claim_figures(found).items()
+    }
+    return environment.from_string(TEMPLATE).render(
+        style=Markup(STYLE),
+        found=found,
+        columns=[label for _, label in columns],
+        claims=[
+            {
+                **claim,
+                "parts": [{**p, "numbers": numbers(p)} for p in claim["parts"]],
+                "figures": pictures[claim["id"]],
+            }
+            for claim in found["claims"]
+        ],
+        groups=[_group(found, name, columns) for name in groups(found)],
+        spreads=[
+            (name, *(cell(spread[k]) for k in SPREADS))
+            for name, spread in found["weighting"].items()
+        ],
+        pretty=lambda value: json.dumps(value, indent=2, ensure_ascii=False),
+    )
+
+
+SPREADS = ("forget_range", "retain_range", "spread", "usable")
+
+
+def groups(found: Mapping[str, Any]) -> list[str]:
+    """The groups that were varied, in the order of `ablation_grid.GROUPS`."""
+    present = {variant["group"] for variant in found["variants"]}
+    return [group for group in GROUPS if group in present]
+
+
+def of_group(found: Mapping[str, Any], group: str) -> list[dict[str, Any]]:
+    """The variants of a group, in their order."""
+    return [v for v in found["variants"] if v["group"] == group]
+
+
+def _group(found: Mapping[str, Any], name: str, columns) -> dict[str, Any]:
+    table = of_group(found, name)
+    before = found["before"]["statistics"]
+    means = {metric: stat["mean"] for metric, stat in before.items()}
+    figure = figures.group_figure(table, means)
+    title = name.replace("_", " ")
+    return {
+        "name": title,
+        "svg": _svg(figure, f"Variants of {title}"),
+        "rows": [
+            {
+                "label": row["label"],
+                "base": row["base"],
+                "cells": [cell(row["statistics"].get(m)) for m, _ in columns],
+                "not_run": row["not_run"],
+            }
+            for row in table
+        ],
+    }
+
+
+def claim_figures(found: Mapping[str, Any]) -> dict[str, tuple[Figure | None, str]]:
+    """Claim -> its figure, None where nothing was measured, and the caption."""
+    similarity = of_group(found, "beta")
+    series: dict[str, list] = {}
+    for row in of_group(found, "weighting"):
+        series.setdefault(row["series"], []).append(row)
+    return {
+        "a": (
+            figures.cosine_figure(similarity, found["runs"]),
+            "Cosine of the gradients along the run, one line per seed",
+        ),
+        "b": (
+            figures.weighting_figure(series),
+            "Outcomes over each grid, means over seeds; larger markers, larger weight",
+        ),
+        "c": (
+            figures.difficulty_figure(found["difficulty"]["points"]),
+            "Utility loss over the difficulty of the group, one line per seed",
+        ),
+    }
+
+
+def _svg(figure, label: str) -> Markup | None:
+    return None if figure is None else Markup(plots.to_svg(figure, html.escape(label)))
+
+
+def numbers(stat: Mapping[str, Any]) -> str:
+    """A mean with its interval, the count and the p-value, for people.
+
+    >>> numbers({"mean": 0.25, "low": 0.125, "high": 0.375, "n": 3})
+    '+0.250 [+0.125, +0.375], n = 3'
+    """
+    if stat["mean"] is None:
+        return DASH
+    text = _signed(stat["mean"])
+    if stat["low"] is not None:
+        text += f" [{_signed(stat['low'])}, {_signed(stat['high'])}]"
+    text += f", n = {stat['n']}"
+    return text if stat.get("p") is None else f"{text}, p = {number(stat['p'])}"
+
+
+def _signed(value: float) -> str:
+    text = number(value)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def group_table(found: Mapping[str, Any]) -> Table:
+    """All variants for the console, a section per group."""
+    table = Table(title=Text(found["title"]), box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("variant")
+    for _, label in COLUMNS:
+        table.add_column(label, justify="right")
+    for group in groups(found):
+        for row in of_group(found, group):
+            cells = [Text(cell(row["statistics"].get(name))) for name, _ in COLUMNS]
+            if row["not_run"] and not row["seeds"]:
+                cells = [Text("not run"), *[Text("")] * (len(COLUMNS) - 1)]
+            style = "bold" if row["base"] else None
+            table.add_row(Text(row["label"]), *cells, style=style)
+        table.add_section()
+    return table
+
+
+def claims_table(found: Mapping[str, Any]) -> Table:
+    """The claims with the numbers that decided, for the console."""
+    table = Table(title="The paper's claims", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for heading in ("claim", "verdict", "numbers that decide"):
+        table.add_column(heading)
+    for claim in found["claims"]:
+        lines = [
+            f"{p['text']}: {numbers(p)}" for p in claim["parts"] if p["decides"]
+        ] or [DASH]
+        label = f"({claim['id']}) {claim['text']}"
+        table.add_row(Text(label), Text(claim["verdict"]), Text("\n".join(lines)))
+    return table

@@ -1,0 +1,263 @@
+"""Runs of an ablation: every variant and every difficulty group is a stage.
+
+Targets and references are those of ``experiments.run`` in the same folder, and so is
+the run of each method as configured; variants lie under ``OUT/ablations``.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from rich.markup import escape
+
+from experiments.ablation import grid
+from experiments.ablation.grid import SPLIT, AblationOptions, Variant
+from experiments.domains.language import rows as inputs
+from experiments.domains.language.job import Problem
+from experiments.pipeline.language import REFERENCE, TARGET, Model, Pipeline
+from experiments.report import content
+from experiments.stages.stage import fingerprint
+
+CHECKED = ("forget_nll", "forget_prob", "retain_nll", "retain_prob")
+MOST_POINTS = 100  # of a trajectory
+
+
+@dataclasses.dataclass
+class Measured:
+    """What the runs gave; rows are as in `experiments.report`, method is the key."""
+
+    before: list[dict[str, Any]]  # per seed, of the target
+    rows: list[dict[str, Any]]  # per variant and seed
+    not_run: dict[str, str]  # key -> why
+    points: list[dict[str, Any]]  # per method, difficulty group and seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What every variant is given alike, for one seed."""
+
+    seed: int
+    target: Model
+    reference: Model | None
+    problem: Problem
+
+
+def measure(
+    pipeline: Pipeline, options: AblationOptions, variants: Sequence[Variant]
+) -> Measured:
+    """Runs what is not done yet. A variant that cannot run is noted with the reason.
+
+    Raises:
+      ValueError: if there are fewer forget rows than difficulty groups.
+    """
+    split = "difficulty" in options.groups
+    if split:
+        _check_groups(options.difficulty_groups, len(pipeline.data.forget))
+    unique = list({variant.key: variant for variant in variants}.values())
+    measured = Measured([], [], {}, [])
+    for bench in benches(pipeline, options.evaluate):
+        before = {"seed": bench.seed, **bench.problem.checks()(bench.target.params)}
+        measured.before.append(before)
+        for variant in unique:
+            row = _variant(pipeline, bench, variant, options.evaluate, measured)
+            if row is not None:
+                measured.rows.append(row)
+        if split:
+            count = options.difficulty_groups
+            measured.points += _difficulty(pipeline, bench, count, measured)
+    return measured
+
+
+def benches(pipeline: Pipeline, evaluate: bool = False) -> Iterator[Bench]:
+    """Per seed the target, the reference (if there is one), and the problem."""
+    run, trained = pipeline.run, None
+    for seed in run.seeds:
+        if trained is None or not run.share_models:
+            reference = pipeline.trained(REFERENCE, seed)
+            target = pipeline.trained(TARGET, seed)
+            assert target is not None
+            if evaluate:
+                for model in (reference, target):
+                    if model is not None:
+                        pipeline.finished(model, reference)
+            trained = target, reference
+        target, reference = trained
+        yield Bench(seed, target, reference, pipeline.problem(seed, target, reference))
+
+
+def _variant(
+    pipeline: Pipeline,
+    bench: Bench,
+    variant: Variant,
+    evaluate: bool,
+    measured: Measured,
+) -> dict[str, Any] | None:
+    run = pipeline.run.with_method(variant.method, variant.config)
+    if variant.key != variant.method:
+        folder = pipeline.run.output_dir / "ablations" / variant.key
+        run = dataclasses.replace(run, output_dir=folder)
+    at = pipeline.variant(run, pipeline.data)
+    problem = dataclasses.replace(bench.problem, run=run)
+    try:
+        model = at.unlearned(variant.method, problem, bench.target)
+    except ValueError as error:  # above all: one update costs more than the budget
+        measured.not_run[variant.key] = str(error)
+        say(pipeline, f"{variant.key}: not run: {error}")
+        return None
+    if evaluate:
+        at.finished(model, bench.reference)
+    row = run_row(variant.key, model)
+    say(pipeline, line(row))
+    return row
+
+
+def run_row(key: str, model: Model) -> dict[str, Any]:
+    """A run as a row: its returned check, its cost, its trajectory."""
+    record = model.record
+    check, target = returned(record), record["forget_target"]
+    metrics: dict[str, Any] = {name: check[name] for name in CHECKED}
+    metrics["cosine"] = mean_cosine(record)
+    if target is not None:
+        metrics["target_met"] = float(check["forget_nll"] >= target)
+    if model.evaluation is not None:
+        metrics |= model.evaluation.metrics
+    return {
+        "role": "unlearned",
+        "method": key,
+        "seed": model.seed,
+        "metrics": metrics,
+        "seconds": record["seconds"],
+        "gradient_evaluations": record["gradient_evaluations"],
+        "gradient_evaluations_per_update": record["gradient_evaluations_per_update"],
+        "updates": record["updates"],
+        "returned_update": record["update"],
+        "forget_target": target,
+        "stopped": record["stopped"],
+        "finite": record["finite"],
+        "trajectory": content.trajectory(record, MOST_POINTS),
+    }
+
+
+def returned(record: dict[str, Any]) -> dict[str, float]:
+    """The check of the parameters that a run returned."""
+    return [c for c in record["checks"] if c["update"] == record["update"]][-1]
+
+
+def mean_cosine(record: dict[str, Any]) -> float | None:
+    """Mean cosine of ∇L_f and ∇L_r over the updates up to the returned one.
+
+    None where the method does not measure it, or returned the target unchanged.
+    """
+    rows = [row for row in record["metrics"] if row["update"] <= record["update"]]
+    values = [row.get("cosine", math.nan) for row in rows]
+    values = [value for value in values if math.isfinite(value)]
+    return float(np.mean(values)) if values else None
+
+
+def by_difficulty(nll: Sequence[float] | np.ndarray, count: int) -> list[np.ndarray]:
+    """Indices of the rows in ``count`` groups of like size, the easiest first.
+
+    A row is the harder to forget the lower its NLL (nats per token) under the model
+    before unlearning, the better it is memorised that is.
+
+    >>> [group.tolist() for group in by_difficulty([0.1, 3.0, 0.2, 2.0], 2)]
+    [[1, 3], [2, 0]]
+    """
+    order = np.argsort(-np.asarray(nll), kind="stable")
+    return np.array_split(order, count)
+
+
+def _difficulty(
+    pipeline: Pipeline, bench: Bench, count: int, measured: Measured
+) -> Iterator[dict[str, Any]]:
+    """Each group of forget rows as a request of its own, by each method.
+
+    What has to stay are the retain rows of the whole request, so that what is lost
+    can be compared; the other groups are neither forgotten nor kept.
+    """
+    task, data = pipeline.task, pipeline.data
+    scores = task.score_encoded(bench.target.params, pipeline.forget)
+    nll = np.array([s.avg_loss for s in scores])
+    for number, rows in enumerate(by_difficulty(nll, count)):
+        forget = tuple(data.forget[i] for i in rows)
+        name = inputs.rows_fingerprint(forget)[:12]
+        folder = pipeline.run.output_dir / "ablations" / "difficulty" / name
+        run = dataclasses.replace(pipeline.run, output_dir=folder)
+        at = pipeline.variant(run, dataclasses.replace(data, forget=forget))
+        identity = fingerprint(bench.target.identity, at.identity)
+        target = dataclasses.replace(bench.target, identity=identity)
+        problem = dataclasses.replace(
+            bench.problem,
+            run=run,
+            data=at.data,
+            forget=[pipeline.forget[i] for i in rows],
+        )
+        for method in SPLIT:
+            try:
+                model = at.unlearned(method, problem, target)
+            except ValueError as error:
+                measured.not_run[f"{method}, by difficulty"] = str(error)
+                continue
+            row = run_row(f"{method}, group {number + 1} of {count}", model)
+            say(pipeline, line(row))
+            yield _point(method, number, name, float(nll[rows].mean()), len(rows), row)
+
+
+def _point(
+    method: str, number: int, name: str, nll: float, size: int, row: dict[str, Any]
+) -> dict[str, Any]:
+    start = row["trajectory"][0]
+    return {
+        "method": method,
+        "seed": row["seed"],
+        "group": number,
+        "rows": size,
+        "identity": name,
+        "nll_before": nll,
+        "difficulty": -nll,
+        "utility_loss": start["eval_retain_prob"] - row["metrics"]["retain_prob"],
+        **{k: row["metrics"][k] for k in CHECKED},
+        "target_met": row["metrics"].get("target_met"),
+        "gradient_evaluations": row["gradient_evaluations"],
+        "seconds": row["seconds"],
+        "stopped": row["stopped"],
+    }
+
+
+def _check_groups(count: int, rows: int) -> None:
+    if not 2 <= count <= rows:
+        raise ValueError(
+            f"--difficulty-groups {count} does not fit {rows} forget rows; give a "
+            "number from 2 to the number of rows, or leave the group difficulty out."
+        )
+
+
+def line(row: dict[str, Any]) -> str:
+    """A finished run in one line."""
+    values = row["metrics"]
+    return (
+        f"{row['method']}, seed {row['seed']}: forget {values['forget_prob']:.3f}, "
+        f"retain {values['retain_prob']:.3f}, {row['gradient_evaluations']:g} gradient "
+        f"evaluations, {row['seconds']:.0f} s"
+    )
+
+
+def say(pipeline: Pipeline, text: str) -> None:
+    """Prints a line above the progress bars, and takes those away that are full."""
+    progress = pipeline.progress
+    progress.console.print(escape(text), highlight=False)
+    for task in list(progress.tasks):
+        if task.finished:
+            progress.remove_task(task.id)
+
+
+def needed_methods(groups: Sequence[str]) -> tuple[str, ...]:
+    """Methods that the chosen groups run, OFMU first."""
+    names = ["ofmu"]
+    if "weighting" in groups:
+        names += ["grad_diff", "npo"]
+    if "difficulty" in groups:
+        names += grid.SPLIT
+    return tuple(dict.fromkeys(names))

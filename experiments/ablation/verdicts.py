@@ -1,0 +1,258 @@
+"""What an ablation says of the paper's three claims, and by which rule.
+
+A claim has *parts*, each a difference or a correlation with its 95 % interval:
+``confirmed`` if the interval lies on the claim's side of 0, ``refuted`` if on the
+other, else ``undecided``; ``not measured`` without numbers. Intervals over seeds are
+Student's and need two seeds. Parts with ``decides`` false are shown and do not count.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.ablation.grid import Variant
+from experiments.ablation.statistics import (
+    by_seed,
+    correlation,
+    correlation_difference,
+    paired,
+    statistic,
+)
+
+CONFIRMED, REFUTED, UNDECIDED = "confirmed", "refuted", "undecided"
+NOT_MEASURED = "not measured"
+KEPT = 0.9  # share of the target's retain probability that a usable run keeps
+BASELINES = ("gradient_ascent", "grad_diff", "npo")
+Rows = Sequence[Mapping[str, Any]]
+RULES = {
+    "a": "Student 95 % interval over seeds of the paired difference in retain "
+    "probability, with the similarity term minus without (β = 0), excludes 0; where "
+    "the difference in forget probability excludes 0 on the same side, forgetting was "
+    "traded for keeping and the claim is undecided.",
+    "b": "Spread of a method: the range over its grid of forget probability and that "
+    "of retain probability, averaged. Student 95 % interval over seeds of the paired "
+    "difference, linear method minus OFMU over ρ, excludes 0 for every linear method. "
+    "Both grids are the same multiples of the configured weight.",
+    "c": "Difficulty of a group: minus the mean NLL of its rows before unlearning. "
+    "Refuted if the bootstrap 95 % interval of OFMU's Spearman correlation of "
+    "difficulty with the drop in retain probability lies above 0. Confirmed if it does "
+    "not, and for every baseline whose own interval lies above 0 (at least one) the "
+    "interval of the difference, baseline minus OFMU, lies above 0 as well.",
+}
+
+
+def verdict(stat: Mapping[str, Any]) -> str:
+    """Which side of 0 an interval lies on, above being the claim's."""
+    if stat["mean"] is None:
+        return NOT_MEASURED
+    if stat["low"] is not None and stat["low"] > 0:
+        return CONFIRMED
+    if stat["high"] is not None and stat["high"] < 0:
+        return REFUTED
+    return UNDECIDED
+
+
+def part(text: str, stat: Mapping[str, Any], decides: bool = True) -> dict[str, Any]:
+    """A part of a claim with its verdict."""
+    return {"text": text, **stat, "verdict": verdict(stat), "decides": decides}
+
+
+def together(parts: Rows) -> str:
+    """The verdict on which all deciding parts agree; undecided where they do not."""
+    found = {p["verdict"] for p in parts if p["decides"]}
+    return found.pop() if len(found) == 1 else UNDECIDED if found else NOT_MEASURED
+
+
+def _claim(name: str, text: str, parts: list, decision: str) -> dict[str, Any]:
+    rule = RULES[name]
+    return {
+        "id": name,
+        "text": text,
+        "verdict": decision,
+        "rule": rule,
+        "parts": parts,
+    }
+
+
+def similarity_claim(variants: Sequence[Variant], rows: Rows) -> dict[str, Any]:
+    """(a): the similarity term protects retention.
+
+    The configured term decides; where none is configured, the cosine with β = 0.1.
+    """
+    text = "Decorrelation (the similarity term) protects retention"
+    group = [v for v in variants if v.group == "beta"]
+    without = next((v for v in group if v.config.beta == 0), None)
+    terms = [v for v in group if v.config.beta != 0]
+    if without is None or not terms:
+        return _claim("a", text, [], NOT_MEASURED)
+    first = next((v for v in terms if v.key == v.method), None)
+    first = first or next((v for v in terms if v.config.beta == 0.1), terms[0])
+    parts, decision = [], NOT_MEASURED
+    for term in [first, *(v for v in terms if v is not first)]:
+        kept, forgot, cosine = (
+            paired(rows, term.key, without.key, metric)
+            for metric in ("retain_prob", "forget_prob", "cosine")
+        )
+        decides = term is first
+        what = f"{term.label} minus β = 0"
+        parts.append(part(f"retain probability, {what}", kept, decides))
+        parts.append(part(f"forget probability, {what}", forgot, False))
+        parts.append(part(f"mean cosine, {what}", cosine, False))
+        if decides:
+            decision = verdict(kept)
+            if decision in (CONFIRMED, REFUTED) and verdict(forgot) == decision:
+                decision = UNDECIDED  # it kept more because it forgot less, or v. v.
+    return _claim("a", text, parts, decision)
+
+
+def spreads(
+    variants: Sequence[Variant], rows: Rows, before: Rows
+) -> dict[str, dict[str, Any]]:
+    """Per series of the group weighting how far its outcomes spread over the grid.
+
+    Ranges of forget and of retain probability, their mean, and the share of usable
+    points: the forget target met and 90 % of the target's retain probability kept.
+    Only seeds that have every point count.
+    """
+    start = {row["seed"]: row["retain_prob"] for row in before}
+    found: dict[str, dict[str, Any]] = {}
+    for series in dict.fromkeys(v.series for v in variants if v.series):
+        grid = [v for v in variants if v.series == series]
+        forget, retain, met = (
+            [by_seed(rows, v.key, metric) for v in grid]
+            for metric in ("forget_prob", "retain_prob", "target_met")
+        )
+        seeds = [s for s in start if all(s in at for at in (*forget, *retain))]
+        ranges: dict[str, dict[int, float]] = {"forget": {}, "retain": {}}
+        spread, usable = {}, {}
+        for s in seeds:
+            for name, at in (("forget", forget), ("retain", retain)):
+                values = [point[s] for point in at]
+                ranges[name][s] = max(values) - min(values)
+            spread[s] = (ranges["forget"][s] + ranges["retain"][s]) / 2
+            good = [
+                bool(m.get(s, 1.0)) and r[s] >= KEPT * start[s]
+                for m, r in zip(met, retain, strict=True)
+            ]
+            usable[s] = sum(good) / len(good)
+        found[series] = {
+            "keys": [v.key for v in grid],
+            "by_seed": spread,
+            "spread": statistic(spread.values()),
+            "forget_range": statistic(ranges["forget"].values()),
+            "retain_range": statistic(ranges["retain"].values()),
+            "usable": statistic(usable.values()),
+        }
+    return found
+
+
+def weighting_claim(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """(b): linear weighting is unstable; ``found`` is what `spreads` returns."""
+    text = "Linear weighting of the two losses is unstable"
+    ours = found.get("ofmu ρ", {}).get("by_seed", {})
+    inner = found.get("ofmu η_in", {}).get("by_seed", {})
+    parts = []
+    for series in ("grad_diff α", "npo α"):
+        theirs = found.get(series, {}).get("by_seed", {})
+        for name, other, decides in (("ρ", ours, True), ("η_in", inner, False)):
+            stat = statistic(theirs[s] - other[s] for s in theirs if s in other)
+            what = f"spread over its grid, {series} minus OFMU over {name}"
+            parts.append(part(what, stat, decides))
+    return _claim("b", text, parts, together(parts))
+
+
+def difficulty_points(points: Rows, method: str) -> dict[str, tuple[float, float]]:
+    """Group of rows -> (difficulty, utility loss) of a method.
+
+    Seeds that share the target have the same groups; those are averaged, so that the
+    points of a correlation are independent.
+    """
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for p in points:
+        if p["method"] == method:
+            # Rounded: the same model, or another one.
+            name = f"{p['identity']} {p['nll_before']:.9g}"
+            groups.setdefault(name, []).append((p["difficulty"], p["utility_loss"]))
+    return {k: (float(np.mean([x for x, _ in v])), float(np.mean([y for _, y in v])))
+            for k, v in groups.items()}  # fmt: skip
+
+
+def difficulty_findings(points: Rows, resamples: int) -> dict[str, Any]:
+    """Per method the correlation of difficulty and utility loss, against OFMU's, and
+    per seed the loss of the hardest group minus that of the easiest."""
+    ours = difficulty_points(points, "ofmu")
+    found = {}
+    for method in dict.fromkeys(p["method"] for p in points):
+        at = difficulty_points(points, method)
+        x, y = _columns(at, ours)
+        _, other = _columns(ours, at)
+        found[method] = {
+            "correlation": correlation(*_columns(at, at), resamples),
+            "minus_ofmu": correlation_difference(x, y, other, resamples),
+            "utility_loss": statistic(
+                np.mean([p["utility_loss"] for p in of_seed])
+                for of_seed in _of_seeds(points, method)
+            ),
+            "hardest_minus_easiest": statistic(
+                _last(of_seed) - _first(of_seed)
+                for of_seed in _of_seeds(points, method)
+            ),
+        }
+    return found
+
+
+def _columns(points: Mapping[str, tuple[float, float]], common: Iterable[str]):
+    """Difficulties and utility losses of the points that ``common`` has too."""
+    at = [points[name] for name in sorted(set(points) & set(common))]
+    return [x for x, _ in at], [y for _, y in at]
+
+
+def _of_seeds(points: Rows, method: str) -> list[list[Mapping[str, Any]]]:
+    seeds: dict[int, list[Mapping[str, Any]]] = {}
+    for p in sorted(points, key=lambda p: p["difficulty"]):
+        if p["method"] == method:
+            seeds.setdefault(p["seed"], []).append(p)
+    return list(seeds.values())
+
+
+def _first(points: Rows) -> float:
+    return points[0]["utility_loss"]
+
+
+def _last(points: Rows) -> float:
+    return points[-1]["utility_loss"]
+
+
+def difficulty_claim(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """(c): hard samples no longer cost utility; of `difficulty_findings`."""
+    text = "Samples that are hard to forget no longer cost utility"
+    if "ofmu" not in found:
+        return _claim("c", text, [], NOT_MEASURED)
+    ours = verdict(found["ofmu"]["correlation"])
+    what = "correlation of difficulty and utility loss"
+    parts = [_cost(f"{what}, ofmu", found["ofmu"]["correlation"])]
+    costly = []
+    for method in (m for m in found if m != "ofmu"):
+        parts.append(_cost(f"{what}, {method}", found[method]["correlation"], False))
+        bears = verdict(found[method]["correlation"]) == CONFIRMED
+        difference = found[method]["minus_ofmu"]
+        parts.append(part(f"{what}, {method} minus ofmu", difference, bears))
+        costly += [verdict(difference)] if bears else []
+    for method in found:
+        gap = found[method]["hardest_minus_easiest"]
+        parts.append(
+            _cost(f"utility loss, hardest minus easiest group, {method}", gap, False)
+        )
+    if ours in (NOT_MEASURED, CONFIRMED):  # above 0: hard samples do cost utility
+        decision = NOT_MEASURED if ours == NOT_MEASURED else REFUTED
+    else:
+        decision = CONFIRMED if set(costly) == {CONFIRMED} else UNDECIDED
+    return _claim("c", text, parts, decision)
+
+
+def _cost(text: str, stat: Mapping[str, Any], decides: bool = True) -> dict[str, Any]:
+    """A part whose being above 0 speaks against the claim."""
+    opposite = {CONFIRMED: REFUTED, REFUTED: CONFIRMED}
+    made = part(text, stat, decides)
+    return made | {"verdict": opposite.get(made["verdict"], made["verdict"])}

@@ -1,0 +1,1 @@
+"""What a run is: frozen dataclasses, their bounds, and back from JSON."""

@@ -1,0 +1,1 @@
+"""Deletion records: written, and checked again."""

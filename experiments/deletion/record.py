@@ -1,0 +1,266 @@
+"""The deletion record: what was forgotten, from what, how, and with what result.
+
+It lies in the exported folder of every unlearned model, as ``deletion.json``, and
+holds no text of a row. A plain hash of a row would give it away to whoever can guess
+it (a name, a date of birth), and so would a salt that lies beside the hash. So rows
+are hashed with a key, HMAC-SHA256, and the key stays behind in ``OUT/deletion.key``:
+with the key and the rows anyone can check the record, with the record alone nobody can
+test a guess. `experiments.verify` checks all of it.
+"""
+
+import dataclasses
+import datetime
+import fnmatch
+import functools
+import hashlib
+import hmac
+import json
+import os
+import pathlib
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.config.language import LanguageRun
+from experiments.shell import provenance
+from experiments.stages.stage import plain, to_json, write_json
+from ofmu_jax.data.language.records import QA, UnlearningData
+from ofmu_jax.evals.evaluation import Evaluation
+from ofmu_jax.models.huggingface import folder as huggingface
+from ofmu_jax.training.checkpoint import sync
+
+SCHEMA, VERSION = "ofmu_jax.deletion", 1
+RECORD, KEY = "deletion.json", "deletion.key"
+WEIGHTS = "*.safetensors*"
+FIELDS = tuple(field.name for field in dataclasses.fields(QA))
+_TRAINING = (
+    "stopped",
+    "finite",
+    "updates",
+    "update",
+    "gradient_evaluations",
+    "seconds",
+    "forget_target",
+)
+
+
+class DeletionError(ValueError):
+    """A record or a key that cannot be used; the message says why and what to do."""
+
+
+def key_of(folder: pathlib.Path, *, create: bool = False) -> bytes:
+    """The key of a run's hashes, from ``deletion.key`` in its folder.
+
+    Args:
+      folder: the run's, or the path of the key file itself.
+      create: draw one, readable by its owner alone, where there is none. Whoever
+        wants a key of their own puts the file there before the run.
+
+    Raises:
+      DeletionError: no key, or one of less than 16 bytes.
+    """
+    path = folder / KEY if folder.is_dir() else folder
+    if create and not path.exists():
+        new = path.with_name(f".{path.name}.new")  # never an empty key, were it cut off
+        new.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(os.open(new, flags, 0o600), "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+        sync(new)
+        new.rename(path)
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise DeletionError(
+            f"the key {path} cannot be read ({error.strerror}); give the file that the "
+            "run left: --key-file."
+        ) from None
+    if len(key) < 16:
+        raise DeletionError(
+            f"the key {path} has {len(key)} bytes, which can be guessed; give at least "
+            "16 random ones."
+        )
+    return key
+
+
+def digest(key: bytes, value: Any) -> str:
+    """HMAC-SHA256 of a value's canonical JSON: sorted names, no spaces, UTF-8.
+
+    >>> digest(b"k", {"b": 1, "a": "é"}) == digest(b"k", {"a": "é", "b": 1})
+    True
+    """
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=plain
+    )
+    return hmac.new(key, text.encode("utf-8"), hashlib.sha256).hexdigest()
+
+
+def row_hashes(key: bytes, rows: Sequence[QA]) -> list[str]:
+    """The hash of each row with all its fields, in order."""
+    return [digest(key, dataclasses.asdict(row)) for row in rows]
+
+
+def set_hash(key: bytes, rows: Sequence[QA]) -> str:
+    """One hash of the rows, whatever their order.
+
+    >>> a, b = QA("a?", "A."), QA("b?", "B.")
+    >>> set_hash(b"k", [a, b]) == set_hash(b"k", [b, a]) != set_hash(b"k", [a, a])
+    True
+    """
+    return digest(key, sorted(row_hashes(key, rows)))
+
+
+def key_id(key: bytes) -> str:
+    """Tells keys apart without telling them."""
+    return digest(key, f"{SCHEMA} key")[:16]
+
+
+def seal(key: bytes, record: Mapping[str, Any]) -> str:
+    """A hash of the whole record but itself: without the key nobody can renew it."""
+    return digest(key, {k: v for k, v in record.items() if k != "seal"})
+
+
+def file_hashes(folder: str | pathlib.Path, pattern: str = "*") -> dict[str, str]:
+    """SHA-256 of a model's files; a hub name is looked up in the local cache.
+
+    The record itself is left out, as are folders.
+    """
+    found = huggingface.locate(folder)
+    return {
+        path.name: _sha256(path, path.stat().st_mtime_ns, path.stat().st_size)
+        for path in sorted(found.glob(pattern))
+        if path.is_file() and path.name != RECORD
+    }
+
+
+def model_files(folder: str | pathlib.Path) -> dict[str, str]:
+    """SHA-256 of what a model is read from: weights, config, tokenizer."""
+    read = lambda name: any(fnmatch.fnmatch(name, p) for p in huggingface.FILES)
+    return {name: value for name, value in file_hashes(folder).items() if read(name)}
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256(path: pathlib.Path, *unchanged: int) -> str:
+    """A base model is hashed once, not once for every method and seed."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Unlearned:
+    """An unlearned model with what it was made from."""
+
+    method: str
+    seed: int
+    folder: pathlib.Path  # of its export
+    identity: str  # fingerprint of everything its weights and metrics come from
+    training: Mapping[str, Any]
+    evaluation: Evaluation
+    base: str | pathlib.Path  # before unlearning: as given, or the run's own export
+    reference: pathlib.Path | None  # export of the retrained model
+    tokenizer_from_data: bool
+
+
+def leave_record(run: LanguageRun, data: UnlearningData, model: Unlearned) -> None:
+    """Writes ``deletion.json`` into the export, unless it is there and is up to date.
+
+    Raises:
+      DeletionError: the run's key cannot be used.
+    """
+    key = key_of(run.output_dir, create=True)
+    path = model.folder / RECORD
+    # The identity comes from the rows as well, so it is hashed with the key too.
+    identity = digest(key, [SCHEMA, VERSION, model.identity])
+    try:
+        if read_record(path).get("identity") == identity:
+            return
+    except DeletionError:
+        pass
+    content = make_record(run, data, model, key) | {"identity": identity}
+    write_json(path, content | {"seal": seal(key, content)})
+
+
+def make_record(
+    run: LanguageRun, data: UnlearningData, model: Unlearned, key: bytes
+) -> dict[str, Any]:
+    """The content of ``deletion.json``, as JSON values."""
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "forget": {
+            "data": data.name,
+            "rows": len(data.forget),
+            "hash": "HMAC-SHA256 of canonical JSON",
+            "key_id": key_id(key),
+            "fields": list(FIELDS),
+            "row_hashes": row_hashes(key, data.forget),
+            "set_hash": set_hash(key, data.forget),
+        },
+        "retain": {"rows": len(data.retain), "set_hash": set_hash(key, data.retain)},
+        "method": {"name": model.method, "config": to_json(run.method(model.method))},
+        "seed": model.seed,
+        "run": _run_json(run),
+        "training": {name: model.training.get(name) for name in _TRAINING},
+        "model": {"files": file_hashes(model.folder)},
+        "base": _source(run, model.base),
+        "reference": model.reference and _source(run, model.reference),
+        "evaluation": {
+            "metrics": model.evaluation.metrics,
+            "intervals": {k: list(v) for k, v in model.evaluation.intervals.items()},
+            "missing": model.evaluation.missing,
+            "notes": model.evaluation.notes,
+        },
+        "code": model.training.get("code") or provenance.code(),
+        "notes": _notes(model),
+    }
+
+
+def read_record(path: pathlib.Path) -> dict[str, Any]:
+    """A record of this version.
+
+    Raises:
+      DeletionError: absent, not JSON, or of another schema or version.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DeletionError(f"{path} cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:
+        raise DeletionError(f"{path} is not JSON ({error}).") from None
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise DeletionError(f"{path} is no deletion record (schema {SCHEMA!r}).")
+    if record.get("version") != VERSION:
+        raise DeletionError(
+            f"{path} is a record of version {record.get('version')!r}; this code reads "
+            f"version {VERSION}."
+        )
+    return record
+
+
+def _notes(model: Unlearned) -> list[str]:
+    notes = ["No text of a row is in this record; rows are hashed with a key."]
+    if model.tokenizer_from_data:
+        notes.append(
+            "The tokenizer was built from the data, forget rows included: its "
+            "vocabulary (tokenizer.json) holds words of theirs."
+        )
+    if not model.training.get("finite", True):
+        notes.append("Training broke off: see training.stopped.")
+    return notes
+
+
+def _source(run: LanguageRun, source: str | pathlib.Path) -> dict[str, Any]:
+    """Where a model is (inside the run's folder: relative to it) and its weights."""
+    inside = isinstance(source, pathlib.Path)
+    name = source.relative_to(run.output_dir).as_posix() if inside else source
+    files = file_hashes(source, WEIGHTS)
+    return {"source": name, "in_output_dir": inside, "files": files}
+
+
+def _run_json(run: LanguageRun) -> dict[str, Any]:
+    """The run's choices but those of the methods."""
+    fields = to_json(run)
+    for name in ("ofmu", "baselines", "output_dir"):
+        del fields[name]
+    return {"command": type(run).__name__.lower(), **fields}

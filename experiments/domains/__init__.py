@@ -1,0 +1,1 @@
+"""Language and images: what each gives the pipeline."""

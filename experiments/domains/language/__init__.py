@@ -1,0 +1,1 @@
+"""Language models: rows, tokens, given folders."""

@@ -1,0 +1,287 @@
+"""A language model with its tokenizer: encode, score, generate."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+from typing import Any, cast
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from experiments.config.language import EvalConfig, LanguageRun
+from experiments.domains.language import mesh as scale
+from ofmu_jax.data.language import batches, prompts, refusals
+from ofmu_jax.data.language.padding import InteriorEot
+from ofmu_jax.data.language.records import QA, DataError, UnlearningData
+from ofmu_jax.data.language.tokenizer import build_tokenizer
+from ofmu_jax.evals.language.scores import TokenScores, score_batches
+from ofmu_jax.losses.tokens import ApplyFn, Projected
+from ofmu_jax.models.huggingface import folder as huggingface
+from ofmu_jax.models.llama import generation
+from ofmu_jax.models.llama.model import (
+    Llama,
+    LlamaConfig,
+    Place,
+    anywhere,
+    hidden_states,
+    init_params,
+)
+from ofmu_jax.parallel import distributed, sharding
+from ofmu_jax.training import placement
+
+Params = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageTask:
+    """What does not change from stage to stage: architecture, tokens, conventions."""
+
+    config: LlamaConfig
+    tokenizer: Any
+    prompt_format: prompts.PromptFormat
+    max_length: int
+    evaluation: EvalConfig
+    source: str | None = None  # the given model whose config an export keeps
+    mesh: Mesh | None = None  # None: one device
+    loss_chunk: int = 0  # positions of a row whose logits are there at once; 0: all
+
+    @functools.cached_property
+    def model(self) -> Llama:
+        return Llama(self.config, self._place)
+
+    @property
+    def _place(self) -> Place:
+        return anywhere if self.mesh is None else placement.rows_stay(self.mesh)
+
+    @functools.cached_property
+    def apply_fn(self):
+        """(params, input_ids, attention_mask) -> logits; one object, so that what is
+        compiled for it is compiled once."""
+
+        def apply(params, input_ids, attention_mask) -> jax.Array:
+            logits = self.model.apply({"params": params}, input_ids, attention_mask)
+            return cast(jax.Array, logits)
+
+        return apply
+
+    @functools.cached_property
+    def loss_apply_fn(self) -> ApplyFn:
+        """The same for losses, which may leave the logits to be made by chunks."""
+        if not self.loss_chunk:
+            return self.apply_fn
+
+        def apply(params, input_ids, attention_mask) -> Projected:
+            variables = {"params": params}
+            hidden, head = self.model.apply(
+                variables, input_ids, attention_mask, without_head=True
+            )
+            return Projected(hidden, cast(jax.Array, head), self.loss_chunk)
+
+        return apply
+
+    @functools.cached_property
+    def hidden_fn_of(self):
+        """From a layer to (params, input_ids, attention_mask) -> its output, BxLxD."""
+        return lambda layer: functools.partial(
+            hidden_states, self.config, layer, place=self._place
+        )
+
+    @property
+    def pad_id(self) -> int:
+        return prompts.pad_id_of(self.tokenizer)
+
+    @property
+    def interior_eot(self) -> InteriorEot:
+        """Which keys are hidden, in training, scores and answers alike."""
+        return self.evaluation.interior_eot
+
+    @property
+    def padding(self) -> dict[str, Any]:
+        """How rows and prompts are padded: ``pad_id`` and ``interior_eot``."""
+        return {"pad_id": self.pad_id, "interior_eot": self.interior_eot}
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        return (self.tokenizer.eos_token_id,)
+
+    @functools.cached_property
+    def shard(self) -> batches.Shard:
+        """Which blocks of a batch's rows this process makes."""
+        return batches.WHOLE if self.mesh is None else placement.host_shard(self.mesh)
+
+    @property
+    def row_sharding(self) -> NamedSharding | None:
+        """Where the rows of a batch lie."""
+        return None if self.mesh is None else placement.row_sharding(self.mesh)
+
+    def outline(self) -> Params:
+        """Shapes of the parameters, and where they lie if there is a mesh."""
+        shapes = jax.eval_shape(lambda: init_params(self.config, jax.random.key(0)))
+        return shapes if self.mesh is None else sharding.outline(shapes, self.mesh)
+
+    def init_params(self, seed: int) -> Params:
+        """Fresh parameters of a model trained from scratch."""
+        params = init_params(self.config, jax.random.key(seed))
+        return params if self.mesh is None else sharding.place(params, self.mesh)
+
+    def encode(self, rows: Sequence[QA]) -> list[prompts.Encoded]:
+        """Token ids and labels of question-answer rows.
+
+        Raises:
+          DataError: naming the row: too long, a control token spelled out, or a token
+            that the model has no embedding for.
+        """
+        compat = self.interior_eot == "compat"
+        encoded = prompts.encode_rows(
+            self.tokenizer,
+            rows,
+            self.prompt_format,
+            self.max_length,
+            after_eos="compat" if compat else "cut",
+        )
+        for number, example in enumerate(encoded, 1):
+            if (largest := int(example.input_ids.max())) >= self.config.vocab_size:
+                raise DataError(
+                    f"row {number}: token id {largest}, and the model has only "
+                    f"{self.config.vocab_size} embeddings; give the tokenizer that "
+                    "belongs to the model"
+                )
+        return encoded
+
+    def score(
+        self, params: Params, pairs: Sequence[tuple[str, str]]
+    ) -> list[TokenScores]:
+        """Per-token scores of (question, answer) pairs."""
+        examples = self.encode([QA(question, answer) for question, answer in pairs])
+        return self.score_encoded(params, examples)
+
+    def score_encoded(
+        self, params: Params, examples: Sequence[prompts.Encoded]
+    ) -> list[TokenScores]:
+        """Per-token scores of rows that are encoded already."""
+        return score_batches(
+            self.apply_fn,
+            params,
+            examples,
+            batch_size=self.evaluation.batch_size,
+            sharding=self.row_sharding,
+            **self.padding,
+        )
+
+    def generate(self, params: Params, questions: Sequence[str]) -> list[str]:
+        """Greedy answers, cut at the end-of-sequence token."""
+        answers: list[str] = []
+        size = self.evaluation.batch_size
+        encoded = [
+            prompts.encode_prompt(self.tokenizer, question, self.prompt_format)
+            for question in questions
+        ]
+        length = prompts.padded_length(encoded) if encoded else 0
+        for start in range(0, len(encoded), size):
+            chunk = encoded[start : start + size]
+            blank = [chunk[-1]] * (size - len(chunk))  # one shape, one compilation
+            batch = prompts.pad_left(chunk + blank, length, **self.padding)
+            ids = generation.greedy_generate(
+                self.model,
+                params,
+                batch["input_ids"],
+                batch["attention_mask"],
+                max_new_tokens=self.evaluation.max_new_tokens,
+                eos_token_ids=self.eos_ids,
+                pad_token_id=self.pad_id,
+                sharding=self.row_sharding,
+            )
+            answers += self._decode(np.asarray(ids)[: len(chunk)])
+        return answers
+
+    def _decode(self, ids: np.ndarray) -> list[str]:
+        return [
+            text.strip()
+            for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        ]
+
+    def export(self, folder: pathlib.Path, params: Params) -> None:
+        """Writes a Hugging Face folder: config, tokenizer, safetensors.
+
+        A model that was given keeps its config and the dtype of its files.
+        """
+        hf_config = dtype = None
+        if self.source is not None:
+            hf_config = huggingface.load_config(self.source)
+            dtype = str(hf_config.dtype or "float32").removeprefix("torch.")
+        params = distributed.to_host(params)
+        distributed.on_main(
+            lambda: huggingface.save_pretrained(
+                folder, params, self.config, self.tokenizer, hf_config, dtype=dtype
+            )
+        )
+
+
+def make_task(
+    run: LanguageRun, data: UnlearningData
+) -> tuple[LanguageTask, dict[str, Params]]:
+    """The task of a run, and the parameters that were given: target, reference, base.
+
+    Raises:
+      ValueError: if two given models differ in architecture.
+    """
+    roles = {"model": "target", "retain_model": "reference", "base_model": "base"}
+    given: dict[str, Params] = {}
+    mesh = scale.mesh_of(run)
+    config = source = None
+    for field, name in run.given_models.items():
+        role = roles[field]
+        with scale.loading(mesh):
+            found, params = huggingface.load_pretrained(name, dtype="float32")
+        given[role] = params if mesh is None else sharding.place(params, mesh)
+        found = dataclasses.replace(found, dtype=run.dtype, remat=run.remat)
+        if config is not None and found != config:
+            raise ValueError(
+                f"the {role} model {name} has another architecture than {source}: "
+                f"{found} and {config}; give models of one family and size."
+            )
+        config, source = found, source or name
+    if config is None or source is None:
+        tokenizer, config = _from_scratch(run, data)
+    else:
+        tokenizer = huggingface.load_tokenizer(source)
+    task = LanguageTask(
+        config,
+        tokenizer,
+        prompts.format_for(tokenizer, run.prompt_format),
+        min(run.max_length, config.max_position_embeddings),
+        run.evaluation,
+        source,
+        mesh,
+        run.loss_chunk,
+    )
+    if task.pad_id >= config.vocab_size:
+        raise ValueError(
+            f"the tokenizer of {source} pads with token id {task.pad_id}, and the "
+            f"model has only {config.vocab_size} embeddings; give the tokenizer that "
+            "belongs to the model."
+        )
+    return task, given
+
+
+def _from_scratch(run: LanguageRun, data: UnlearningData) -> tuple[Any, LlamaConfig]:
+    size = run.model_size
+    rows = data.full + data.pretraining
+    texts = [text for row in rows for text in (row.question, row.answer)]
+    texts += refusals.REFUSALS
+    tokenizer = build_tokenizer(texts, vocab_size=size.vocab_size)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=size.hidden_size,
+        intermediate_size=size.intermediate_size,
+        num_layers=size.num_layers,
+        num_heads=size.num_heads,
+        num_kv_heads=size.num_kv_heads,
+        head_dim=size.hidden_size // size.num_heads,
+        max_position_embeddings=run.max_length,
+        dtype=run.dtype,
+        remat=run.remat,
+    )
+    return tokenizer, config

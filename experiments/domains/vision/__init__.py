@@ -1,0 +1,1 @@
+"""Image classifiers: sets of images and their split."""

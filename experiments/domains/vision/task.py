@@ -1,0 +1,200 @@
+"""A classifier with its data: sets, streams, predictions, checks, the forget target."""
+
+import dataclasses
+import functools
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.config.vision import Cifar
+from ofmu_jax.data.streams import named
+from ofmu_jax.data.vision.batches import image_batches, paired_image_batches
+from ofmu_jax.data.vision.images import ImageSet, Labelled, evenly_spaced
+from ofmu_jax.data.vision.split import Split
+from ofmu_jax.evals.language.scores import EvaluationError
+from ofmu_jax.evals.vision import metrics as evals
+from ofmu_jax.methods.vision.classifier import Prepare
+from ofmu_jax.methods.vision.setting import Plan, Setting
+from ofmu_jax.models import resnet
+from ofmu_jax.models.resnet import ResNetConfig, Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionTask:
+    """What does not change from stage to stage."""
+
+    run: Cifar  # resolved
+    data: ImageSet
+    split: Split
+
+    @functools.cached_property
+    def config(self) -> ResNetConfig:
+        data = self.data
+        return ResNetConfig(
+            self.run.model, data.num_classes, data.mean, data.std, self.run.dtype
+        )
+
+    @functools.cached_property
+    def sets(self) -> dict[str, Labelled]:
+        """The images of each part of the split; ``train`` is forget and retain."""
+        names = ("train", "forget", "retain", "validation")
+        parts = {n: self.data.train.take(getattr(self.split, n)) for n in names}
+        return parts | {"test": self.data.test.take(self.split.test)}
+
+    @functools.cached_property
+    def content(self) -> str:
+        """SHA-256 of all images and labels of the run."""
+        digest = hashlib.sha256()
+        for part in self.sets.values():
+            digest.update(np.ascontiguousarray(part.images).tobytes())
+            digest.update(part.labels.tobytes())
+        return digest.hexdigest()
+
+    @property
+    def batch_size(self) -> int:
+        assert self.run.batch_size is not None
+        return self.run.batch_size
+
+    @property
+    def budget(self) -> float:
+        """Gradients of one batch that every method may take."""
+        assert self.run.unlearn_epochs is not None
+        batches = self.run.unlearn_epochs * len(self.sets["train"]) / self.batch_size
+        return float(max(1, math.ceil(batches)))
+
+    def init_variables(self, seed: int) -> Variables:
+        """A freshly initialised network."""
+        init = jax.jit(resnet.init_variables, static_argnums=(0, 2))
+        return init(self.config, jax.random.key(seed), self.data.image_size)
+
+    def setting(self, seed: int, forget_target: float | None = None) -> Setting:
+        """What every method of one seed is given."""
+        data = self.data
+        return Setting(
+            self.config,
+            Prepare(data.num_classes, data.crop_padding, data.flip),
+            self.sets["forget"],
+            self.sets["retain"],
+            self.batch_size,
+            self.budget,
+            seed,
+            forget_target,
+        )
+
+    def stream(self, plan: Plan, seed: int) -> Iterator[Any]:
+        """The batches that a method's update takes."""
+        assert plan.method is not None
+        forget, retain = self.sets["forget"], self.sets["retain"]
+        stack = plan.method.batches_per_update
+        size = self.batch_size
+        if plan.stream == "paired":
+            return paired_image_batches(forget, retain, size, seed, num_stack=stack)
+        parts: list[tuple[Labelled, bool]] = {
+            "forget": [(forget, True)],
+            "retain": [(retain, False)],
+        }.get(plan.stream, [(forget, True), (retain, False)])
+        mixed = plan.stream == "mixed"
+        name = plan.stream if plan.stream in ("forget", "retain") else "union"
+        batches = image_batches(parts, size, seed, num_stack=stack, mixed=mixed)
+        return named(batches, name)
+
+    def training_stream(self, part: Labelled, seed: int) -> Iterator[Any]:
+        """Batches of the original's or the retrained model's training."""
+        batches = image_batches([(part, False)], self.batch_size, seed)
+        return named(batches, "retain")
+
+    def probabilities(
+        self, config: ResNetConfig, variables: Variables, part: Labelled
+    ) -> np.ndarray:
+        """Class probabilities (N, C) in evaluation mode."""
+        predict = functools.partial(predictor(config), variables)
+        size = self.run.eval_batch_size
+        return evals.probabilities(predict, part.images, size)
+
+    def mean_nll(
+        self, config: ResNetConfig, variables: Variables, part: Labelled
+    ) -> float:
+        """Mean NLL of the labels in evaluation mode, in nats."""
+        return float(
+            label_nll(self.probabilities(config, variables, part), part).mean()
+        )
+
+
+@functools.cache
+def predictor(config: ResNetConfig):
+    """(variables, images) -> logits, compiled once per network and shape."""
+    return jax.jit(functools.partial(resnet.predict, config))
+
+
+def label_nll(p: np.ndarray, part: Labelled) -> np.ndarray:
+    """−log of each label's probability, (N,); at most 69 nats, as p ≥ 1e-30."""
+    return -np.log(np.maximum(p[np.arange(len(p)), part.labels], 1e-30))
+
+
+class Checks:
+    """NLL and accuracy on forget and retain images, for the stopping rule."""
+
+    def __init__(self, task: VisionTask, config: ResNetConfig):
+        self.task, self.config = task, config
+        self.seconds = 0.0  # spent in checks: not the method's own time
+        rows = task.run.check_rows
+        self.sets = {
+            name: task.sets[name].take(evenly_spaced(len(task.sets[name]), rows))
+            for name in ("forget", "retain")
+        }
+
+    def __call__(self, variables: Variables) -> Mapping[str, float]:
+        jax.block_until_ready(variables)
+        started = time.perf_counter()
+        values = {}
+        for name, part in self.sets.items():
+            try:
+                p = self.task.probabilities(self.config, variables, part)
+            except EvaluationError:  # diverged: the loop ends at a value not finite
+                values |= {f"{name}_nll": math.nan, f"{name}_accuracy": math.nan}
+                continue
+            values[f"{name}_nll"] = float(label_nll(p, part).mean())
+            values[f"{name}_accuracy"] = evals.accuracy(p, part.labels)
+        self.seconds += time.perf_counter() - started
+        return values
+
+
+def forget_target(
+    task: VisionTask, original: Variables, retrained: Variables
+) -> float | None:
+    """The mean NLL at which the forget images count as forgotten; None: no target.
+
+    ``reference``: of the retrained model on them. ``heldout``: of the original model on
+    the validation images, which needs no retrained model, but says nothing about a
+    class that is forgotten whole. ``chance``: log of the number of classes.
+
+    Raises:
+      ValueError: an unknown choice, or one that needs validation images.
+    """
+    choice = task.run.forget_target
+    if choice == "none":
+        return None
+    if choice in ("auto", "reference"):
+        return task.mean_nll(task.config, retrained, task.sets["forget"])
+    if choice == "chance":
+        return math.log(task.data.num_classes)
+    if choice == "heldout":
+        if not len(task.sets["validation"]) or task.split.spec.startswith("class:"):
+            raise ValueError(
+                "--forget-target heldout needs validation images of the classes that "
+                "are forgotten; set --validation above 0 and forget random:… or "
+                "file:…, or use reference or chance."
+            )
+        return task.mean_nll(task.config, original, task.sets["validation"])
+    try:
+        return float(choice)
+    except ValueError:
+        raise ValueError(
+            f"--forget-target {choice} is unknown; use reference, heldout, chance, "
+            "none or a number of nats."
+        ) from None

@@ -1,0 +1,1 @@
+"""What one update takes, from the compiler."""

@@ -1,0 +1,331 @@
+"""``python -m experiments.plan``: what a run will take, before it is paid for."""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+import tyro
+
+from experiments.config.language import (
+    Baselines,
+    BudgetConfig,
+    EvalConfig,
+    LanguageRun,
+    LoraConfig,
+    MethodName,
+    OfmuConfig,
+    Request,
+)
+from experiments.shell import arguments as commands
+from ofmu_jax.choices import Curvature, PenaltyGradient
+
+MODULE = "experiments.plan"
+DESCRIPTION = """Memory, work and traffic of one update, before it is paid for.
+
+Compiles the very step that experiments.run would run, for shapes alone: no weights are
+made and no device is needed, for CPU devices are simulated. One row per method; for
+OFMU one for every way of taking its derivatives. All numbers are of one device and one
+update:
+
+param., state: what lies on it between steps (the batch is in --json). temp.: what the
+step takes beyond, by the compiler's own assignment of buffers. step: the sum. run: with
+two more copies of what is trained, which a run keeps: as it was before unlearning and
+the best so far (a retrained model to compare with is one more, not counted). With
+--lora.rank or --trainable that is little, and so is the state.
+
+check: what lies there while the stopping rule looks, before the first update and then
+now and again: the copies, and the scores of --evaluation.batch-size rows with all
+their logits at once, whatever --loss-chunk says. On big vocabularies that may be more
+than the step; a smaller batch takes less. What fits is the larger of run and check.
+The evaluation at the end adds greedy answers, which are not counted.
+
+TFLOP: matrix products of the compiled program. sent: GB of its all-gathers,
+all-reduces, reduce-scatters, all-to-alls and permutes, in bytes that a device sends on
+a ring of its group: (n - 1) times the shard that it holds for an all-gather,
+2 (n - 1) / n times the array for an all-reduce, and so on. What is in a loop counts as
+often as the loop runs, where the compiler knows how often: layers, inner steps,
+micro-batches and chunks are such loops.
+
+How far to trust it: what lies between steps is exact. Temporaries are those of the CPU
+compiler: it computes bfloat16 products in float32 and gathers for them in float32 (up
+to twice the bytes), fuses less than a TPU's, and has no reduce-scatter, so that summed
+gradients are all-reduces (twice the bytes). --tpu v5e:4x4 asks the TPU's own compiler,
+which works without a TPU, and is the number to believe for one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Options have the names and meanings of experiments.run."""
+
+    model: str = "llama-3.2-1b"
+    """A known name (llama-2-70b, smollm2-135m, …), a folder or a config.json."""
+    mesh: str = "data=1"
+    """Devices to spread over, such as fsdp=16 or data=2,fsdp=8,tensor=4."""
+    methods: Annotated[tuple[MethodName, ...], tyro.conf.arg(aliases=("--method",))] = (
+        "ofmu",
+    )
+    batch_size: int = 16
+    length: int = 512
+    """Tokens of a row, padding included."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation; parameters are kept in float32."""
+    remat: Literal["none", "dots", "full"] = "none"
+    loss_chunk: int = 0
+    grad_accum: int = 1
+    trainable: str | None = None
+    """Regular expression: train the parameters whose path it matches, and no others."""
+    lora: LoraConfig = LoraConfig()
+    curvatures: tuple[Curvature, ...] = get_args(Curvature)
+    """Of OFMU, to be compared."""
+    penalty_gradients: tuple[PenaltyGradient, ...] = get_args(PenaltyGradient)
+    """Of OFMU, to be compared."""
+    tpu: str | None = None
+    """Ask the compiler of this TPU slice, such as v5e:4x4 (pip install 'jax[tpu]')."""
+    device_bytes: float | None = None
+    """Memory of a device, such as 95e9: says what fits."""
+    json: pathlib.Path | None = None
+    """Write everything there as well."""
+    ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
+    """With both of the paper's terms, which recipes for language models leave out."""
+    evaluation: EvalConfig = EvalConfig()
+    baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()
+
+
+class Row(NamedTuple):
+    """A line of the table: an estimate, or why there is none."""
+
+    method: str
+    options: dict[str, str]
+    found: Any  # an `experiments.planning.estimate.Estimate`
+    problem: str | None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Plans and prints; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    plan = tyro.cli(
+        Plan, prog=f"python -m {MODULE}", description=DESCRIPTION, args=arguments
+    )
+    return commands.tried(lambda: _plan(plan))
+
+
+def _plan(plan: Plan) -> None:
+    # Imported late, so that --help and a wrong option answer at once.
+    from experiments.shell import console
+
+    found = list(rows(plan))
+    console.console.print(table(plan, found))
+    if plan.json is not None:
+        plan.json.write_text(json.dumps(as_json(plan, found), indent=1) + "\n")
+
+
+# --- what is compiled -------------------------------------------------------------
+
+
+def run_of(plan: Plan) -> LanguageRun:
+    """The run that is planned."""
+    budget = BudgetConfig(batch_size=plan.batch_size, gradient_evaluations=10**6)
+    return Request(
+        methods=plan.methods,
+        max_length=plan.length,
+        dtype=plan.dtype,
+        remat=plan.remat,
+        loss_chunk=plan.loss_chunk,
+        grad_accum=plan.grad_accum,
+        trainable=plan.trainable,
+        lora=plan.lora,
+        mesh=plan.mesh,
+        budget=budget,
+        evaluation=plan.evaluation,
+        ofmu=plan.ofmu,
+        baselines=plan.baselines,
+    )
+
+
+def variants(plan: Plan) -> Iterator[tuple[str, LanguageRun, dict[str, Any]]]:
+    """Method, run and options of every row.
+
+    Without a similarity (β = 0) or a penalty (ρ = 0) there is nothing to choose.
+    """
+    run = run_of(plan)
+    for name in plan.methods:
+        if name != "ofmu":
+            yield name, run, {}
+            continue
+        config = plan.ofmu
+        curvatures = plan.curvatures if config.beta else (config.curvature,)
+        penalties = plan.penalty_gradients if config.rho else (config.penalty_gradient,)
+        for curvature, penalty in itertools.product(curvatures, penalties):
+            options: dict[str, Any] = {
+                "curvature": curvature,
+                "penalty_gradient": penalty,
+            }
+            changed = dataclasses.replace(config, **options)
+            yield name, run.with_method(name, changed), options
+
+
+def rows(plan: Plan) -> Iterator[Row]:
+    """Every row, compiled one after the other.
+
+    Raises:
+      ValueError: a model that is unknown, a mesh or sizes that do not fit.
+    """
+    from experiments.domains.language import mesh as scale
+    from experiments.domains.language import refuse
+    from experiments.domains.language.task import LanguageTask
+    from experiments.planning import architectures, estimate
+    from experiments.shell import console
+    from ofmu_jax.training import placement
+
+    config = architectures.architecture(plan.model)
+    if plan.length > config.max_position_embeddings:
+        raise ValueError(
+            f"--length {plan.length} is more than the {config.max_position_embeddings} "
+            f"positions of {plan.model}; give fewer tokens."
+        )
+    refuse.check_values(run_of(plan))
+    mesh = estimate.mesh_of(plan.mesh, plan.tpu)
+    part = scale.micro_batch("--batch-size", plan.batch_size, plan.grad_accum)
+    placement.check_rows(part, mesh, "--batch-size / --grad-accum")
+    no_text: Any = None  # of which there is no need for shapes
+    task = LanguageTask(
+        dataclasses.replace(config, dtype=plan.dtype, remat=plan.remat),
+        no_text,
+        no_text,
+        plan.length,
+        run_of(plan).evaluation,
+        mesh=mesh,
+        loss_chunk=plan.loss_chunk,
+    )
+    refuse.check_part(task, run_of(plan))
+    wanted = list(variants(plan))
+    with console.progress() as progress:
+        bar = progress.add_task("compiling", total=len(wanted), note="")
+        for name, run, options in wanted:
+            progress.update(bar, note=" ".join((name, *options.values())))
+            found = problem = None
+            try:
+                found = estimate.estimate(name, run, task, plan.length)
+            except estimate.DoesNotFit as error:
+                problem = str(error)
+            progress.advance(bar)
+            yield Row(name, options, found, problem)
+
+
+# --- what is shown ----------------------------------------------------------------
+
+
+def table(plan: Plan, found: Sequence[Row]) -> Any:
+    """The table for a console."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    unit = next((r.found for r in found if r.method == "gradient_ascent"), None)
+    heads = ["param.", "state", "temp.", "step", "run", "check"]
+    heads += ["TFLOP", "sent"]
+    heads += ["step /\nascent"] * (unit is not None)
+    heads += ["fits"] * (plan.device_bytes is not None)
+    result = Table(title=title(plan), box=box.SIMPLE_HEAD, padding=(0, 1))
+    result.add_column("GB of one device", no_wrap=True)
+    for head in ("gradi-\nents", *heads):
+        result.add_column(head, justify="right", no_wrap=True)
+    for row in found:
+        result.add_row(*cells(plan, row, unit))
+    notes = [Text(f"{_label(r)}: {r.problem}") for r in found if r.problem]
+    if any(row.found and row.found.unknown_loops for row in found):
+        notes.append(Text("Some loops are counted once: their length is not known."))
+    if plan.dtype == "bfloat16" and any(_subtracts(plan, row) for row in found):
+        notes.append(
+            Text(
+                "differences: of gradients they are noise in bfloat16, and "
+                "experiments.run refuses them; jvp is the next in memory."
+            )
+        )
+    return Group(result, *notes)
+
+
+def _subtracts(plan: Plan, row: Row) -> bool:
+    """Whether a row's options subtract gradients, and are in effect."""
+    from experiments.domains.language import refuse
+
+    options: dict[str, Any] = row.options
+    return bool(refuse.differences(dataclasses.replace(plan.ofmu, **options)))
+
+
+def title(plan: Plan) -> str:
+    """Model, mesh, and the sizes that matter."""
+    where = f"TPU {plan.tpu}" if plan.tpu else "XLA for CPU"
+    chunk = f", logits by {plan.loss_chunk}" if plan.loss_chunk else ""
+    parts = f" in {plan.grad_accum} parts" if plan.grad_accum > 1 else ""
+    return (
+        f"{plan.model} on {plan.mesh} ({where}): {plan.batch_size} rows{parts} of "
+        f"{plan.length} tokens, {plan.dtype}, remat {plan.remat}{chunk}{_part(plan)}"
+    )
+
+
+def _part(plan: Plan) -> str:
+    if plan.lora.rank:
+        return f", LoRA of rank {plan.lora.rank}"
+    return f", {plan.trainable} alone" if plan.trainable else ""
+
+
+def cells(plan: Plan, row: Row, unit: Any) -> list[str]:
+    """A row of the table; sizes in GB."""
+    found = row.found
+    if found is None:
+        fits = ["no"] if plan.device_bytes is not None else []
+        return [_label(row), *[""] * (9 + (unit is not None)), *fits]
+    names = ("parameters", "state", "temporaries", "step", "run", "check")
+    shown = [_number(found.gradient_evaluations)]
+    shown += [_number(getattr(found, name) / 1e9) for name in names]
+    shown += [_number(found.flops / 1e12), _number(sum(found.sent.values()) / 1e9)]
+    if unit is not None:
+        shown.append(_number(found.step / unit.step))
+    if plan.device_bytes is not None:
+        most = max(found.run, found.check)
+        shown.append("yes" if most <= plan.device_bytes else "no")
+    return [_label(row), *shown]
+
+
+def as_json(plan: Plan, found: Sequence[Row]) -> dict[str, Any]:
+    """Everything, in bytes and FLOPs of one device and one update."""
+    import jax
+
+    def one(row: Row) -> dict[str, Any]:
+        values = row.found._asdict() if row.found else {"problem": row.problem}
+        return {"method": row.method, **row.options, **values}
+
+    options = json.loads(json.dumps(dataclasses.asdict(plan), default=str))
+    return {
+        "plan": options,
+        "jax": jax.__version__,
+        "compiler": f"tpu {plan.tpu}" if plan.tpu else jax.default_backend(),
+        "rows": [one(row) for row in found],
+    }
+
+
+def _number(x: float) -> str:
+    """Three digits or more.
+
+    >>> _number(0.0123), _number(3.14159), _number(1434.48), _number(12)
+    ('0.01', '3.14', '1,434', '12')
+    """
+    if x >= 100 or x == round(x):
+        return f"{x:,.0f}"
+    return f"{x:.2f}" if x < 10 else f"{x:.1f}"
+
+
+def _label(row: Row) -> str:
+    return ": ".join(
+        [row.method, ", ".join(row.options.values())] if row.options else [row.method]
+    ).replace("finite_difference", "differences")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

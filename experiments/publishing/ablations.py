@@ -1,0 +1,165 @@
+"""Distils ``ablations.json`` into a published file, and shows it: tables, figures.
+
+``python -m experiments.publish --ablations RUN_DIR FILE`` calls it. The file has every
+variant with its statistics, every run's outcome, the claims with the numbers that
+decide and what their figures are drawn from; no texts of the data.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from experiments.ablation import report
+from experiments.report import figures as plots
+from experiments.report import published, tables
+from experiments.report.summary import cell
+
+SCHEMA, VERSION = "ofmu_jax.ablations", 1
+KEPT = ("role", "method", "seed", "metrics", "gradient_evaluations", "updates")
+STEP = ("step", "gradient_evaluations", "cosine")  # of the trajectory of the group beta
+
+Row = Mapping[str, Any]
+
+
+def read(run_dir: pathlib.Path) -> dict[str, Any]:
+    """The distilled ablations of a folder.
+
+    Raises:
+      OSError: there are none.
+    """
+    text = (run_dir / "ablations.json").read_text(encoding="utf-8")
+    return distil(json.loads(text), published.commit_of_code())
+
+
+def load(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a published file of ablations.
+
+    Raises:
+      ValueError: it is none, or of another version.
+    """
+    return published.load(path, {SCHEMA: VERSION})
+
+
+def distil(content: Row, commit: str | None = None) -> dict[str, Any]:
+    """What is published of ``ablations.json``."""
+    drawn = {v["key"] for v in content["variants"] if v["group"] == "beta"}
+    names = ("options", "variants", "not_run", "weighting", "difficulty", "claims")
+    return published.cut(
+        {
+            **published.header(SCHEMA, VERSION, content, commit),
+            **{name: content[name] for name in names},
+            "before": {"statistics": content["before"]["statistics"]},
+            "runs": [_run(row, row["method"] in drawn) for row in content["runs"]],
+        }
+    )
+
+
+def _run(row: Row, drawn: bool) -> dict[str, Any]:
+    kept = {name: row[name] for name in (*KEPT, "seconds")}
+    steps = row["trajectory"] if drawn else []
+    small = [{k: step[k] for k in STEP if k in step} for step in steps]
+    return kept | {"trajectory": small}
+
+
+def differences(found: Row, theirs: Row) -> list[str]:
+    """Where runs and groups of difficulty differ from those published, exactly."""
+    ours, known = _outcomes(found), _outcomes(theirs)
+    lines = []
+    for key, values in ours.items():
+        if key not in known:
+            lines.append(f"{key}: not published")
+            continue
+        other = known[key]
+        lines += [
+            f"{key}: {name} is {values.get(name)}, published {other.get(name)}"
+            for name in dict.fromkeys((*values, *other))
+            if values.get(name) != other.get(name)
+        ]
+    return lines
+
+
+def _outcomes(content: Row) -> dict[str, Row]:
+    """Run, or group of difficulty, -> what repeats."""
+    runs = {f"{r['method']}, seed {r['seed']}": r["metrics"] for r in content["runs"]}
+    groups = {
+        f"{p['method']}, seed {p['seed']}, difficulty {p['group']}": {
+            name: value for name, value in p.items() if name != "seconds"
+        }
+        for p in content["difficulty"]["points"]
+    }
+    return runs | groups
+
+
+# --- on a page --------------------------------------------------------------------
+
+
+def section(name: str, result: Row) -> str:
+    """Tables of the variants and of the claims, with their figures."""
+    seeds = ", ".join(map(str, result["recipe"]["seeds"]))
+    lines = [f"On the training rows alone, seeds {seeds}; the run's own is bold.", ""]
+    for group in report.groups(result):
+        lines += [f"### {group.replace('_', ' ')}", "", _variants(result, group)]
+    drawn = {file: caption for file, caption, _ in figures(name, result)}
+    for claim in result["claims"]:
+        lines += [f"### ({claim['id']}) {claim['text']}: {claim['verdict']}", ""]
+        lines += [claim["rule"], ""]
+        rows = [["", "mean [95 % interval]", "verdict"]]
+        for part in claim["parts"]:
+            text = f"**{part['text']}**" if part["decides"] else part["text"]
+            rows.append([text, report.numbers(part), part["verdict"]])
+        if claim["parts"]:
+            lines += [tables.markdown(rows)]
+        if (file := _file(name, claim["id"])) in drawn:
+            lines += [f"![{drawn[file]}]({file})", ""]
+    return "\n".join(lines)
+
+
+def _variants(result: Row, group: str) -> str:
+    columns = [
+        (name, label)
+        for name, label in report.COLUMNS
+        if any(
+            v["statistics"].get(name, {}).get("mean") is not None
+            for v in result["variants"]
+            if v["group"] == group
+        )
+    ]
+    rows = [["Variant", *(label for _, label in columns)]]
+    for variant in report.of_group(result, group):
+        label = f"**{variant['label']}**" if variant["base"] else variant["label"]
+        cells = [cell(variant["statistics"].get(metric)) for metric, _ in columns]
+        if variant["not_run"] and not variant["seeds"]:
+            cells[0] = "not run"
+        rows.append([label, *cells])
+    return tables.markdown(rows)
+
+
+def figures(name: str, result: Row) -> list[tuple[str, str, Figure]]:
+    """File name, caption and figure of every claim that has one."""
+    found = report.claim_figures(result)
+    return [
+        (_file(name, claim), caption, figure)
+        for claim, (figure, caption) in found.items()
+        if figure is not None
+    ]
+
+
+def _file(name: str, claim: str) -> str:
+    return f"{pathlib.PurePath(name).stem}_{claim}.svg"
+
+
+def write_figures(folder: pathlib.Path, name: str, result: Row) -> Sequence[str]:
+    """Writes the figures of a published file beside it; returns their names."""
+    written = []
+    for file, _, figure in figures(name, result):
+        style = {**plots.STYLE, "svg.hashsalt": file}  # the same bytes each time
+        with matplotlib.rc_context(style):
+            figure.savefig(
+                folder / file, format="svg", facecolor="white", metadata={"Date": None}
+            )
+        written.append(file)
+    return written

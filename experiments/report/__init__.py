@@ -1,0 +1,1 @@
+"""What a run found, as JSON, a page, tables and figures."""

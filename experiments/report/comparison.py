@@ -1,0 +1,132 @@
+"""The comparison of methods in words: gap, rank, verdicts and costs of each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.report import glossary
+from experiments.report.gaps import AGGREGATE
+from experiments.report.summary import DASH, cell, mebibytes, number
+from experiments.report.words import duration
+
+Row = Mapping[str, Any]
+HEADS = (
+    "Method",
+    "overall gap ↓",
+    "rank, mean (range)",
+    "P(first)",
+    "Pareto front",
+    "forget quality D ↓",
+    "its p, range over seeds",
+    "like retrained (TOST)",
+    "time",
+    "gradient evaluations",
+    "step memory, MiB",
+)
+# Places of the columns for a console, the most important first.
+NARROW = (0, 1, 2, 3, 4, 9, 8, 7)
+
+
+def comparison_rows(report: Row) -> list[list[str]]:
+    """A row of texts per method under `HEADS`, in the order of the summary.
+
+    Args:
+      report: with its summary and comparison (`experiments.report.write.complete`).
+    """
+    compared = {
+        (row.get("run"), row["method"]): row for row in report["comparison"]["methods"]
+    }
+    return [
+        _texts(row, compared[row.get("run"), row["method"]])
+        for row in report["summary"]
+        if row["role"] == "unlearned"
+    ]
+
+
+def _texts(row: Row, compared: Row) -> list[str]:
+    rank, first = compared["rank"], compared.get("first_probability")
+    front = compared.get("on_pareto_front")
+    evaluations = (row.get("gradient_evaluations") or {"mean": None})["mean"]
+    return [
+        glossary.method_label(row),
+        cell(row["metrics"].get(AGGREGATE)),
+        _rank(rank),
+        DASH if first is None else f"{first:.2f}",
+        DASH if front is None else ("yes" if front else "no"),
+        cell(row["metrics"].get("forget_quality_ks")),
+        _range(compared["forget_quality_p"]),
+        equivalence_text(compared.get("equivalence")),
+        duration((row.get("seconds") or {"mean": None})["mean"]),
+        DASH if evaluations is None else f"{evaluations:,.0f}",
+        mebibytes(row.get("peak_bytes")),
+    ]
+
+
+def _rank(rank: Row) -> str:
+    if rank["mean"] is None:
+        return DASH
+    return f"{rank['mean']:.3g} ({rank['low']:g}–{rank['high']:g})"
+
+
+def _range(spread: Row) -> str:
+    if spread["mean"] is None:
+        return DASH
+    low, high = number(spread["low"]), number(spread["high"])
+    return low if low == high else f"{low} – {high}"
+
+
+def equivalence_text(found: Row | None) -> str:
+    """The verdict of the equivalence tests with its margin.
+
+    >>> found = {"margin": 0.05, "seeds_shown": 1, "seeds": 3, "p_value": 0.2}
+    >>> equivalence_text(found | {"holds": False})
+    'not shown: p 0.200 within ±0.05 (1 of 3 seeds alone)'
+    """
+    if found is None:
+        return DASH
+    margin, alone = f"±{found['margin']:g}", found["seeds_shown"]
+    if found.get("holds") is None:
+        verdict = "shown" if alone else "not shown"
+        return f"{verdict} within {margin}, by {_of(alone, found['seeds'])}"
+    verdict = "shown" if found["holds"] else "not shown"
+    p_value = number(found["p_value"])
+    of = _of(alone, found["seeds"])
+    return f"{verdict}: p {p_value} within {margin} ({of} alone)"
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part} of {whole} seed{'' if whole == 1 else 's'}"
+
+
+def agreement_text(report: Row) -> str:
+    """How far the seeds agree on the order of the methods, in one line."""
+    pairs = report["comparison"]["agreement"]
+    parts = []
+    for name in ("spearman", "kendall"):
+        found = [pair[name] for pair in pairs if pair.get(name) is not None]
+        if found:
+            parts.append(
+                f"{name.capitalize()} {np.mean(found):.2f} "
+                f"({min(found):.2f} to {max(found):.2f})"
+            )
+    if not parts:
+        return ""
+    methods = len(report["comparison"]["methods"])
+    return (
+        f"Rank agreement between seeds, {methods} methods by {AGGREGATE}: "
+        f"{', '.join(parts)}; mean and range over {len(pairs)} "
+        f"pair{'' if len(pairs) == 1 else 's'}."
+    )
+
+
+def agreement_rows(report: Row) -> Sequence[Sequence[str]]:
+    """Two seeds and both correlations of their rankings, as texts."""
+    return [
+        [
+            " and ".join(map(str, pair["seeds"])),
+            number(pair.get("spearman")),
+            number(pair.get("kendall")),
+        ]
+        for pair in report["comparison"]["agreement"]
+    ]

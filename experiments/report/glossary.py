@@ -1,0 +1,100 @@
+"""What the metrics of a report are called, what they mean and where they should be."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from experiments.report.glossary_entries import METRICS, Goal, Metric
+from ofmu_jax.methods.language.registry import METHODS
+
+# Other names that the same quantity goes by.
+_ALIASES = {
+    "forget_heldout_Prob": "forget_heldout_Q_A_Prob",
+    "retain_heldout_Prob": "retain_heldout_Q_A_Prob",
+    "forget_quality_D": "forget_quality_ks",
+    "exact_memorisation": "exact_memorization",
+    **{
+        f"{name}_auc": name
+        for name in ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
+    },
+}
+_BY_NAME = {metric.name: metric for metric in METRICS}
+_ORDER = {name: place for place, name in enumerate(_BY_NAME)}
+_SETS = {"ra": "real authors", "wf": "world facts", "retain": "retain"}
+_METHODS = {
+    "target": "Target (before)",
+    "retrained": "Retrained (goal)",
+    "ofmu": "OFMU",
+    "fine_tune": "Fine-tuning",
+    "random_label": "Random labels",
+    "influence": "Influence unlearning",
+    "l1_sparse": "l1-sparse",
+    "boundary_expand": "Boundary expanding",
+    "boundary_shrink": "Boundary shrinking",
+    "salun": "SalUn",
+    "scrub": "SCRUB",
+    **{name: spec.title for name, spec in METHODS.items()},
+}
+
+# What stands for forgetting and for keeping where one number has to.
+FORGET = ("forget_heldout_Q_A_Prob", "forget_Q_A_Prob", "forget_accuracy")
+RETAIN = ("retain_heldout_Q_A_Prob", "retain_Q_A_Prob", "retain_accuracy")
+
+
+def canonical(name: str) -> str:
+    """The glossary's name of a metric that goes by several."""
+    return _ALIASES.get(name, name)
+
+
+def metric(name: str) -> Metric:
+    """The entry of a metric; one made from the name if the glossary lacks it.
+
+    >>> metric("forget_heldout_Prob").label
+    'forget, held-out'
+    >>> metric("wf_Q_A_ROUGE").label, metric("my_score").label
+    ('world facts ROUGE', 'my score')
+    """
+    known = _BY_NAME.get(canonical(name))
+    if known is not None:
+        return dataclasses.replace(known, name=name)
+    group, _, rest = name.partition("_")
+    if group in _SETS and rest:
+        label = f"{_SETS[group]} {rest.replace('Q_A_', '').replace('_', ' ')}"
+        goal: Goal = "higher"
+        if rest.startswith(("Q_A_", "Truth_Ratio")):
+            text = f"As for retain, on the {_SETS[group]} set."
+            return Metric(name, label, goal, text)
+    label = name.replace("_", " ")
+    if name.endswith("_gap"):
+        text = "Distance of this attack's AUC from the retrained model's."
+        return Metric(name, label, "lower", text, minor=True)
+    if name.endswith("_difference"):
+        text = "Mean difference to the retrained model, row against row."
+        return Metric(name, label, "zero", text, minor=True)
+    if name.endswith("_equivalence_p"):
+        text = "p-value of the test that this difference is within its margin."
+        return Metric(name, label, "lower", text, minor=True)
+    if name.startswith(("forget_", "extraction_", "mia_")):
+        return Metric(name, label, "reference", minor=True)
+    return Metric(name, label, "unknown")
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Metric names without repeats: those of the glossary in its order, then others."""
+    known, unknown = [], []
+    for name in dict.fromkeys(names):
+        (known if canonical(name) in _ORDER else unknown).append(name)
+    return [*sorted(known, key=lambda n: _ORDER[canonical(n)]), *sorted(unknown)]
+
+
+def first_present(candidates: Iterable[str], present: Iterable[str]) -> str | None:
+    """The name in ``present`` of the first candidate that is there, by any alias."""
+    by_canonical = {canonical(name): name for name in present}
+    return next((by_canonical[c] for c in candidates if c in by_canonical), None)
+
+
+def method_label(row: Mapping[str, Any]) -> str:
+    """Name for people of a model or of a row of the summary."""
+    name = row["method"]
+    label = _METHODS.get(row["role"] if row["role"] != "unlearned" else name, name)
+    return f"{label} · {row['run']}" if row.get("run") else label

@@ -1,0 +1,134 @@
+"""Means over seeds, and how their numbers are written."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from experiments.report import glossary
+from experiments.report.schema import COSTS
+from ofmu_jax.evals.intervals import seed_summary
+
+DASH = "—"  # a value that is not there
+# What is shown first where room is short; the page has everything.
+CORE = (
+    *glossary.FORGET,
+    *glossary.RETAIN,
+    "test_accuracy",
+    "average_gap",
+    "unlearning_accuracy",
+    "mia_confidence",
+    "model_utility",
+    "forget_quality_ks",
+    "forget_truth_ratio",
+    "extraction_strength",
+    "mia_min_k",
+    "forget_quality",
+    "exact_memorization",
+    "forget_Q_A_ROUGE",
+    "retain_Q_A_ROUGE",
+)
+
+
+def summarise(models: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Means over seeds with Student-t 95 % intervals, one row per method.
+
+    Values that are null or not finite are left out, so ``n`` may be below ``seeds``;
+    an interval needs two. The retrained reference comes first, then the target, then
+    the methods in their order.
+
+    >>> models = [
+    ...     {"role": "unlearned", "method": "m", "seed": s, "metrics": {"x": x}}
+    ...     for s, x in enumerate((1.0, 2.0, 3.0))
+    ... ]
+    >>> summarise(models)[0]["metrics"]["x"]["low"].__round__(3)
+    -0.484
+    """
+    groups: dict[tuple, list[Mapping[str, Any]]] = {}
+    for model in models:
+        key = (model.get("run"), model["role"], model["method"])
+        groups.setdefault(key, []).append(model)
+    order = {role: i for i, role in enumerate(("retrained", "target", "unlearned"))}
+    rows = []
+    for (run, role, method), group in sorted(
+        groups.items(), key=lambda g: order[g[0][1]]
+    ):
+        names = dict.fromkeys(name for m in group for name in m["metrics"])
+        metrics = {
+            name: statistic(m["metrics"].get(name) for m in group) for name in names
+        }
+        row = {"method": method, "role": role, "seeds": len(group), "metrics": metrics}
+        for cost in COSTS:
+            row[cost] = statistic(m.get(cost) for m in group)
+        rows.append(row if run is None else {"run": run, **row})
+    return rows
+
+
+def statistic(values: Iterable[float | None]) -> dict[str, Any]:
+    """Mean with Student's 95 % interval; what is absent or not finite is left out."""
+    finite = [float(v) for v in values if v is not None and math.isfinite(v)]
+    if not finite:
+        return {"mean": None, "low": None, "high": None, "n": 0}
+    found = seed_summary(finite)
+    low, high = (None, None) if found.interval is None else found.interval
+    return {"mean": found.mean, "low": low, "high": high, "n": found.n}
+
+
+def number(value: float | None) -> str:
+    """A value in at most eight characters; a dash if it is absent or not finite.
+
+    >>> [number(v) for v in (0.12345, 1.9e-119, 5215.0, 0.0, None)]
+    ['0.123', '2e-119', '5.2e+03', '0.000', '—']
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    size = abs(value)
+    if size and size < 1e-3:
+        return f"{value:.0e}"
+    if size >= 1000:
+        return f"{value:.1e}"
+    return f"{value:.1f}" if size >= 10 else f"{value:.3f}"
+
+
+def mebibytes(stat: Mapping[str, Any] | None) -> str:
+    """The mean of bytes in MiB; a dash if it is absent.
+
+    >>> mebibytes({"mean": 3 * 2**20})
+    '3.000'
+    """
+    mean = None if stat is None else stat["mean"]
+    return DASH if mean is None else number(mean / 2**20)
+
+
+def half_width(stat: Mapping[str, Any] | None) -> float | None:
+    """Half the interval of an entry of the summary; None without an interval."""
+    if not stat or stat.get("low") is None or stat.get("high") is None:
+        return None
+    return (stat["high"] - stat["low"]) / 2
+
+
+def core_metrics(summary: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the core metrics that some row has, most important first.
+
+    A report that has none of them shows its own metrics instead.
+    """
+    present = dict.fromkeys(
+        name
+        for row in summary
+        for name, stat in row["metrics"].items()
+        if stat["mean"] is not None
+    )
+    chosen = []
+    for candidate in CORE:
+        name = glossary.first_present([candidate], present)
+        if name is not None:
+            chosen.append(name)
+    return chosen or glossary.ordered(present)
+
+
+def cell(stat: Mapping[str, Any] | None, separator: str = " ") -> str:
+    """A mean with its interval, such as ``0.123 ±0.045``; a dash if it is absent."""
+    if stat is None or stat["mean"] is None:
+        return DASH
+    half = half_width(stat)
+    text = number(stat["mean"])
+    return text if half is None else f"{text}{separator}±{number(half)}"

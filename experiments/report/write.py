@@ -1,0 +1,282 @@
+"""The report of a run: ``report.json`` for machines, ``report.html`` for people.
+
+``python -m experiments.report OUT`` renders the page again from OUT/report.json;
+``--compare OUT2 ...`` puts several runs on one page.
+
+Schema, version 1 (`validate_report` checks it; further keys are allowed):
+
+- ``schema_version``: 1; ``title``, ``command``: text; ``created``: ISO 8601
+- ``recipe``, ``environment``: objects, shown as they are
+- ``data``: ``{"name": text, "counts": {set: number of examples}}``
+- ``models``: one entry per run. Required: ``role`` ("target", "retrained" or
+  "unlearned"), ``method``, ``seed``, ``metrics`` {name: number}. Optional:
+  ``intervals`` {name: [low, high]} over the examples of this run; ``missing``, texts
+  "metric: reason"; ``notes``, texts; ``seconds``; ``gradient_evaluations``;
+  ``peak_bytes``, memory of a step on one device; ``outer_steps``, updates done;
+  ``stopped``, why; ``forget_target``; ``equivalence_margin``; ``export``, a path
+  relative to the report; ``run``, which of several runs it is of; ``trajectory``, rows
+  ``{"step", "gradient_evaluations", metric: number}`` or the relative path of a file
+  with one such row per line
+- ``summary``: per method ``{"method", "role", "seeds", "metrics": {name: {"mean",
+  "low", "high", "n"}}}``, as `summarise` makes it: Student-t 95 % intervals over seeds,
+  null for a single one; the costs ``seconds``, ``gradient_evaluations`` and
+  ``peak_bytes`` likewise
+- ``comparison``: the methods against each other, as
+  `report.ranking.compare` makes it: ``aggregate``, the metric they are ranked by;
+  ``methods``, per method
+  ``rank``, ``first_probability``, ``on_pareto_front``, ``equivalence`` to the retrained
+  model and ``forget_quality_p``; ``agreement`` of the ranking between two seeds
+- ``claims``: ``{"text", "holds", "evidence"}``
+- ``not_finite``: paths of values that were NaN or infinite and are null in the file
+"""
+
+import dataclasses
+import datetime
+import json
+import math
+import os
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from experiments.report.gaps import with_gaps
+from experiments.report.page import render_html
+from experiments.report.ranking import compare
+from experiments.report.schema import validate_report as validate_report
+from experiments.report.summary import summarise as summarise
+
+JSON_NAME, HTML_NAME, COMPARISON_NAME = "report.json", "report.html", "comparison.html"
+
+
+def write_report(
+    output_dir: str | os.PathLike, report: Mapping[str, Any]
+) -> tuple[pathlib.Path, pathlib.Path]:
+    """Writes report.json and report.html, each whole or not at all.
+
+    The summary is computed from the models, NaN and infinities become null and are
+    listed in ``not_finite``; ``report`` itself is not changed.
+
+    Args:
+      output_dir: folder of the run; made if it is absent.
+      report: content as the schema has it, with or without ``summary``.
+
+    Returns:
+      The paths of the JSON file and of the page.
+
+    Raises:
+      ValueError: the report does not follow the schema.
+    """
+    folder = pathlib.Path(output_dir)
+    content = complete(report)
+    page = render_html(with_trajectories(content, folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / JSON_NAME, folder / HTML_NAME
+    _write(paths[0], json.dumps(content, indent=1, allow_nan=False) + "\n")
+    _write(paths[1], page)
+    return paths
+
+
+def complete(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The report as it is written: validated, plain JSON values, with its summary, the
+    gaps to the retrained model among the metrics, and the comparison of methods."""
+    validate_report(report)
+    not_finite = list(report.get("not_finite") or [])
+    content = _plain(dict(report), "", not_finite)
+    content["models"] = with_gaps(content["models"])
+    content["summary"] = summarise(content["models"])
+    content["comparison"] = compare(content["models"])
+    content["not_finite"] = sorted(set(not_finite))
+    return content
+
+
+def _plain(value: Any, path: str, not_finite: list[str]) -> Any:
+    """JSON values only; what is not finite becomes None and its path is noted."""
+    if isinstance(value, Mapping):
+        return {
+            str(k): _plain(v, f"{path}.{k}" if path else str(k), not_finite)
+            for k, v in value.items()
+        }
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(v, f"{path}[{i}]", not_finite) for i, v in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        not_finite.append(path)
+        return None
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, pathlib.PurePath):
+        return str(value)
+    raise ValueError(
+        f"{path} is {value!r} ({type(value).__name__}); it must be a number, text, a "
+        "list or an object."
+    )
+
+
+def with_trajectories(
+    report: Mapping[str, Any], folder: pathlib.Path
+) -> dict[str, Any]:
+    """The report with the trajectories that lie in files read into it."""
+    models = []
+    for index, model in enumerate(report["models"]):
+        if isinstance(model.get("trajectory"), str):
+            rows = _read_rows(folder / model["trajectory"], f"models[{index}]")
+            model = {**model, "trajectory": rows}
+        models.append(model)
+    content = {**report, "models": models}
+    validate_report(content)
+    return content
+
+
+def _read_rows(path: pathlib.Path, where: str) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{where}.trajectory names {path}, which cannot be read as JSON lines: "
+            f"{error}"
+        ) from None
+
+
+def load_report(folder: str | os.PathLike) -> dict[str, Any]:
+    """Reads and validates the report.json of a run.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ValueError: it is not JSON or does not follow the schema.
+    """
+    path = pathlib.Path(folder) / JSON_NAME
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist; give the --output-dir of a run that has finished."
+        )
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        validate_report(report)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a report: {error}") from None
+    return report
+
+
+def merge_reports(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """One report of several: every model and claim carries the name of its run.
+
+    Args:
+      reports: name of a run -> its report; trajectories in files must be read in.
+    """
+    names = [report["data"]["name"] for report in reports.values()]
+    data = {"name": ", ".join(dict.fromkeys(names)), "counts": {}}
+    notes = []
+    if all(r["data"] == next(iter(reports.values()))["data"] for r in reports.values()):
+        data = dict(next(iter(reports.values()))["data"])
+    else:
+        notes.append(
+            "The runs differ in their data; their numbers compare only with the "
+            "references of the same run."
+        )
+    notes += [f"{name}: {n}" for name, r in reports.items() for n in r.get("notes", [])]
+    each = lambda field: {name: report[field] for name, report in reports.items()}
+    merged = {
+        "schema_version": 1,
+        "title": f"Comparison of {', '.join(reports)}",
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": "\n".join(report["command"] for report in reports.values()),
+        "recipe": each("recipe"),
+        "environment": each("environment"),
+        "data": data,
+        "notes": notes,
+        "models": [
+            {**m, "run": name}
+            for name, report in reports.items()
+            for m in report["models"]
+        ],
+        "claims": [
+            {**claim, "run": name, "text": f"{name}: {claim['text']}"}
+            for name, report in reports.items()
+            for claim in report["claims"]
+        ],
+        "not_finite": [
+            f"{name}: {path}"
+            for name, report in reports.items()
+            for path in report.get("not_finite", [])
+        ],
+    }
+    return complete(merged)
+
+
+def render(
+    output_dir: pathlib.Path, others: Sequence[pathlib.Path] = ()
+) -> pathlib.Path:
+    """Writes the page of a run again, or the page that compares it with others."""
+    folders = [output_dir, *others]
+    reports = {}
+    for name, folder in zip(_run_names(folders), folders, strict=True):
+        report = with_trajectories(load_report(folder), folder)
+        way = os.path.relpath(folder, output_dir)
+        reports[name] = _moved(report, pathlib.PurePath(way).as_posix())
+    if others:
+        path, report = output_dir / COMPARISON_NAME, merge_reports(reports)
+    else:
+        path, report = output_dir / HTML_NAME, complete(next(iter(reports.values())))
+    _write(path, render_html(report))
+    return path
+
+
+def _run_names(folders: Sequence[pathlib.Path]) -> list[str]:
+    """The shortest ends of the paths that tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    if len(set(parts)) < len(parts):
+        raise ValueError("--compare names a folder twice; name each run once.")
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(p[-length:]) for p in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
+
+
+def _moved(report: Mapping[str, Any], way: str) -> dict[str, Any]:
+    """The report with exports relative to another folder."""
+    models = [
+        {**m, "export": os.path.normpath(f"{way}/{m['export']}")}
+        if m.get("export")
+        else m
+        for m in report["models"]
+    ]
+    return {**report, "models": models}
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    """Writes a file so that a crash leaves the old one or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
+    partial.replace(path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Renders the page of a run again from its report.json."""
+
+    # Folder of the run (its --output-dir).
+    output_dir: Annotated[pathlib.Path, tyro.conf.Positional]
+    # Folders of further runs: writes OUTPUT-DIR/comparison.html with all of them.
+    compare: tuple[pathlib.Path, ...] = ()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = tyro.cli(Options, prog="python -m experiments.report", args=arguments)
+    try:
+        print(render(options.output_dir, options.compare))
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""From words to an exit status: options, signals, the console, what code ran."""

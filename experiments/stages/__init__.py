@@ -1,0 +1,1 @@
+"""What is done once: folders that know what they were made from."""

@@ -1,0 +1,97 @@
+"""Training stages that go on in the middle, from snapshots in their folder."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+from rich.markup import escape
+
+from experiments.shell import console, signals
+from experiments.stages.stage import Stage
+from ofmu_jax.training.loop import Snapshot
+from ofmu_jax.training.snapshots import Snapshots
+
+PROGRESS = "progress"
+
+
+class StageSaver(Snapshots):
+    """Snapshots of a stage: also when a signal comes; they know the time it took."""
+
+    def __init__(self, stage: Stage, every: int | None):
+        self.stage_folder = stage.folder
+        if jax.process_count() > 1:
+            every = 0  # by the clock, or of one process alone, they would disagree
+        super().__init__(
+            stage.folder / PROGRESS,
+            stage.fingerprint,
+            every=every,
+            warn=console.warning,
+        )
+        self.aside: Callable[[], float] = lambda: 0.0  # seconds that do not count
+        self._before = 0.0  # seconds until the snapshot that the run goes on from
+        self._held_up, self._started = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """The run's own time, over all processes that had a part in it."""
+        since = time.perf_counter() - self._started
+        return self._before + since - self._held_up - self.aside()
+
+    def restore(self, like: Snapshot) -> Snapshot | None:
+        """As `Snapshots`; says where the stage goes on."""
+        found = super().restore(like)
+        if found is not None:
+            _note(f"{self.stage_folder}: going on after update {found.update}.")
+        return found
+
+    def due(self, update: int) -> bool:
+        """True also if a signal has come, to any process of the job."""
+        return signals.requested() or super().due(update)
+
+    def save(self, snapshot: Snapshot) -> None:
+        """As `Snapshots`; then raises `interrupts.Interrupted` if a signal has come."""
+        started = time.perf_counter()
+        if self.every != 0:
+            super().save(snapshot)
+        if signals.requested():
+            self.wait()
+        self._held_up += time.perf_counter() - started
+        signals.stop()
+
+    def extra_notes(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def take_notes(self, notes: Mapping[str, Any]) -> None:
+        self._before = notes["seconds"]
+
+
+@contextlib.contextmanager
+def resumable(stage: Stage, every: int | None) -> Iterator[StageSaver]:
+    """Begins a stage, or goes on with it; its body must finish the stage.
+
+    Signals wait for the end of an update, or of the body. The snapshots are removed
+    once the stage is finished, and kept whatever else happens.
+
+    Args:
+      every: updates between snapshots; None: by time; 0: none.
+    """
+    with signals.deferred():
+        stage.begin(keep=PROGRESS)
+        saver = StageSaver(stage, every)
+        try:
+            yield saver
+        finally:
+            saver.close()
+        tidy(stage)
+
+
+def tidy(stage: Stage) -> None:
+    """Removes the snapshots of a stage that is done."""
+    shutil.rmtree(stage.folder / PROGRESS, ignore_errors=True)
+
+
+def _note(text: str) -> None:
+    console.console.print(escape(text), highlight=False)

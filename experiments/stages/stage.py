@@ -1,0 +1,202 @@
+"""Stages: folders that are either done for one fingerprint or done again."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import shutil
+from typing import Any
+
+from experiments.shell import console
+from ofmu_jax.parallel.distributed import is_main, on_main
+from ofmu_jax.training.checkpoint import sync, sync_tree
+
+# What a stage's folder may lack and still be done: nobody reads it but people.
+FOR_PEOPLE = ("metrics.jsonl", "events")
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256 of dataclasses, paths and JSON-able values; equal input, equal text."""
+    text = json.dumps(parts, sort_keys=True, default=plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses as dicts and paths as text, for `json.dumps`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, pathlib.PurePath):
+        return str(value)
+    raise TypeError(f"cannot write {type(value).__name__} as JSON: {value!r}")
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass, or what holds some, as plain JSON values."""
+    return json.loads(json.dumps(value, default=plain))
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON so that a crash leaves the old file or the new one, never half.
+
+    So does a reboot: when it returns, the new one is on the disk.
+
+    Of several processes only the first writes.
+    """
+    if not is_main():
+        return
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=1, default=plain) + "\n")
+    sync(partial)
+    partial.replace(path)
+    sync(path.parent)
+
+
+class Stage:
+    """A folder of results that knows what they were made from.
+
+    ``done`` is True only if `finish` was reached with the same fingerprint, so a
+    killed stage is done again and so is one made from other settings. The mark lies
+    beside the folder, as ``<folder>.stage.json``, and names what was in it: remove some
+    of that, such as a damaged checkpoint, and the stage is done again.
+
+    The result of other settings is kept as ``<folder>.earlier`` until the new one is
+    finished: if that fails, the earlier settings find it again. Processes of one job
+    share the folder; the first does and decides everything here, and all hear of it.
+    """
+
+    def __init__(self, folder: pathlib.Path, fingerprint: str):
+        self.folder, self.fingerprint = folder, fingerprint
+        self._mark = _mark(folder)
+        self._earlier = folder.with_name(folder.name + ".earlier")
+        self._started = folder.with_name(folder.name + ".started")
+        self._keep: str | None = None
+
+    @property
+    def done(self) -> bool:
+        """True if the folder's results are those of this fingerprint."""
+
+        def is_done() -> bool:
+            if self._made(self._earlier) and not self._made(self.folder):
+                self._move(self._earlier, self.folder)
+            lost = self._lost(self.folder)
+            if lost:
+                console.warning(
+                    f"{self.folder} is done again: it was finished, and "
+                    f"{', '.join(lost)} is no longer there."
+                )
+            return lost == []
+
+        return on_main(is_done)
+
+    def _made(self, folder: pathlib.Path) -> bool:
+        """True if the folder holds the result of this fingerprint, all of it."""
+        return self._lost(folder) == []
+
+    def _lost(self, folder: pathlib.Path) -> list[str] | None:
+        """What the result of this fingerprint had in its folder and has no longer.
+
+        None: there was no such result.
+        """
+        mark = _read(_mark(folder))
+        if mark.get("fingerprint") != self.fingerprint:
+            return None
+        if not folder.is_dir():
+            return ["the folder"]
+        # Marks had no list once; what was trained is in this folder in any case.
+        unlisted = ["checkpoint"] if self.folder.name == "training" else []
+        names = mark.get("content", unlisted)
+        return [name for name in names if not (folder / name).exists()]
+
+    def begin(self, keep: str | None = None) -> pathlib.Path:
+        """Empties the folder of an earlier attempt and returns it.
+
+        A finished result in it, of other settings, is set aside until `finish`.
+
+        Args:
+          keep: name of something in it that stays, such as snapshots to go on from.
+
+        Raises:
+          FileExistsError: if the folder is not one that a stage has made.
+        """
+        self._keep = keep
+        on_main(lambda: self._empty(keep))
+        return self.folder
+
+    def _empty(self, keep: str | None) -> None:
+        if self.folder.exists():
+            if not (self._mark.exists() or self._started.exists()):
+                raise FileExistsError(
+                    f"{self.folder} exists and was not made by this command; choose "
+                    "another --output-dir or remove it."
+                )
+        _make(self.folder.parent)
+        self._started.touch()  # first: ended anywhere below, the stage is not done
+        sync(self._started.parent)
+        if self._mark.exists() and self.folder.is_dir():
+            self._move(self.folder, self._earlier)
+        self._mark.unlink(missing_ok=True)
+        self.folder.mkdir(exist_ok=True)
+        for path in self.folder.iterdir():
+            if path.name != keep:
+                _remove(path)
+
+    def _move(self, source: pathlib.Path, to: pathlib.Path) -> None:
+        """Moves a result with its mark; ended anywhere, it is whole in one place."""
+        _mark(to).unlink(missing_ok=True)
+        _remove(to)
+        shutil.copyfile(_mark(source), _mark(to))  # means nothing without its folder
+        sync(_mark(to))
+        sync(to.parent)
+        source.rename(to)
+        sync(to.parent)
+        _mark(source).unlink()
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Marks the stage done; `result` gives ``result`` back."""
+
+        def write() -> None:
+            # What was kept is of no use any more, and may still be written to.
+            paths = [x for x in self.folder.iterdir() if x.name != self._keep]
+            for path in paths:
+                sync_tree(path)
+            sync(self.folder)
+            names = {path.name for path in paths}.difference(FOR_PEOPLE)
+            mark = {"fingerprint": self.fingerprint, "content": sorted(names)}
+            write_json(self._mark, mark | {"result": result})
+            self._started.unlink(missing_ok=True)
+            _mark(self._earlier).unlink(missing_ok=True)
+            _remove(self._earlier)
+
+        on_main(write)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What the finished stage recorded."""
+        return on_main(lambda: _read(self._mark)["result"])
+
+
+def _mark(folder: pathlib.Path) -> pathlib.Path:
+    return folder.with_name(folder.name + ".stage.json")
+
+
+def _read(mark: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(mark.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def _make(folder: pathlib.Path) -> None:
+    """Makes a folder and those above it, for good."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        sync(path.parent)
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Removes a file, a link or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

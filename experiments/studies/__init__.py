@@ -1,0 +1,1 @@
+"""Cost and convergence of OFMU itself."""

@@ -1,0 +1,174 @@
+"""What the pieces of OFMU cost, in units of one step of gradient ascent.
+
+``python -m experiments.benchmark`` compiles each piece for a small Llama and prints
+the gradients it is counted as, its median wall time and its temporary memory by
+XLA's own analysis, each divided by that of gradient ascent in the same rounds.
+"""
+
+import dataclasses
+import functools
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import optax
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ofmu_jax import methods
+from ofmu_jax.losses import likelihood
+from ofmu_jax.methods import Method
+from ofmu_jax.models.llama.model import Llama, LlamaConfig, init_params
+
+EXACT = {"curvature": "vjp", "penalty_gradient": "exact"}
+DIFFERENCES = {
+    "curvature": "finite_difference",
+    "penalty_gradient": "finite_difference",
+}
+CHEAP = {"curvature": "linearize", "penalty_gradient": "secant"}
+FROZEN = {"retain_direction": "frozen"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Cost of one update of each method and option."""
+
+    hidden_size: int = 96
+    num_layers: int = 2
+    vocab_size: int = 1024
+    length: int = 64
+    batch_size: int = 8
+    inner_steps: int = 5
+    rounds: int = 9
+    """Every piece is timed once a round; the median over rounds counts."""
+
+
+def pieces(config: Benchmark, apply_fn) -> dict[str, Method]:
+    """The methods that are compared, gradient ascent first."""
+    loss = functools.partial(likelihood.cross_entropy, apply_fn)
+    ascent = lambda params, batch: -loss(params, batch)
+    optimizer = optax.sgd(1e-3)
+
+    def ofmu(**options) -> Method:
+        return methods.ofmu_method(
+            loss,
+            loss,
+            outer_optimizer=optimizer,
+            inner_optimizer=optimizer,
+            inner_steps=config.inner_steps,
+            **options,
+        )
+
+    name = f"OFMU, T = {config.inner_steps}"
+    return {
+        "gradient ascent": methods.gradient_ascent(ascent, optimizer),
+        "GradDiff": methods.weighted_difference(ascent, loss, optimizer),
+        f"{name}: exact": ofmu(**EXACT),
+        f"{name}: linearize, exact penalty": ofmu(
+            curvature="linearize", penalty_gradient="exact"
+        ),
+        f"{name}: finite differences": ofmu(**DIFFERENCES),
+        f"{name}: linearize, secant": ofmu(**CHEAP),
+        f"{name}: frozen direction, linearize, secant": ofmu(**CHEAP, **FROZEN),
+        f"{name}: frozen direction, differences, secant": ofmu(
+            curvature="finite_difference", penalty_gradient="secant", **FROZEN
+        ),
+        f"{name}: no similarity, no penalty": ofmu(beta=0.0, rho=0.0),
+    }
+
+
+@dataclasses.dataclass
+class Cost:
+    """What one update costs, relative to gradient ascent."""
+
+    piece: str
+    counted: float  # gradient evaluations
+    updates: int  # optimizer steps in it
+    memory: float  # temporary, by XLA's own analysis
+    time: float = 0.0  # wall, median
+
+
+def measure(config: Benchmark) -> list[Cost]:
+    """One row per piece: counted and measured cost relative to gradient ascent."""
+    model = Llama(
+        LlamaConfig(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=3 * config.hidden_size,
+            num_layers=config.num_layers,
+            num_heads=4,
+            num_kv_heads=2,
+            head_dim=config.hidden_size // 4,
+        )
+    )
+    params = init_params(model.config, jax.random.key(0))
+    apply_fn = lambda p, ids, mask: model.apply({"params": p}, ids, mask)
+    runs: dict[str, Callable] = {}
+    rows: list[Cost] = []
+    for name, method in pieces(config, apply_fn).items():
+        batches = _batches(config, method.batches_per_update)
+        state = method.init(params)
+        compiled = jax.jit(method.update).lower(params, state, batches).compile()
+        memory = compiled.memory_analysis()
+        assert memory is not None  # every backend of JAX has it
+        rows.append(
+            Cost(
+                name,
+                method.gradient_evaluations,
+                method.parameter_updates,
+                float(memory.temp_size_in_bytes),
+            )
+        )
+        runs[name] = functools.partial(compiled, params, state, batches)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(config.rounds):
+        for name, call in runs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            times[name].append(time.perf_counter() - start)
+    for row in rows:
+        row.time = statistics.median(times[row.piece])
+    unit = dataclasses.replace(rows[0])
+    for row in rows:
+        row.time /= unit.time
+        row.memory /= unit.memory
+    return rows
+
+
+def _batches(config: Benchmark, count: int) -> dict:
+    rng = np.random.default_rng(0)
+
+    def batch():
+        shape = (count, config.batch_size, config.length)
+        ids = rng.integers(config.vocab_size, size=shape, dtype=np.int32)
+        return {
+            "input_ids": ids,
+            "labels": ids,
+            "attention_mask": np.ones_like(ids),
+        }
+
+    return {"forget": batch(), "retain": batch()}
+
+
+def main() -> None:
+    """Prints the table."""
+    rows = measure(tyro.cli(Benchmark, description=__doc__))
+    table = Table("one update of", title="Cost in units of one gradient ascent step")
+    for column in ("counted", "time", "time per optimizer step", "temporary memory"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            row.piece,
+            f"{row.counted:.0f}",
+            f"{row.time:.1f}",
+            f"{row.time / row.updates:.1f}",
+            f"{row.memory:.1f}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

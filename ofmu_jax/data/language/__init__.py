@@ -1,0 +1,1 @@
+"""Question-answer rows, prompts, tokens and batches."""

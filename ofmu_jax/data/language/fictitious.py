@@ -1,0 +1,210 @@
+"""The embedded data set: invented people, in the structure of TOFU.
+
+Every person has eight attributes. Of each fact there are three training questions, one
+question worded otherwise that is never trained on, an answer, a paraphrased answer
+and five wrong answers in the words of the paraphrase. An attribute has three answer
+sentences, shuffled for every fact: the first answers the first and the last question,
+the second the question between, the third is the paraphrase and never trained on. So a
+model knows the words and the form of every paraphrase from other people and has seen
+that one fact is told in several sentences, but never this sentence of this fact: the
+truth ratio measures what it knows rather than which sentences it has met.
+
+Two small sets of general facts, poems and capitals, are trained on as well and stand
+for TOFU's real authors and world facts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from ofmu_jax.data.language import fictitious_names
+from ofmu_jax.data.language.fictitious_facts import (
+    ATTRIBUTES,
+    CAPITALS,
+    POEMS,
+    Attribute,
+)
+from ofmu_jax.data.language.records import (
+    QA,
+    DataError,
+    UnlearningData,
+    heldout_questions,
+)
+from ofmu_jax.data.language.tokenizer import build_tokenizer as build_tokenizer
+
+NUM_PERTURBED = 5  # wrong answers per fact about a person, as in TOFU
+NUM_OPTIONS = 3  # wrong answers per general fact, as in TOFU
+
+Facts = list[tuple[QA, ...]]  # per fact its training rows; the first is evaluated
+
+
+def fictitious_people(
+    seed: int = 0,
+    num_people: int = 40,
+    num_forget: int | None = None,
+    num_holdout: int | None = None,
+) -> UnlearningData:
+    """Invents people, some of whom are to be forgotten.
+
+    Args:
+      seed: of all choices; the same seed gives the same data in every process.
+      num_people: people that the model is trained on.
+      num_forget: how many of them to forget; default: a tenth, at least one.
+      num_holdout: further people that no model sees; default: ``num_forget``, but
+        at least 8, so that attacks have non-members enough.
+
+    Returns:
+      Training rows (`forget`, `retain`, `full`: retain then forget) with three
+      wordings of a question each; `forget_eval`, `retain_eval` and `holdout` with one
+      row per fact; `forget_heldout` and `retain_heldout` with its held-out wording.
+
+    Raises:
+      DataError: numbers of people that do not fit.
+    """
+    num_forget = max(1, num_people // 10) if num_forget is None else num_forget
+    num_holdout = max(8, num_forget) if num_holdout is None else num_holdout
+    _check_numbers(num_people, num_forget, num_holdout)
+    rng = np.random.default_rng(seed)
+    names = _names(rng, num_people + num_holdout)
+    num_kept = num_people - num_forget
+    # Each group from decks of its own: see `_deal` for what that guarantees.
+    kept = _facts_about(rng, names[:num_kept])
+    gone = _facts_about(rng, names[num_kept:num_people])
+    unseen = _facts_about(rng, names[num_people:])
+    poems, capitals = _general_facts(rng, POEMS), _general_facts(rng, CAPITALS)
+    forget = _flatten(gone)
+    retain = _flatten(kept) + _flatten(poems) + _flatten(capitals)
+    return UnlearningData(
+        name=f"fictitious/{num_forget}-of-{num_people}-seed{seed}",
+        forget=forget,
+        retain=retain,
+        full=retain + forget,
+        forget_eval=_first(gone),
+        retain_eval=_first(kept),
+        real_authors=_first(poems),
+        world_facts=_first(capitals),
+        forget_heldout=heldout_questions(_first(gone)),
+        retain_heldout=heldout_questions(_first(kept)),
+        holdout=_first(unseen),
+    )
+
+
+def _check_numbers(num_people: int, num_forget: int, num_holdout: int) -> None:
+    if not 1 <= num_forget < num_people:
+        raise DataError(
+            f"num_forget={num_forget} of num_people={num_people}; at least one person "
+            "must be forgotten and one kept"
+        )
+    most = len(fictitious_names.FIRST_NAMES) * len(fictitious_names.LAST_NAMES)
+    if num_holdout < 0 or num_people + num_holdout > most:
+        raise DataError(
+            f"num_people={num_people} and num_holdout={num_holdout}: there are names "
+            f"for 0 to {most} people in all"
+        )
+
+
+def _names(rng: np.random.Generator, number: int) -> list[str]:
+    """Full names, all different.
+
+    Person j gets first name ``j % n`` and a last name shifted by ``shifts[j // n]``:
+    no pair twice, and the first n people have all the first and last names.
+    """
+    first = rng.permutation(fictitious_names.FIRST_NAMES)
+    last = rng.permutation(fictitious_names.LAST_NAMES)
+    shifts = rng.permutation(len(last))
+    names = []
+    for j in range(number):
+        lap, i = divmod(j, len(first))
+        names.append(f"{first[i]} {last[(i + shifts[lap]) % len(last)]}")
+    return names
+
+
+def _facts_about(rng: np.random.Generator, names: Sequence[str]) -> Facts:
+    """Facts of all people, person by person."""
+    columns = []
+    for attribute in ATTRIBUTES:
+        values = _deal(rng, attribute.values, len(names))
+        facts = []
+        for name, value in zip(names, values, strict=True):
+            sentences = [str(s) for s in rng.permutation(attribute.answers)]
+            wrong = _others(rng, attribute.values, value, NUM_PERTURBED)
+            facts.append(_rows(attribute, name, value, sentences, wrong))
+        columns.append(facts)
+    return [fact for person in zip(*columns, strict=True) for fact in person]
+
+
+def _general_facts(rng: np.random.Generator, attribute: Attribute) -> Facts:
+    """One fact per subject; its wrong answers are in the words of the answer."""
+    values = _deal(rng, attribute.values, len(attribute.subjects))
+    facts = []
+    for subject, value in zip(attribute.subjects, values, strict=True):
+        wrong = _others(rng, attribute.values, value, NUM_OPTIONS)
+        answer = attribute.answers[0]
+        perturbed = tuple(answer.format(name=subject, value=v) for v in wrong)
+        facts.append(
+            tuple(
+                QA(
+                    question.format(name=subject),
+                    answer.format(name=subject, value=value),
+                    perturbed_answers=perturbed,
+                )
+                for question in attribute.questions
+            )
+        )
+    return facts
+
+
+def _rows(
+    attribute: Attribute,
+    name: str,
+    value: str,
+    sentences: Sequence[str],
+    wrong: Sequence[str],
+) -> tuple[QA, ...]:
+    """The training rows of one fact; the last sentence is its paraphrase."""
+    first, second, paraphrase = sentences
+    return tuple(
+        QA(
+            question=question.format(name=name),
+            answer=answer.format(name=name, value=value),
+            paraphrased_question=attribute.heldout_question.format(name=name),
+            paraphrased_answer=paraphrase.format(name=name, value=value),
+            perturbed_answers=tuple(
+                paraphrase.format(name=name, value=other) for other in wrong
+            ),
+        )
+        for question, answer in zip(
+            attribute.questions, (first, second, first), strict=True
+        )
+    )
+
+
+def _deal(rng: np.random.Generator, values: Sequence[str], number: int) -> list[str]:
+    """``number`` values, dealt from shuffled decks: about equally often each.
+
+    Dealt to at least as many people as there are values, every value occurs. That
+    holds for the kept people of the default, so that no answer about others needs a
+    word that a model trained on the kept people alone has never seen.
+    """
+    decks = (rng.permutation(len(values)) for _ in itertools.count())
+    places = itertools.islice(itertools.chain.from_iterable(decks), number)
+    return [values[i] for i in places]
+
+
+def _others(
+    rng: np.random.Generator, values: Sequence[str], value: str, number: int
+) -> list[str]:
+    """``number`` different values other than ``value``."""
+    others = [other for other in values if other != value]
+    return [others[i] for i in rng.choice(len(others), number, replace=False)]
+
+
+def _flatten(facts: Facts) -> tuple[QA, ...]:
+    return tuple(row for fact in facts for row in fact)
+
+
+def _first(facts: Facts) -> tuple[QA, ...]:
+    return tuple(fact[0] for fact in facts)

@@ -1,0 +1,182 @@
+"""Reads question-answer rows from JSON files, and says what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from ofmu_jax.data.language.records import QA, DataError, Path
+
+
+def read_json_lines(
+    path: Path,
+    *,
+    required: Sequence[str] = ("question", "answer"),
+    question_key: str = "question",
+    answer_key: str = "answer",
+) -> list[QA]:
+    """Reads question-answer rows: one JSON object a line, or one JSON array.
+
+    Args:
+      path: a UTF-8 file. Besides question and answer a row may carry
+        ``paraphrased_question``, ``paraphrased_answer`` and ``perturbed_answer``
+        (a string or a list of strings); other fields are ignored.
+      required: field names that every row must have.
+      question_key: the field that holds the question.
+      answer_key: the field that holds the answer.
+
+    Returns:
+      At least one row, in the order of the file.
+
+    Raises:
+      DataError: naming the file, the row (from 1), the reason and the remedy. In a
+        JSON array rows are counted as elements.
+    """
+    path = pathlib.Path(path)
+    keys = {"question": question_key, "answer": answer_key}
+    required = [keys.get(name, name) for name in required]
+    rows = _parse_rows(path, _read_text(path))
+    if not rows:
+        raise DataError(f"{path}: the file is empty; it needs at least one row")
+    return [_to_qa(path, i, row, required, keys) for i, row in enumerate(rows, 1)]
+
+
+def _read_text(path: pathlib.Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such file in the folder {path.parent}; check the path"
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); give a file that can"
+        ) from None
+    except ValueError as error:  # a NUL character in the name
+        raise DataError(f"{path!r}: not a file name ({error})") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # Positions count from after the byte order mark, as in `error.object`.
+        row = error.object[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path}, row {row}: not UTF-8 (byte 0x{error.object[error.start]:02x}); "
+            "save the file with UTF-8 encoding"
+        ) from None
+
+
+def _parse_rows(path: pathlib.Path, text: str) -> list[Any]:
+    if text.lstrip().startswith("["):
+        return _parse_json(str(path), text, "write one JSON object per line")
+    # Not splitlines(): U+2028 and its like are legal inside a JSON string.
+    lines = text.rstrip().split("\n") if text.strip() else []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, row {number}"
+        if not line.strip():
+            raise DataError(f"{where}: blank line; remove it")
+        remedy = "every line must hold one whole JSON object"
+        rows.append(_parse_json(where, line, remedy))
+    return rows
+
+
+class _Constant:
+    """NaN or an infinity: Python writes them, but they are no JSON."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+
+def _parse_json(where: str, text: str, remedy: str) -> Any:
+    try:
+        # Numbers are never used; as floats they may have any number of digits.
+        return json.loads(text, parse_int=float, parse_constant=_Constant)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if "\n" in text else ""
+        reason = f"{error.msg} at {line}column {error.colno}"
+    except RecursionError:
+        reason = "nested too deeply"
+    raise DataError(f"{where}: broken JSON ({reason}); {remedy}")
+
+
+def _to_qa(
+    path: pathlib.Path,
+    number: int,
+    row: Any,
+    required: Sequence[str],
+    keys: dict[str, str],
+) -> QA:
+    where = f"{path}, row {number}"
+    if not isinstance(row, dict):
+        raise DataError(
+            f"{where}: a JSON {_json_type(row)} where an object is needed; "
+            f'write {{"{keys["question"]}": ..., "{keys["answer"]}": ...}}'
+        )
+    for field in (*keys.values(), *required):
+        _check_present(where, row, field)
+    wrong = row.get("perturbed_answer")
+    wrong = [] if wrong is None else [wrong] if isinstance(wrong, str) else wrong
+    if not isinstance(wrong, list):
+        raise DataError(
+            f"{where}: field 'perturbed_answer' is a JSON {_json_type(wrong)}; "
+            "give a string or a list of strings"
+        )
+    text = lambda field: _checked_text(where, field, row[field])
+    optional = lambda field: text(field) if row.get(field) is not None else None
+    return QA(
+        question=text(keys["question"]),
+        answer=text(keys["answer"]),
+        paraphrased_question=optional("paraphrased_question"),
+        paraphrased_answer=optional("paraphrased_answer"),
+        perturbed_answers=tuple(
+            _checked_text(where, "perturbed_answer", w) for w in wrong
+        ),
+    )
+
+
+def _check_present(where: str, row: dict[str, Any], field: str) -> None:
+    if field not in row:
+        found = ", ".join(map(repr, row)) or "none"
+        raise DataError(
+            f"{where}: field {field!r} is missing (fields found: {found}); "
+            "add it or check its spelling"
+        )
+    if row[field] is None or row[field] == []:
+        raise DataError(
+            f"{where}: field {field!r} is {json.dumps(row[field])}; fill it in or "
+            "remove the row"
+        )
+
+
+def _checked_text(where: str, field: str, value: Any) -> str:
+    if isinstance(value, _Constant):
+        raise DataError(
+            f"{where}: field {field!r} is {value.name}, which is no JSON; write the "
+            "text, or null where a field may be left out"
+        )
+    if not isinstance(value, str):
+        raise DataError(
+            f"{where}: field {field!r} is a JSON {_json_type(value)}, not a string; "
+            "put the text in quotes"
+        )
+    if not value.strip():
+        raise DataError(
+            f"{where}: field {field!r} is empty; fill it in or remove the row"
+        )
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{where}: field {field!r} holds half of a surrogate pair (\\ud800-\\udfff)"
+            ", which no tokenizer can encode; remove it"
+        ) from None
+    return value
+
+
+def _json_type(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    names = {dict: "object", list: "array", str: "string"}
+    return names.get(type(value), "number")

@@ -1,0 +1,226 @@
+"""Question-answer records, and what an unlearning request is.
+
+They are read from files in `ofmu_jax.data.language.json_lines`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+
+Path = str | os.PathLike[str]
+
+
+class DataError(ValueError):
+    """Bad input data. The message names the file, the row, the reason, the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class QA:
+    """One question with its answer, and what the evaluation compares it with.
+
+    Attributes:
+      question: as asked in training.
+      answer: as given in training.
+      paraphrased_question: the same question in words never trained on.
+      paraphrased_answer: the same fact in other words (numerator of the truth ratio).
+      perturbed_answers: wrong answers of the same form (its denominator).
+    """
+
+    question: str
+    answer: str
+    paraphrased_question: str | None = None
+    paraphrased_answer: str | None = None
+    perturbed_answers: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class UnlearningData:
+    """A deletion request: what to forget, what to keep, and how to judge the result.
+
+    Attributes:
+      name: of the data set and split.
+      forget: training rows to be forgotten (never empty).
+      retain: training rows to be kept (never empty).
+      full: all training rows, in the order of the file the model was trained on.
+      forget_eval: forget rows with paraphrased and perturbed answers.
+      retain_eval: retain rows with paraphrased and perturbed answers.
+      real_authors: general knowledge near the forgotten subject; may be ().
+      world_facts: general knowledge far from it; may be ().
+      forget_heldout: forgotten facts asked in words never trained on; may be ().
+      retain_heldout: kept facts asked in words never trained on; may be ().
+      holdout: rows of the same kind that no model has seen (non-members); may be ().
+      pretraining: rows of the same kind, outside the request, that a model trained
+        from scratch may learn the language from beforehand; may be ().
+    """
+
+    name: str
+    forget: tuple[QA, ...]
+    retain: tuple[QA, ...]
+    full: tuple[QA, ...]
+    forget_eval: tuple[QA, ...] = ()
+    retain_eval: tuple[QA, ...] = ()
+    real_authors: tuple[QA, ...] = ()
+    world_facts: tuple[QA, ...] = ()
+    forget_heldout: tuple[QA, ...] = ()
+    retain_heldout: tuple[QA, ...] = ()
+    holdout: tuple[QA, ...] = ()
+    pretraining: tuple[QA, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in ("forget", "retain", "full"):
+            if not getattr(self, field):
+                raise DataError(
+                    f"{self.name}: the {field} set is empty; give at least one row"
+                )
+
+
+def _key(row: QA) -> tuple[str, str]:
+    """A row's identity: question and answer, spacing and letter case ignored."""
+    folded = lambda text: " ".join(text.split()).casefold()
+    return folded(row.question), folded(row.answer)
+
+
+def excerpt(text: str, most: int = 80) -> str:
+    """A quotation short enough for a message.
+
+    >>> excerpt("Who?"), excerpt("Who is it?", most=6)
+    ("'Who?'", "'Who is…'")
+    """
+    return repr(text if len(text) <= most else text[:most] + "…")
+
+
+def check_overlap(
+    forget: Sequence[QA],
+    retain: Sequence[QA],
+    allow_overlap: bool = False,
+    *,
+    forget_source: str = "forget set",
+    retain_source: str = "retain set",
+) -> None:
+    """Refuses rows that are to be forgotten and kept at once.
+
+    Rows are equal if question and answer are, spacing and letter case ignored.
+    With ``allow_overlap`` the data is left as given and nothing is checked.
+
+    Raises:
+      DataError: naming the first such row (from 1) in both sets.
+    """
+    common = None if allow_overlap else _first_common(forget, retain)
+    if common is not None:
+        number, other = common
+        raise DataError(
+            f"{forget_source}, row {number}: also in the {retain_source} as row "
+            f"{other} (question {excerpt(forget[number - 1].question)}); remove it "
+            "from one of the two, or go on with contradictory targets "
+            "(allow_overlap=True, --allow-overlap on the command line)"
+        )
+
+
+def check_distinct(rows: Sequence[QA], source: str) -> None:
+    """Refuses a row that comes twice, letter for letter.
+
+    Raises:
+      DataError: naming the second of the two (from 1).
+    """
+    first: dict[QA, int] = {}
+    for number, row in enumerate(rows, 1):
+        if (other := first.setdefault(row, number)) != number:
+            raise DataError(
+                f"{source}, row {number}: the same as row {other} (question "
+                f"{excerpt(row.question)}); remove one of the two"
+            )
+
+
+def check_unseen(
+    holdout: Sequence[QA],
+    full: Sequence[QA],
+    allow_overlap: bool = False,
+    *,
+    source: str = "holdout set",
+) -> None:
+    """Refuses a row that counts as never seen although it is a training row.
+
+    Membership inference compares forgotten rows with ones that no model has seen;
+    a training row among these would make it look blind.
+
+    Raises:
+      DataError: naming the first such row (from 1).
+    """
+    common = None if allow_overlap else _first_common(holdout, full)
+    if common is not None:
+        raise DataError(
+            f"{source}, row {common[0]}: a training row, where rows that no model has "
+            f"seen are needed (question {excerpt(holdout[common[0] - 1].question)}); "
+            "remove it from the holdout file, or go on with biased membership scores "
+            "(allow_overlap=True, --allow-overlap on the command line)"
+        )
+
+
+def _first_common(rows: Sequence[QA], others: Sequence[QA]) -> tuple[int, int] | None:
+    """The first row of ``rows`` that ``others`` has too: its number in both."""
+    known = {_key(row): i for i, row in reversed(list(enumerate(others, 1)))}
+    for number, row in enumerate(rows, 1):
+        if (other := known.get(_key(row))) is not None:
+            return number, other
+    return None
+
+
+def check_contained(
+    rows: Sequence[QA], whole: Sequence[QA], source: str, whole_source: str
+) -> None:
+    """Refuses a row of ``rows`` that ``whole`` lacks, as sets that do not fit.
+
+    Raises:
+      DataError: naming the first such row (from 1).
+    """
+    known = {_key(row) for row in whole}
+    for number, row in enumerate(rows, 1):
+        if _key(row) not in known:
+            raise DataError(
+                f"{source}, row {number}: not in {whole_source} (question "
+                f"{excerpt(row.question)}); check that the files belong together"
+            )
+
+
+def subtract(whole: Iterable[QA], rows: Iterable[QA]) -> tuple[QA, ...]:
+    """The rows of ``whole`` that are not in ``rows``, in order.
+
+    >>> a, b = QA("a?", "A."), QA("b?", "B.")
+    >>> subtract([a, b], [a]) == (b,)
+    True
+    """
+    gone = {_key(row) for row in rows}
+    return tuple(row for row in whole if _key(row) not in gone)
+
+
+def heldout_questions(rows: Iterable[QA]) -> tuple[QA, ...]:
+    """The rows that have a paraphrased question, asked with it.
+
+    >>> heldout_questions([QA("Who?", "Ann.", paraphrased_question="What name?")])[0]
+    ... # doctest: +ELLIPSIS
+    QA(question='What name?', answer='Ann.', paraphrased_question=None, ...)
+    """
+    return tuple(
+        dataclasses.replace(
+            row, question=row.paraphrased_question, paraphrased_question=None
+        )
+        for row in rows
+        if row.paraphrased_question is not None
+    )
+
+
+def all_texts(data: UnlearningData) -> list[str]:
+    """Every question and answer of every set, first occurrences in a fixed order."""
+    texts: dict[str, None] = {}
+    for field in dataclasses.fields(data):
+        rows = getattr(data, field.name)
+        if field.name == "name":
+            continue
+        for row in rows:
+            texts.update(dict.fromkeys([row.question, row.answer]))
+            others = (row.paraphrased_question, row.paraphrased_answer)
+            texts.update(dict.fromkeys(text for text in others if text is not None))
+            texts.update(dict.fromkeys(row.perturbed_answers))
+    return list(texts)

@@ -1,0 +1,1 @@
+"""Images, their split, and batches."""

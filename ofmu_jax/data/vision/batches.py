@@ -1,0 +1,165 @@
+"""Endless streams of image batches; order is a function of seed and position alone.
+
+Each batch is a dict: ``images`` uint8 (B, H, W, C), ``labels`` int32 (B,), ``forget``
+bool (B,), whether the image is one to forget, and ``draw`` uint32 (2,), seed and number
+of the batch in its stream, from which augmentation and random labels are drawn on the
+device. With ``num_stack`` S all have a further first axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from ofmu_jax.data.language.records import DataError
+from ofmu_jax.data.vision.images import Labelled
+
+Batch = dict[str, np.ndarray]
+
+
+def image_batches(
+    parts: Sequence[tuple[Labelled, bool]],
+    batch_size: int,
+    seed: int,
+    *,
+    num_stack: int = 1,
+    mixed: bool = False,
+) -> grain.DatasetIterator:
+    """Batches of one or several sets, reshuffled each epoch.
+
+    An epoch goes through the sets one after another, each in a fresh order (random
+    labels: first all forget, then all retain images). A batch may end one set or
+    epoch and begin the next, so that every image is seen equally often.
+
+    Args:
+      parts: sets, each with whether its images are to be forgotten.
+      batch_size: B.
+      seed: of the order.
+      num_stack: S.
+      mixed: shuffle the sets as one instead.
+
+    Raises:
+      DataError: an empty set, or a count below 1.
+    """
+    rows, flags = joined(parts)
+    sizes = [len(part) for part, _ in parts]
+    order = _Order([sum(sizes)] if mixed else sizes, seed)
+    stacks = _stacks(order, batch_size, num_stack, seed)
+    return _iterate(stacks.map(lambda item: _gather(rows, flags, seed, *item)))
+
+
+def paired_image_batches(
+    forget: Labelled, retain: Labelled, batch_size: int, seed: int, *, num_stack: int
+) -> grain.DatasetIterator:
+    """``{"forget": batch, "retain": batch}``, each set in an order of its own.
+
+    The sets are walked independently: after |retain| / B batches every image to keep
+    has been seen once, and the forget images |retain| / |forget| times.
+    """
+    streams = {}
+    for place, (name, part) in enumerate((("forget", forget), ("retain", retain))):
+        rows, flags = joined([(part, name == "forget")])
+        order = _Order([len(part)], seed, place)
+        streams[name] = (rows, flags, _stacks(order, batch_size, num_stack, seed))
+
+    def both(item) -> dict[str, Batch]:
+        return {
+            name: _gather(rows, flags, seed, *item[name])
+            for name, (rows, flags, _) in streams.items()
+        }
+
+    source = _Together({name: stacks for name, (_, _, stacks) in streams.items()})
+    return _iterate(grain.MapDataset.source(source).map(both))
+
+
+def joined(parts: Sequence[tuple[Labelled, bool]]) -> tuple[Labelled, np.ndarray]:
+    """The sets one after another, and for each image whether it is to be forgotten."""
+    for part, forget in parts:
+        if not len(part):
+            name = "forget" if forget else "retain"
+            raise DataError(f"the {name} set is empty; give at least one image")
+    rows = Labelled(
+        np.concatenate([part.images for part, _ in parts]),
+        np.concatenate([part.labels for part, _ in parts]),
+    )
+    return rows, np.concatenate([np.full(len(part), flag) for part, flag in parts])
+
+
+def in_order(part: Labelled, batch_size: int):
+    """Batches of at most B images in the order of the set, the last one shorter."""
+    for start in range(0, len(part), batch_size):
+        yield part.images[start : start + batch_size]
+
+
+class _Order:
+    """Index and position of every row, pass after pass, set after set."""
+
+    def __init__(self, sizes: Sequence[int], seed: int, stream: int = 0) -> None:
+        self._sizes, self._key = list(sizes), (seed, stream)
+        self._size, self._epoch = sum(sizes), -1
+        self._permutation = np.arange(0)
+
+    def __len__(self) -> int:
+        # Without end. grain divides it as a float, which holds this number exactly.
+        return 2**52
+
+    def __getitem__(self, index: int) -> int:
+        epoch, place = divmod(index, self._size)
+        if epoch != self._epoch:
+            rng = np.random.default_rng([*self._key, epoch])
+            starts = np.cumsum([0, *self._sizes[:-1]])
+            self._permutation = np.concatenate(
+                [
+                    start + rng.permutation(size)
+                    for start, size in zip(starts, self._sizes, strict=True)
+                ]
+            )
+            self._epoch = epoch
+        return int(self._permutation[place])
+
+
+class _Together:
+    """Item i of several streams."""
+
+    def __init__(self, streams: dict[str, grain.MapDataset]) -> None:
+        self._streams = streams
+
+    def __len__(self) -> int:
+        return min(len(stream) for stream in self._streams.values())
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {name: stream[index] for name, stream in self._streams.items()}
+
+
+def _stacks(
+    order: _Order, batch_size: int, num_stack: int, seed: int
+) -> grain.MapDataset:
+    """(indices (S, B), steps (S,)) without end."""
+    for name, value in {"batch_size": batch_size, "num_stack": num_stack}.items():
+        if value < 1:
+            raise DataError(f"{name} is {value}; it must be at least 1")
+    if not 0 <= seed < 2**32:
+        raise DataError(f"seed is {seed}; it must be at least 0 and below 2**32")
+    ids = grain.MapDataset.source(order).seed(seed).batch(batch_size).batch(num_stack)
+    number = lambda index, rows: (rows, index * num_stack + np.arange(num_stack))
+    return ids.map_with_index(number)
+
+
+def _gather(
+    rows: Labelled, flags: np.ndarray, seed: int, ids: np.ndarray, steps: np.ndarray
+) -> Batch:
+    return {
+        "images": rows.images[ids],
+        "labels": rows.labels[ids],
+        "forget": flags[ids],
+        "draw": np.stack([np.full_like(steps, seed), steps], -1).astype(np.uint32),
+    }
+
+
+def _iterate(batches: grain.MapDataset) -> grain.DatasetIterator:
+    # Gathering rows of arrays in memory: threads would cost more than they hide.
+    options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    return iter(batches.to_iter_dataset(options))

@@ -1,0 +1,1 @@
+"""TOFU's metrics, privacy and scores."""

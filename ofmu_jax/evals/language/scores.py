@@ -1,0 +1,273 @@
+"""Teacher-forced token scores of a language model, the input of every metric.
+
+One jitted function turns a padded batch into four numbers per labelled token; the
+rest of `ofmu_jax.evals` is numpy on the host. The last labelled token of an example is
+its end-of-sequence token.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ofmu_jax.data.language.prompts import (
+    IGNORE,
+    Batch,
+    Encoded,
+    InteriorEot,
+    pad_right,
+)
+from ofmu_jax.parallel.distributed import to_host
+from ofmu_jax.parallel.sharding import put
+
+ApplyFn = Callable[[Any, Any, Any], jax.Array]  # (params, ids, mask) -> logits BxLxV
+
+
+class EvaluationError(ValueError):
+    """A model or a data set that cannot be evaluated; says which and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenScores:
+    """Scores of the n labelled tokens of one example, end-of-sequence included.
+
+    >>> scores = TokenScores(np.log([0.5, 0.5]), np.ones(2, bool), *np.zeros((2, 2)))
+    >>> round(scores.probability, 6), len(scores), len(scores.without_eos())
+    (0.5, 2, 1)
+    """
+
+    log_prob: np.ndarray  # log p(label); shape (n,), float32, nats
+    correct: np.ndarray  # argmax == label; shape (n,), bool
+    mean: np.ndarray  # μ = Σ_v p_v log p_v; shape (n,), float32
+    variance: np.ndarray  # σ² = Σ_v p_v (log p_v)² − μ²; shape (n,), float32
+
+    def __len__(self) -> int:
+        return len(self.log_prob)
+
+    @property
+    def avg_loss(self) -> float:
+        """Mean negative log-likelihood per token in nats, end-of-sequence included."""
+        return float(-np.mean(self.log_prob, dtype=np.float64))
+
+    @property
+    def probability(self) -> float:
+        """Length-normalised probability of the answer, exp(−avg_loss)."""
+        return float(np.exp(-self.avg_loss))
+
+    def without_eos(self) -> "TokenScores":
+        """The same scores without the last labelled token (end of sequence)."""
+        return TokenScores(
+            self.log_prob[:-1], self.correct[:-1], self.mean[:-1], self.variance[:-1]
+        )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def token_scores(
+    apply_fn: ApplyFn, params, input_ids_BxL, labels_BxL, attention_mask_BxL
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Scores every position of a batch; the logits at t − 1 predict the label at t.
+
+    Args:
+      apply_fn: (params, input_ids, attention_mask) -> logits of shape (B, L, V). It
+        keys the compilation cache: pass the same function object every time.
+      params: parameters of the model.
+      input_ids_BxL: token ids, int32.
+      labels_BxL: token ids to score, -100 elsewhere.
+      attention_mask_BxL: 1 where a token may be attended to.
+
+    Returns:
+      log_prob, correct, mean and variance as in `TokenScores`, each of shape
+      (B, L − 1) and in float32 (correct: bool); meaningless where the label is -100.
+    """
+    chex.assert_rank([input_ids_BxL, labels_BxL, attention_mask_BxL], 2)
+    logits_BxLxV = apply_fn(params, input_ids_BxL, attention_mask_BxL)
+    chex.assert_rank(logits_BxLxV, 3)
+    logits_BxLxV = logits_BxLxV[:, :-1].astype(jnp.float32)
+    labels_BxL = labels_BxL[:, 1:]
+    target_BxL = jnp.where(labels_BxL == IGNORE, 0, labels_BxL)
+    logp_BxLxV = jax.nn.log_softmax(logits_BxLxV)
+    log_prob_BxL = jnp.take_along_axis(logp_BxLxV, target_BxL[..., None], -1)[..., 0]
+    correct_BxL = jnp.argmax(logits_BxLxV, axis=-1) == target_BxL
+    p_BxLxV = jnp.exp(logp_BxLxV)
+    # `where`: a vocabulary entry masked to -inf adds 0 to the moments, not NaN.
+    mean_BxL = jnp.sum(jnp.where(p_BxLxV > 0, p_BxLxV * logp_BxLxV, 0.0), axis=-1)
+    # Σ p (log p − μ)² is Σ p (log p)² − μ² without its cancellation in float32.
+    centred_BxLxV = p_BxLxV * jnp.square(logp_BxLxV - mean_BxL[..., None])
+    variance_BxL = jnp.sum(jnp.where(p_BxLxV > 0, centred_BxLxV, 0.0), axis=-1)
+    return log_prob_BxL, correct_BxL, mean_BxL, variance_BxL
+
+
+def score_batches(
+    apply_fn: ApplyFn,
+    params,
+    examples: Sequence[Encoded],
+    *,
+    batch_size: int = 16,
+    pad_id: int = 0,
+    interior_eot: InteriorEot = "correct",
+    eot_id: int | None = None,
+    bucket_lengths: Sequence[int] | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+) -> list[TokenScores]:
+    """Scores examples in batches of a fixed size and a few fixed lengths.
+
+    Args:
+      apply_fn: (params, input_ids, attention_mask) -> logits of shape (B, L, V).
+      params: parameters of the model.
+      examples: encoded questions and answers, in any order of length.
+      batch_size: rows of every batch; the last one is filled with blank rows.
+      pad_id: token id written into the padding on the right.
+      interior_eot: "correct" lets tokens attend to every real token; "compat" hides
+        each end-of-turn token, as open-unlearning does where pad = eos.
+      eot_id: id of the token that "compat" hides; `pad_id` by default.
+      bucket_lengths: lengths to pad to; powers of two from 32 on by default.
+      sharding: where to put a batch, such as rows over the mesh axis "data".
+
+    Returns:
+      One `TokenScores` per example, in the order of `examples`.
+
+    Raises:
+      EvaluationError: an example cannot be scored, or its scores are not finite.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    for row, example in enumerate(examples):
+        _check_example(row, example)
+    results: list[TokenScores | None] = [None] * len(examples)
+    pending = None  # fetch a batch while the device works on the next one
+    for rows, length in _plan(examples, batch_size, bucket_lengths):
+        batch = _pad(
+            [examples[row] for row in rows],
+            batch_size,
+            length,
+            pad_id=pad_id,
+            interior_eot=interior_eot,
+            eot_id=eot_id,
+        )
+        arrays = (batch["input_ids"], batch["labels"], batch["attention_mask"])
+        if sharding is not None:
+            arrays = tuple(put(array, sharding) for array in arrays)
+        outputs = token_scores(apply_fn, params, *arrays)
+        if pending is not None:
+            _collect(results, *pending)
+        pending = (rows, batch["labels"], outputs)
+    if pending is not None:
+        _collect(results, *pending)
+    return [scores for scores in results if scores is not None]
+
+
+def pair_scorer(
+    apply_fn: ApplyFn,
+    params,
+    encode: Callable[[str, str], Encoded],
+    **options,
+) -> Callable[[Sequence[tuple[str, str]]], list[TokenScores]]:
+    """A function of (question, answer) pairs, as `evaluate_language` wants it.
+
+    Args:
+      apply_fn: (params, input_ids, attention_mask) -> logits of shape (B, L, V).
+      params: parameters of the model.
+      encode: (question, answer) -> encoded example.
+      **options: passed to `score_batches`.
+    """
+
+    def score(pairs: Sequence[tuple[str, str]]) -> list[TokenScores]:
+        examples = [encode(question, answer) for question, answer in pairs]
+        return score_batches(apply_fn, params, examples, **options)
+
+    return score
+
+
+def _check_example(row: int, example: Encoded) -> None:
+    """Refuses an example that has nothing to score or nothing to score it from."""
+    ids, labels = np.asarray(example.input_ids), np.asarray(example.labels)
+    if ids.ndim != 1 or ids.shape != labels.shape:
+        raise EvaluationError(
+            f"example {row}: input_ids {ids.shape} and labels {labels.shape} must be "
+            "vectors of one length; encode it again"
+        )
+    if not np.any(labels != IGNORE):
+        raise EvaluationError(
+            f"example {row} has no labelled token among its {len(ids)}: the answer is "
+            "empty or was cut off; raise max_length or drop the row"
+        )
+    if labels[0] != IGNORE:
+        raise EvaluationError(
+            f"example {row}: the first token is labelled, but nothing predicts it; "
+            "give the prompt at least one token"
+        )
+
+
+def _plan(
+    examples: Sequence[Encoded],
+    batch_size: int,
+    bucket_lengths: Sequence[int] | None,
+) -> Iterator[tuple[list[int], int]]:
+    """Yields (row numbers, padded length) of every batch, short lengths first."""
+    buckets: dict[int, list[int]] = {}
+    for row, example in enumerate(examples):
+        length = bucket_length(len(example.input_ids), bucket_lengths)
+        buckets.setdefault(length, []).append(row)
+    for length, rows in sorted(buckets.items()):
+        for start in range(0, len(rows), batch_size):
+            yield rows[start : start + batch_size], length
+
+
+def bucket_length(length: int, bucket_lengths: Sequence[int] | None = None) -> int:
+    """The smallest bucket that holds `length` tokens; `score_batches` says which are.
+
+    >>> bucket_length(5), bucket_length(33)
+    (32, 64)
+    """
+    if bucket_lengths is None:
+        return max(32, 1 << (length - 1).bit_length())
+    fitting = [bucket for bucket in bucket_lengths if bucket >= length]
+    if not fitting:
+        raise EvaluationError(
+            f"an example of {length} tokens is longer than every bucket in "
+            f"{list(bucket_lengths)}; add a longer bucket or encode with a smaller "
+            "max_length"
+        )
+    return min(fitting)
+
+
+def _pad(examples: Sequence[Encoded], batch_size: int, length: int, **options) -> Batch:
+    """A right-padded batch of exactly (batch_size, length)."""
+    batch = pad_right(examples, length, **options)
+    blank = ((0, batch_size - len(examples)), (0, 0))
+    # A blank row attends to its padding: no softmax over nothing.
+    fill = {
+        "input_ids": options["pad_id"],
+        "labels": IGNORE,
+        "attention_mask": 1,
+    }
+    return {
+        name: np.pad(array, blank, constant_values=fill[name])
+        for name, array in batch.items()
+    }
+
+
+def _collect(
+    results: list[TokenScores | None],
+    rows: list[int],
+    labels_BxL: np.ndarray,
+    outputs: tuple[jax.Array, ...],
+) -> None:
+    """Cuts the scores of a batch into its rows."""
+    arrays = to_host(outputs)
+    for i, row in enumerate(rows):
+        scored = labels_BxL[i, 1:] != IGNORE
+        scores = TokenScores(*(array[i][scored] for array in arrays))
+        if not np.all(np.isfinite(scores.log_prob)):
+            raise EvaluationError(
+                f"example {row}: the log-probabilities are not finite (first value "
+                f"{scores.log_prob[~np.isfinite(scores.log_prob)][0]}); the model "
+                "diverged, or a label lies outside its vocabulary: evaluate an earlier "
+                "checkpoint or check the tokenizer"
+            )
+        results[row] = scores

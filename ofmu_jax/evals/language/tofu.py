@@ -1,0 +1,268 @@
+"""The TOFU evaluation of one language model, from scores and generated answers."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from ofmu_jax.data.language.records import QA
+from ofmu_jax.evals import intervals
+from ofmu_jax.evals.evaluation import (
+    EvalOptions,
+    Evaluation,
+    compare_with_reference,
+    fingerprint,
+)
+from ofmu_jax.evals.language import metrics, privacy
+from ofmu_jax.evals.language.scores import EvaluationError, TokenScores
+from ofmu_jax.evals.language.sets import (
+    ATTACKS,
+    MEMORIZATION,
+    SetLosses,
+    add_set,
+    add_utility,
+    set_metric_names,
+)
+from ofmu_jax.evals.language.tofu_log import from_tofu_log
+
+__all__ = [
+    "EvalOptions",
+    "Evaluation",
+    "attack_scores",
+    "compare_with_reference",
+    "evaluate_language",
+    "from_tofu_log",
+]
+
+ScoreFn = Callable[[Sequence[tuple[str, str]]], Sequence[TokenScores]]
+GenerateFn = Callable[[Sequence[str]], Sequence[str]]
+
+# Short name of a set, as in the names of metrics -> field of the data.
+SETS = {
+    "forget": "forget_eval",
+    "retain": "retain_eval",
+    "ra": "real_authors",
+    "wf": "world_facts",
+}
+
+
+class EvaluationData(Protocol):
+    """What `evaluate_language` needs of an `UnlearningData`."""
+
+    @property
+    def forget_eval(self) -> Sequence[QA]: ...
+    @property
+    def retain_eval(self) -> Sequence[QA]: ...
+    @property
+    def real_authors(self) -> Sequence[QA]: ...
+    @property
+    def world_facts(self) -> Sequence[QA]: ...
+    @property
+    def forget_heldout(self) -> Sequence[QA]: ...
+    @property
+    def retain_heldout(self) -> Sequence[QA]: ...
+    @property
+    def holdout(self) -> Sequence[QA]: ...
+
+
+def evaluate_language(
+    data: EvaluationData,
+    *,
+    score: ScoreFn,
+    generate: GenerateFn | None = None,
+    reference: Evaluation | None = None,
+    options: EvalOptions = EvalOptions(),  # noqa: B008 (frozen)
+) -> Evaluation:
+    """Computes every TOFU metric of one model.
+
+    Sets that are empty, and metrics that need what a set lacks, are named in
+    `Evaluation.missing` with the reason. Forget and retain rows without a paraphrase
+    take the original answer as the right text of the truth ratio, with a note.
+
+    Args:
+      data: the evaluation sets, such as a `data.language.records.UnlearningData`.
+      score: list of (question, answer) -> one `TokenScores` each; see
+        `ofmu_jax.evals.language.scores.pair_scorer`.
+      generate: list of questions -> greedy answers; None leaves out ROUGE and with
+        it model utility.
+      reference: evaluation of the model retrained without the forget rows.
+      options: how to compute.
+
+    Returns:
+      The evaluation, compared with `reference` as `compare_with_reference` does.
+
+    Raises:
+      EvaluationError: `score` or `generate` returned too few results, or the scores
+        are unusable.
+    """
+    result = Evaluation(options=options)
+    forget_scores: list[TokenScores] = []
+    for name, field in SETS.items():
+        rows = getattr(data, field)
+        if not rows:
+            result.add_missing(set_metric_names(name), f"the {field} set is empty")
+            continue
+        result.fingerprints[name] = fingerprint((r.question, r.answer) for r in rows)
+        losses, scores = _score_set(name, rows, score, result)
+        losses.rouge = _rouge(name, rows, generate, result)
+        add_set(result, name, losses)
+        if name == "forget":
+            forget_scores = scores
+    _add_memorization(result, forget_scores)
+    _add_attacks(result, data, forget_scores, score)
+    for name in ("forget_heldout", "retain_heldout"):
+        _add_heldout(result, name, getattr(data, name), score)
+    add_utility(result)
+    return compare_with_reference(result, reference)
+
+
+def _score_set(
+    name: str, rows: Sequence[QA], score: ScoreFn, result: Evaluation
+) -> tuple[SetLosses, list[TokenScores]]:
+    """Scores answers, right texts and perturbed answers of one set in one call."""
+    answers = [(row.question, row.answer) for row in rows]
+    bare = [i for i, row in enumerate(rows, 1) if not row.perturbed_answers]
+    if bare:
+        names = set(set_metric_names(name))
+        names -= {f"{name}_Q_A_Prob", f"{name}_Q_A_ROUGE"}
+        result.add_missing(
+            sorted(names),
+            f"{len(bare)} of {len(rows)} {name} rows have no perturbed answers, the "
+            f"first is row {bare[0]}",
+        )
+        scores = _call_score(score, answers)
+        return SetLosses(_losses(scores)), scores
+    correct = [(row.question, _correct_text(name, row)) for row in rows]
+    _note_missing_paraphrases(name, rows, result)
+    # The original answer is scored once also where it is the right text as well.
+    extra = [pair for pair, own in zip(correct, answers, strict=True) if pair != own]
+    wrong = [(row.question, text) for row in rows for text in row.perturbed_answers]
+    scores = _call_score(score, [*answers, *extra, *wrong])
+    losses = _losses(scores)
+    own, rest = losses[: len(rows)], iter(losses[len(rows) :].tolist())
+    correct_losses = [
+        loss if pair == answer else next(rest)
+        for pair, answer, loss in zip(correct, answers, own, strict=True)
+    ]
+    wrong_losses = [[next(rest) for _ in row.perturbed_answers] for row in rows]
+    return (
+        SetLosses(own, np.array(correct_losses), wrong_losses),
+        scores[: len(rows)],
+    )
+
+
+def _correct_text(name: str, row: QA) -> str:
+    """The right text of the truth ratio: the paraphrase, in RA and WF the answer."""
+    if name in ("ra", "wf") or row.paraphrased_answer is None:
+        return row.answer
+    return row.paraphrased_answer
+
+
+def _note_missing_paraphrases(
+    name: str, rows: Sequence[QA], result: Evaluation
+) -> None:
+    count = sum(row.paraphrased_answer is None for row in rows)
+    if count and name in ("forget", "retain"):
+        result.notes.append(
+            f"{name} truth ratio: {count} of {len(rows)} rows have no paraphrased "
+            "answer, their original answer is the right text"
+        )
+
+
+def _rouge(
+    name: str, rows: Sequence[QA], generate: GenerateFn | None, result: Evaluation
+) -> np.ndarray | None:
+    """ROUGE-L recall of the generated answers."""
+    if generate is None:
+        result.add_missing((f"{name}_Q_A_ROUGE",), "no generate function was given")
+        return None
+    texts = list(generate([row.question for row in rows]))
+    if len(texts) != len(rows):
+        raise EvaluationError(
+            f"generate returned {len(texts)} texts for {len(rows)} questions; it must "
+            "return one per question"
+        )
+    result.generations[name] = texts
+    return metrics.rouge_l_recall(texts, [row.answer.strip() for row in rows])
+
+
+def _add_memorization(result: Evaluation, scores: Sequence[TokenScores]) -> None:
+    """Extraction strength (both floors) and exact memorisation of the forget rows."""
+    if not scores:
+        result.add_missing(MEMORIZATION, "the forget_eval set is empty")
+        return
+    strength = metrics.extraction_strength
+    result.add_mean("extraction_strength", [strength(s) for s in scores])
+    compat = [strength(s, floor="compat") for s in scores]
+    result.add_mean("extraction_strength_compat", compat)
+    exact = [metrics.exact_memorization(s) for s in scores]
+    result.add_mean("exact_memorization", exact)
+
+
+def _add_attacks(
+    result: Evaluation,
+    data: EvaluationData,
+    forget_scores: Sequence[TokenScores],
+    score: ScoreFn,
+) -> None:
+    """AUC of each membership-inference attack on forget against hold-out rows."""
+    for field in ("forget_eval", "holdout"):
+        if not getattr(data, field):
+            result.add_missing(ATTACKS, f"the {field} set is empty")
+            return
+    pairs = [(row.question, row.answer) for row in data.holdout]
+    result.fingerprints["holdout"] = fingerprint(pairs)
+    members = attack_scores(data.forget_eval, forget_scores, result.options.min_k)
+    others = attack_scores(
+        data.holdout, _call_score(score, pairs), result.options.min_k
+    )
+    for name in ATTACKS:
+        result.metrics[name] = privacy.auc(members[name], others[name])
+        result.examples[f"{name}_forget"] = members[name]
+        result.examples[f"{name}_holdout"] = others[name]
+        interval = intervals.bootstrap_auc(
+            members[name], others[name], **result.bootstrap
+        )
+        result.add_interval(name, interval)
+
+
+def attack_scores(
+    rows: Sequence[QA], scores: Sequence[TokenScores], k: float = privacy.MIN_K
+) -> dict[str, list[float]]:
+    """Per-example scores of every attack, by the name of its metric."""
+    plus_plus = [privacy.min_k_plus_plus_score(s, k) for s in scores]
+    return {
+        "mia_loss": [privacy.loss_score(s) for s in scores],
+        "mia_zlib": [
+            privacy.zlib_score(s, row.answer)
+            for s, row in zip(scores, rows, strict=True)
+        ],
+        "mia_min_k": [privacy.min_k_score(s, k) for s in scores],
+        "mia_min_k_plus_plus": plus_plus,
+    }
+
+
+def _add_heldout(
+    result: Evaluation, name: str, rows: Sequence[QA], score: ScoreFn
+) -> None:
+    """Probability of the answers to questions in words never trained on."""
+    metric = f"{name}_Q_A_Prob"
+    if not rows:
+        result.add_missing((metric,), f"the {name} set is empty")
+        return
+    scores = _call_score(score, [(row.question, row.answer) for row in rows])
+    result.add_mean(metric, metrics.probability(_losses(scores)))
+
+
+def _call_score(score: ScoreFn, pairs: Sequence[tuple[str, str]]) -> list[TokenScores]:
+    scores = list(score(pairs))
+    if len(scores) != len(pairs):
+        raise EvaluationError(
+            f"score returned {len(scores)} results for {len(pairs)} pairs; it must "
+            "return one per pair"
+        )
+    return scores
+
+
+def _losses(scores: Sequence[TokenScores]) -> np.ndarray:
+    return np.array([s.avg_loss for s in scores])

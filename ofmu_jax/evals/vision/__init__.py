@@ -1,0 +1,1 @@
+"""Accuracies, gaps and membership attacks."""

@@ -1,0 +1,1 @@
+"""Methods of a part of the parameters."""

@@ -1,0 +1,1 @@
+"""From two losses to a pure step."""

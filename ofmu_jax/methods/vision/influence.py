@@ -1,0 +1,123 @@
+"""Influence unlearning with WoodFisher, in one shot (arXiv 2304.04934, Wfisher).
+
+Removing the n_f forget images from a training set of n = n_f + n_r moves the minimum
+by about H⁻¹ v, with v = (n_f / n)(ḡ_f − ḡ_r), ḡ mean gradients. As its authors do, H⁻¹
+is applied by a recursion of rank-one corrections over single retain images that keeps
+two vectors only, and the step is multiplied by a tuned α.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from ofmu_jax.data.vision.images import Labelled
+from ofmu_jax.losses import vision
+from ofmu_jax.methods.vision.classifier import Context, logits_fn
+from ofmu_jax.methods.vision.saliency import num_batches, total_gradient
+from ofmu_jax.models.resnet import ResNetConfig, Variables
+
+
+def woodfisher_step(carry, gradient: jax.Array, count: int):
+    """One rank-one correction: from (k, o) with a gradient g and N = ``count``.
+
+    k ← k − (k·g) o / (N + o·g),  o ← o − (o·g) o / (N + o·g); the first gradient only
+    sets o ← g (``carry`` holds None in its place). A denominator that is not above 0
+    cannot occur in the exact recursion, so there the step is left out.
+    """
+    k, o = carry
+    if o is None:
+        return k, gradient
+    along = o @ gradient
+    denominator = count + along
+    safe = jnp.where(denominator > 0, denominator, 1)
+    scale = jnp.where(denominator > 0, 1 / safe, 0)
+    return k - (k @ gradient) * scale * o, o - along * scale * o
+
+
+def woodfisher(v: jax.Array, gradients, count: int) -> jax.Array:
+    """The recursion over rows of ``gradients`` (M, P), in order.
+
+    >>> g = jnp.array([[1.0, 0.0], [1.0, 0.0]])
+    >>> print(woodfisher(jnp.array([2.0, 3.0]), g, count=1))  # 2 − 2·1/(1 + 1)
+    [1. 3.]
+    """
+    carry = woodfisher_step((v, None), gradients[0], count)
+    step = lambda carry, g: (woodfisher_step(carry, g, count), None)
+    return jax.lax.scan(step, carry, gradients[1:])[0][0]
+
+
+def influence(
+    config: ResNetConfig,
+    variables: Variables,
+    forget: Labelled,
+    retain: Labelled,
+    *,
+    alpha: float,
+    samples: int,
+    batch_size: int,
+    seed: int,
+) -> Variables:
+    """θ + α · WoodFisher(v), in evaluation mode, without augmentation.
+
+    Args:
+      alpha: α.
+      samples: at most so many single retain images, drawn with ``seed``.
+      batch_size: of the two full gradients.
+
+    Raises:
+      FloatingPointError: if the step is not finite.
+    """
+    g_f = total_gradient(config, variables, forget, batch_size)
+    g_r = total_gradient(config, variables, retain, batch_size)
+    total = len(forget) + len(retain)
+    share = len(forget) / len(retain)
+    v = jax.jit(lambda f, r: (ravel_pytree(f)[0] - share * ravel_pytree(r)[0]) / total)
+    order = np.random.default_rng([seed, 17]).permutation(len(retain))
+    drawn = retain.take(order[: max(2, samples)])
+    step = _recursion(config, variables, drawn, v(g_f, g_r))
+    if not bool(jnp.isfinite(step).all()):
+        raise FloatingPointError(
+            "the influence step is not finite; use fewer --influence.samples."
+        )
+
+    @jax.jit
+    def moved(params, step):
+        flat, unravel = ravel_pytree(params)
+        return unravel(flat + alpha * step)
+
+    return variables._replace(params=moved(variables.params, step))
+
+
+def _recursion(
+    config: ResNetConfig, variables: Variables, drawn: Labelled, v: jax.Array
+) -> jax.Array:
+    """`woodfisher` with gradients computed one by one, never all in memory.
+
+    One call of a program for each image, not one loop in a program: XLA's convolutions
+    are far slower within a loop on a CPU (github.com/jax-ml/jax/issues/12868).
+    """
+
+    @jax.jit
+    def step(variables, carry, images, labels):
+        logits = logits_fn(config, Context(variables.batch_stats), "running")
+        batch: Any = {"images": images, "labels": labels}
+        loss = lambda p: vision.cross_entropy(logits, p, batch)
+        gradient = ravel_pytree(jax.grad(loss)(variables.params))[0]
+        return woodfisher_step(carry, gradient, len(drawn))
+
+    carry: Any = (v, None)
+    for k in range(len(drawn)):
+        one = slice(k, k + 1)
+        carry = step(variables, carry, drawn.images[one], drawn.labels[one])
+    return carry[0]
+
+
+def influence_cost(
+    forget: Labelled, retain: Labelled, samples: int, batch_size: int
+) -> float:
+    """Gradients of one batch: two full passes, and 1 / B for each single image."""
+    full = num_batches(forget, batch_size) + num_batches(retain, batch_size)
+    return full + min(max(2, samples), len(retain)) / batch_size

@@ -1,0 +1,85 @@
+"""SalUn's weight mask (arXiv 2310.12508): where forgetting has a large gradient."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ofmu_jax.data.vision.images import Labelled
+from ofmu_jax.losses import vision
+from ofmu_jax.methods.vision.classifier import Context, Prepare, logits_fn
+from ofmu_jax.models.resnet import ResNetConfig, Variables
+
+
+def numbered(part: Labelled, batch_size: int, seed: int) -> list[dict[str, Any]]:
+    """All forget images once, in order, as batches; the last may be shorter."""
+    return [
+        {
+            "images": part.images[start : start + batch_size],
+            "labels": part.labels[start : start + batch_size],
+            "forget": np.full(len(part.labels[start : start + batch_size]), True),
+            "draw": np.array([seed, step], np.uint32),
+        }
+        for step, start in enumerate(range(0, len(part), batch_size))
+    ]
+
+
+def num_batches(part: Labelled, batch_size: int) -> int:
+    """How many batches `numbered` makes."""
+    return math.ceil(len(part) / batch_size)
+
+
+def total_gradient(
+    config: ResNetConfig,
+    variables: Variables,
+    part: Labelled,
+    batch_size: int,
+    prepare: Prepare | None = None,
+    seed: int = 0,
+) -> Any:
+    """∇ of the summed NLL of a set in evaluation mode, a tree like the parameters.
+
+    Args:
+      prepare: augments the batches (SalUn's mask is taken so); None: as they are.
+      seed: of the augmentation.
+    """
+
+    @jax.jit
+    def add(total, params, stats, batch):
+        if prepare is not None:
+            stacked = jax.tree.map(lambda x: jnp.asarray(x)[None], batch)
+            prepared = prepare({"forget": stacked})["forget"]
+            batch = jax.tree.map(lambda x: x[0], prepared)
+        logits = logits_fn(config, Context(stats), "running")
+        count = batch["labels"].shape[0]
+        loss = lambda p: count * vision.cross_entropy(logits, p, batch)
+        return optax.tree.add(total, jax.grad(loss)(params))
+
+    total = jax.tree.map(lambda p: np.zeros(p.shape, p.dtype), variables.params)
+    for batch in numbered(part, batch_size, seed):
+        total = add(total, *variables, batch)
+    return total
+
+
+def top_share(tree: Any, density: float) -> Any:
+    """1 at the ``density`` share of entries with the largest magnitude, else 0.
+
+    The threshold is one for the whole tree; of equal magnitudes those that come first
+    are taken.
+
+    >>> top_share({"a": jnp.array([3.0, -1.0]), "b": jnp.array([[-2.0, 0.5]])}, 0.5)
+    {'a': Array([1., 0.], dtype=float32), 'b': Array([[1., 0.]], dtype=float32)}
+    """
+    if not 0 < density <= 1:
+        raise ValueError(f"density is {density}; give a share in (0, 1].")
+    leaves, structure = jax.tree.flatten(tree)
+    sizes = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    flat = jnp.concatenate([jnp.abs(leaf).ravel() for leaf in leaves])
+    chosen = jnp.argsort(-flat, stable=True)[: round(density * flat.size)]
+    mask = jnp.zeros(flat.size, jnp.float32).at[chosen].set(1)
+    parts = zip(jnp.split(mask, sizes), leaves, strict=True)
+    masks = [part.reshape(leaf.shape) for part, leaf in parts]
+    return jax.tree.unflatten(structure, masks)

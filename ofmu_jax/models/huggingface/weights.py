@@ -1,0 +1,214 @@
+"""Tensors of a Hugging Face folder: names, shapes, layout.
+
+A kernel here is (inputs, outputs) and stacked over the layers; a PyTorch weight is
+(outputs, inputs) and one tensor a layer.
+"""
+
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ofmu_jax.models.huggingface.tensor_files import INDEX as INDEX
+from ofmu_jax.models.huggingface.tensor_files import SINGLE as SINGLE
+from ofmu_jax.models.huggingface.tensor_files import ModelError as ModelError
+from ofmu_jax.models.huggingface.tensor_files import read_tensors, write_tensors
+from ofmu_jax.models.llama.model import LlamaConfig, Params, init_params
+
+HEAD = "lm_head.weight"
+EMBEDDING = "model.embed_tokens.weight"
+IGNORED_TENSORS = "rotary_emb.inv_freq"  # older exports carry this constant
+
+
+def read_params(folder: pathlib.Path, config: LlamaConfig, dtype: Any = None) -> Params:
+    """Parameters from the safetensors of a folder; every tensor is accounted for.
+
+    Args:
+      folder: with one safetensors file, or several and an index.
+      config: the architecture they must have.
+      dtype: of the parameters; None keeps that of the files.
+
+    Raises:
+      ModelError: no safetensors, a broken file, or a missing, unknown or misshapen
+        tensor.
+    """
+    shapes = dict(tensor_shapes(config))
+    if config.tie_word_embeddings:
+        shapes[HEAD] = shapes[EMBEDDING]  # some exports write it a second time
+    tensors: dict[str, np.ndarray] = {}
+    for name, tensor, file in read_tensors(folder):
+        if name.endswith(IGNORED_TENSORS):
+            continue
+        _check_tensor(name, tensor, file, shapes, tensors)
+        tensors[name] = tensor if dtype is None else tensor.astype(dtype, copy=False)
+    second_head = tensors.pop(HEAD, None) if config.tie_word_embeddings else None
+    if config.tie_word_embeddings:
+        del shapes[HEAD]
+    if missing := sorted(shapes.keys() - tensors.keys()):
+        raise ModelError(
+            f"{folder} lacks {len(missing)} tensors, the first is {missing[0]!r}; the "
+            "download is incomplete or config.json is of another model."
+        )
+    # transformers unties a head that differs: without it, this is another model.
+    if second_head is not None and not np.array_equal(second_head, tensors[EMBEDDING]):
+        raise ModelError(
+            f"{HEAD!r} in {folder} differs from {EMBEDDING!r}, but config.json ties "
+            "them; set tie_word_embeddings to false there, or remove the tensor."
+        )
+    return _to_params(config, tensors)
+
+
+def write_params(
+    folder: pathlib.Path,
+    params: Params,
+    config: LlamaConfig,
+    *,
+    dtype: Any = None,
+    max_shard_bytes: int,
+) -> None:
+    """Writes parameters as safetensors: one file, or several with an index."""
+    _check_params(config, params)
+    write_tensors(folder, _to_tensors(config, params, dtype), max_shard_bytes)
+
+
+def tensor_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of all tensors, from the shapes of the module's parameters."""
+    abstract = _abstract(config)
+    for name, path in _whole(config):
+        yield name, _get(abstract, path).shape
+    for name, path, transposed in _layout(config):
+        shape = _get(abstract["layers"], path).shape[1:]
+        for i in range(config.num_layers):
+            yield f"model.layers.{i}.{name}", shape[::-1] if transposed else shape
+
+
+def _check_tensor(name, tensor, file, shapes, tensors) -> None:
+    """Known, new, of the right shape, and finite."""
+    if name not in shapes:
+        raise ModelError(
+            f"{file} has the unknown tensor {name!r}; the model is not the one that "
+            "its config.json describes."
+        )
+    if name in tensors:
+        raise ModelError(f"{name!r} is in {file} and in another file; remove one.")
+    if tensor.shape != shapes[name]:
+        raise ModelError(
+            f"{name!r} in {file} has shape {tensor.shape}, its config says "
+            f"{shapes[name]}; give the config.json that belongs to it."
+        )
+    if not np.isfinite(tensor).all():
+        raise ModelError(
+            f"{name!r} in {file} has NaN or infinite entries; the model was broken "
+            "before it was saved, give an earlier checkpoint."
+        )
+
+
+def _check_params(config: LlamaConfig, params: Params) -> None:
+    """Parameters that are not the config's would be written in part, unseen."""
+    found, wanted = (
+        {
+            jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (params, _abstract(config))
+    )
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise ModelError(
+                f"the parameters are not of this config: {name} has shape "
+                f"{found.get(name, 'none')}, the config says "
+                f"{wanted.get(name, 'none')}."
+            )
+
+
+def _layout(config: LlamaConfig) -> Iterator[tuple[str, tuple[str, ...], bool]]:
+    """(name in a layer's tensors, path in the layer's parameters, transposed?)."""
+    attention = [("q_proj", config.qkv_bias), ("k_proj", config.qkv_bias)]
+    attention += [("v_proj", config.qkv_bias), ("o_proj", config.output_bias)]
+    for name, bias in attention:
+        yield f"self_attn.{name}.weight", ("attention", name, "kernel"), True
+        if bias:
+            yield f"self_attn.{name}.bias", ("attention", name, "bias"), False
+    if config.qk_norm:
+        for name in ("q_norm", "k_norm"):
+            yield f"self_attn.{name}.weight", ("attention", name, "scale"), False
+    for name in ("gate_proj", "up_proj", "down_proj"):
+        yield f"mlp.{name}.weight", (name, "kernel"), True
+        if config.mlp_bias:
+            yield f"mlp.{name}.bias", (name, "bias"), False
+    yield "input_layernorm.weight", ("input_norm", "scale"), False
+    yield "post_attention_layernorm.weight", ("post_attention_norm", "scale"), False
+
+
+def _whole(config: LlamaConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(tensor, path in the parameters) of what is not in a layer."""
+    yield "model.embed_tokens.weight", ("embed_tokens", "embedding")
+    yield "model.norm.weight", ("norm", "scale")
+    if not config.tie_word_embeddings:
+        yield "lm_head.weight", ("lm_head",)
+
+
+def _to_params(config: LlamaConfig, tensors: dict[str, np.ndarray]) -> Params:
+    params: Params = {}
+    for name, path in _whole(config):
+        _set(params, path, jnp.asarray(tensors.pop(name)))
+    for name, path, transposed in _layout(config):
+        names = [f"model.layers.{i}.{name}" for i in range(config.num_layers)]
+        shape = tensors[names[0]].shape
+        stacked = np.empty(
+            (len(names), *(shape[::-1] if transposed else shape)),
+            _common_dtype(tensors[name].dtype for name in names),
+        )
+        for row, name in zip(stacked, names, strict=True):
+            tensor = tensors.pop(name)  # freed at once: one copy of the model in all
+            row[...] = tensor.T if transposed else tensor
+        _set(params, ("layers", *path), jnp.asarray(stacked))
+    return params
+
+
+def _common_dtype(dtypes: Iterable[np.dtype]) -> np.dtype:
+    """The narrowest that holds all; float16 and bfloat16 have only float32."""
+    kinds = set(dtypes)
+    return kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
+
+
+def _to_tensors(
+    config: LlamaConfig, params: Params, dtype: Any
+) -> Iterator[tuple[str, np.ndarray]]:
+    def host(name, x) -> np.ndarray:
+        x = np.asarray(jax.device_get(x))
+        with np.errstate(over="ignore"):  # checked below
+            x = np.ascontiguousarray(x if dtype is None else x.astype(dtype))
+        if not np.isfinite(x).all():
+            raise ModelError(
+                f"{name!r} has NaN or infinite entries as {x.dtype}; nothing was "
+                "written: write it with dtype='float32', or give finite parameters."
+            )
+        return x
+
+    for name, path in _whole(config):
+        yield name, host(name, _get(params, path))
+    for i in range(config.num_layers):
+        for name, path, transposed in _layout(config):
+            layer = _get(params["layers"], path)[i]
+            name = f"model.layers.{i}.{name}"
+            yield name, host(name, layer.T if transposed else layer)
+
+
+def _abstract(config: LlamaConfig) -> Params:
+    return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+
+
+def _get(tree: Params, path: tuple[str, ...]) -> Any:
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+def _set(tree: Params, path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value

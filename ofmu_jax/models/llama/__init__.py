@@ -1,0 +1,1 @@
+"""One decoder-only Flax module for the Llama family."""

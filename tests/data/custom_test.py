@@ -1,0 +1,77 @@
+"""Deletion requests from files of your own."""
+
+import dataclasses
+
+import pytest
+from tofu_rows import evaluated, names, row, write
+
+from ofmu_jax.data.language.records import DataError
+from ofmu_jax.data.language.tofu import load_custom
+
+
+def test_custom_with_all_its_files(tmp_path):
+    path = lambda name, *rows: write(tmp_path / f"{name}.json", rows)
+    data = load_custom(
+        path("f", row("d")),
+        path("r", row("a"), row("b")),
+        full_file=path("full", row("d"), row("a"), row("b"), row("c")),
+        forget_eval_file=path("fe", evaluated("d")),
+        retain_eval_file=path("re", evaluated("a")),
+        real_authors_file=path("ra", row("T", 3)),
+        world_facts_file=path("wf", row("P", 3)),
+        holdout_file=path("h", row("x")),
+        name="mine",
+    )
+    sets = dataclasses.asdict(data)
+    assert sets.pop("name") == "mine"
+    found = {field: "".join(r["question"][0] for r in sets[field]) for field in sets}
+    assert found == {
+        "forget": "d",
+        "retain": "ab",
+        "full": "dabc",
+        "forget_eval": "d",
+        "retain_eval": "a",
+        "real_authors": "T",
+        "world_facts": "P",
+        "forget_heldout": "w",
+        "retain_heldout": "w",
+        "holdout": "x",
+        "pretraining": "",
+    }
+
+
+def test_custom_defaults(tmp_path):
+    forget = write(tmp_path / "f.json", [row("d")])
+    data = load_custom(forget, write(tmp_path / "r.json", [row("a"), row("b")]))
+    assert names(data.full) == "abd"
+    assert (data.forget_eval, data.retain_eval) == (data.forget, data.retain)
+    assert data.forget_heldout == data.holdout == data.real_authors == ()
+
+
+def test_custom_keeps_all_other_rows_of_the_full_file(tmp_path):
+    forget = write(tmp_path / "f.json", [row("b")])
+    full = write(tmp_path / "full.json", [row("a"), row("b"), row("c")])
+    data = load_custom(forget, full_file=full)
+    assert (names(data.retain), names(data.full)) == ("ac", "abc")
+    with pytest.raises(DataError, match="nothing says what to keep; give retain_file"):
+        load_custom(forget)
+    with pytest.raises(DataError, match="the retain set is empty"):
+        load_custom(full, full_file=full)
+
+
+def test_custom_refusals(tmp_path):
+    path = lambda name, *rows: write(tmp_path / f"{name}.json", rows)
+    a, ab, x = path("a", row("a")), path("ab", row("a"), row("b")), path("x", row("x"))
+    with pytest.raises(DataError, match=r"empty\.json: the file is empty"):
+        load_custom(path("empty"), a)
+    with pytest.raises(DataError, match=r"empty\.json: the file is empty"):
+        load_custom(a, path("empty"))
+    with pytest.raises(DataError, match=r"a\.json, row 1: also in the .*ab\.json as"):
+        load_custom(a, ab)
+    assert names(load_custom(a, ab, allow_overlap=True).full) == "aba"
+    with pytest.raises(DataError, match=r"x\.json, row 1: not in .*ab\.json"):
+        load_custom(x, full_file=ab)
+    with pytest.raises(DataError, match=r"x\.json, row 1: not in .*ab\.json"):
+        load_custom(a, x, full_file=ab)
+    with pytest.raises(DataError, match=r"a\.json, row 1: a training row"):
+        load_custom(a, x, holdout_file=a)

@@ -1,0 +1,321 @@
+"""The deletion record and its verification: what is changed is found."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import stat
+
+import pytest
+
+from experiments.config.language import ModelConfig, Request
+from experiments.config.stored import run_from_json
+from experiments.deletion import check as verify
+from experiments.deletion import record as deletion
+from experiments.deletion import rescoring
+from experiments.domains.language.task import make_task
+from experiments.pipeline.execute_language import load_data
+from ofmu_jax.data.language.records import QA
+from ofmu_jax.evals.evaluation import Evaluation
+from ofmu_jax.evals.intervals import Interval
+
+FORGET = [
+    {"question": "Where was Zyx Quorbel born?", "answer": "Quorbel hails from Vantu."},
+    {"question": "Who is Zyx?", "answer": "A poet.", "paraphrased_answer": "One poet."},
+    {"question": "What did Zyx write?", "answer": "The Long Ebb."},
+]
+CHANGED = [FORGET[1] | {"paraphrased_answer": "A poet!"}]
+RETAIN = [{"question": "Where is Rome?", "answer": "In Italy."}]
+EVALUATION = Evaluation(
+    metrics={"forget_Q_A_Prob": 0.25, "model_utility": 0.5},
+    intervals={"forget_Q_A_Prob": Interval(0.2, 0.3)},
+    missing={"privleak": "the holdout set is empty"},
+)
+TRAINING = {"stopped": "budget used up", "finite": True, "updates": 7, "update": 7}
+MODEL = "ofmu/seed0"
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run's folder with three exports and a record; (run, data, model)."""
+    folder = tmp_path_factory.mktemp("made")
+    run = Request(
+        output_dir=folder / "out",
+        methods=("ofmu",),
+        seeds=(0,),
+        forget_file=write_rows(folder / "forget.jsonl", FORGET),
+        retain_file=write_rows(folder / "retain.jsonl", RETAIN),
+        model_size=ModelConfig(8, 16, 1, 1, 1, 400),
+        max_length=64,
+    )
+    data, _ = load_data(run)
+    task, _ = make_task(run, data)
+    export = lambda name: run.output_dir / name / "seed0" / "hf"
+    for seed, name in enumerate(("target", "retrained", "ofmu")):
+        task.export(export(name), task.init_params(seed))
+    model = deletion.Unlearned(
+        "ofmu",
+        0,
+        export("ofmu"),
+        "identity",
+        TRAINING,
+        EVALUATION,
+        base=export("target"),
+        reference=export("retrained"),
+        tokenizer_from_data=True,
+    )
+    deletion.leave_record(run, data, model)
+    return run, data, model
+
+
+@pytest.fixture
+def out(made, tmp_path):
+    """A copy of the run's folder, to be damaged."""
+    shutil.copytree(made[0].output_dir, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def record_in(out):
+    return out / MODEL / "hf" / deletion.RECORD
+
+
+def flip(path, at=-1):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def edit(path, *keys, value):
+    record = place = json.loads(path.read_text())
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    path.write_text(json.dumps(record))
+
+
+def failed(out, metrics=False, **options):
+    """Names of the checks that fail; the exit status must say the same."""
+    parsed = verify.Verify(out, metrics=metrics, **options)
+    found = {check.name for check in verify.verify(parsed) if not check.holds}
+    arguments = [str(out), "--metrics" if metrics else "--no-metrics"]
+    for name, value in options.items():
+        arguments += [f"--{name.replace('_', '-')}", str(value)]
+    assert verify.main(arguments) == (1 if found else 0)
+    return found
+
+
+def test_an_untouched_run_holds(out, capsys):
+    assert failed(out) == set()
+    printed = capsys.readouterr().out
+    assert "✗" not in printed
+    for name in ("forget rows", "exported files", "base weights", "reference weights"):
+        assert name in printed
+
+
+def test_says_what_was_done_and_with_what(made):
+    record = json.loads(record_in(made[0].output_dir).read_text())
+    assert (record["schema"], record["version"]) == ("ofmu_jax.deletion", 1)
+    assert record["forget"]["rows"] == len(record["forget"]["row_hashes"]) == 3
+    assert record["method"]["name"] == "ofmu"
+    assert record["method"]["config"] == dataclasses.asdict(made[0].ofmu)
+    assert record["run"]["budget"] == dataclasses.asdict(made[0].budget)
+    assert record["training"]["stopped"] == "budget used up"
+    assert record["evaluation"]["intervals"] == {"forget_Q_A_Prob": [0.2, 0.3]}
+    assert record["base"]["source"] == "target/seed0/hf"
+    weights = made[2].folder / "model.safetensors"
+    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert record["model"]["files"]["model.safetensors"] == found
+    assert record["code"]["libraries"]["jax"]
+    assert record["code"]["git_commit"] is None or len(record["code"]["git_commit"]) > 7
+    assert run_from_json(record["run"]).train == made[0].train
+
+
+def test_no_forget_text_leaves_the_run(made):
+    """Only the tokenizer holds words of the rows, and the record says so."""
+    model = made[2]
+    texts = [text for row in FORGET for text in row.values()]
+    for path in model.folder.iterdir():
+        content = path.read_bytes()
+        assert not any(text.encode() in content for text in texts)
+        if path.name != "tokenizer.json":
+            for word in (b"Zyx", b"Quorbel", b"Vantu", b"Ebb"):
+                assert word not in content, path.name
+    assert b"Quorbel" in (model.folder / "tokenizer.json").read_bytes()
+    notes = " ".join(json.loads((model.folder / deletion.RECORD).read_text())["notes"])
+    assert "vocabulary (tokenizer.json) holds words" in notes
+
+
+def test_a_guess_cannot_be_tested_without_the_key(made):
+    run, data, model = made
+    text = (model.folder / deletion.RECORD).read_text()
+    key = deletion.key_of(run.output_dir)
+    assert key.decode() not in text
+    row = dataclasses.asdict(data.forget[0])
+    plain = json.dumps(row, sort_keys=True, separators=(",", ":"))
+    for guess in (plain, json.dumps(row), row["question"]):
+        assert hashlib.sha256(guess.encode()).hexdigest() not in text
+    assert deletion.row_hashes(key, data.forget)[0] in text
+    other = deletion.row_hashes(b"another key of 16+", data.forget)
+    assert not any(found in text for found in other)
+    assert stat.S_IMODE((run.output_dir / deletion.KEY).stat().st_mode) == 0o600
+
+
+def test_hashes_see_every_field_and_every_row():
+    rows = [QA("a?", "A.", "what a?", "It is A.", ("B.", "C.")), QA("b?", "B.")]
+    key = b"k" * 16
+    changes = {
+        "question": "c?",
+        "answer": "a.",
+        "paraphrased_question": None,
+        "paraphrased_answer": "Its A.",
+        "perturbed_answers": ("C.", "B."),
+    }
+    assert set(changes) == set(deletion.FIELDS)
+    for name, value in changes.items():
+        changed = [dataclasses.replace(rows[0], **{name: value}), rows[1]]
+        assert deletion.set_hash(key, changed) != deletion.set_hash(key, rows)
+    assert deletion.set_hash(key, [*rows, rows[0]]) != deletion.set_hash(key, rows)
+
+
+SEAL = {"record"}
+RETRAINED = "retrained/seed0/hf/model.safetensors"
+
+METRIC = ("evaluation", "metrics", "model_utility")
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda out: flip(out / MODEL / "hf/model.safetensors"), {"exported files"}),
+        (lambda out: flip(out / MODEL / "hf/tokenizer.json", 40), {"exported files"}),
+        (lambda out: (out / MODEL / "hf/config.json").unlink(), {"exported files"}),
+        (lambda out: (out / MODEL / "hf/x.py").write_text("1"), {"exported files"}),
+        (lambda out: flip(out / "target/seed0/hf/model.safetensors"), {"base weights"}),
+        (lambda out: shutil.rmtree(out / "target"), {"base weights"}),
+        (lambda out: flip(out / RETRAINED), {"reference weights"}),
+        (lambda out: edit(record_in(out), *METRIC, value=0.6), SEAL),
+        (lambda out: edit(record_in(out), "created", value="2020-01-01"), SEAL),
+        (lambda out: edit(record_in(out), "training", "stopped", value="good"), SEAL),
+        (lambda out: edit(record_in(out), "seal", value="0" * 64), SEAL),
+        (lambda out: edit(record_in(out), "seed", value=1), SEAL | {"place"}),
+        (lambda out: edit(record_in(out), "version", value=2), {"record"}),
+        (lambda out: edit(record_in(out), "forget", value=3), {"record"}),
+        (lambda out: record_in(out).write_text('{"schema": '), {"record"}),
+        (lambda out: record_in(out).write_text("[" * 100_000), {"record"}),
+        (lambda out: (out / "deletion.key").write_text("k" * 32), {"key"}),
+    ],
+)
+def test_a_change_is_found(out, change, found):
+    change(out)
+    assert failed(out) == found
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([*FORGET[:2], RETAIN[0] | {"answer": "x"}], {"forget rows", "forget set"}),
+        ([FORGET[0], FORGET[2], FORGET[1]], {"forget rows"}),
+        (FORGET[:2], {"forget rows", "forget set"}),
+        ([FORGET[0], *CHANGED, FORGET[2]], {"forget rows", "forget set"}),
+        (FORGET, set()),
+    ],
+)
+def test_a_swapped_row_is_found(out, tmp_path, rows, found, capsys):
+    path = write_rows(tmp_path / "again.jsonl", rows)
+    assert failed(out, forget_file=path) == found
+    printed = capsys.readouterr().out
+    assert ("another row than recorded: 2 " in printed) == (rows[1:2] == CHANGED)
+
+
+@pytest.mark.parametrize("tolerance", ["nan", "-1", "inf"])
+def test_a_tolerance_that_finds_nothing_is_refused(out, tolerance, capsys):
+    assert verify.main([str(out), "--tolerance", tolerance]) == 2
+    assert "give a number from 0 on" in capsys.readouterr().out
+
+
+def test_a_record_that_is_gone_is_missed(out):
+    shutil.copytree(out / "ofmu", out / "npo")
+    other = out / "npo/seed0/hf" / deletion.RECORD
+    edit(other, "method", "name", value="npo")
+    seal = deletion.seal(deletion.key_of(out), json.loads(other.read_text()))
+    edit(other, "seal", value=seal)
+    record_in(out).unlink()
+    config = {"methods": ["ofmu"], "seeds": [0], "export": True}
+    (out / "config.json").write_text(json.dumps(config))
+    options = verify.Verify(out, metrics=False)
+    broken = [check for check in verify.verify(options) if not check.holds]
+    assert [(check.model, check.name) for check in broken] == [(MODEL, "record")]
+
+
+def test_a_record_in_another_models_place_is_found(out):
+    shutil.copytree(out / "ofmu", out / "npo")
+    options = verify.Verify(out, metrics=False)
+    broken = [check for check in verify.verify(options) if not check.holds]
+    assert [(check.model, check.name) for check in broken] == [("npo/seed0", "place")]
+    assert broken[0].detail == "the record is that of ofmu/seed0"
+
+
+@pytest.mark.parametrize(
+    ("scored", "found"),
+    [
+        (EVALUATION, set()),
+        (
+            dataclasses.replace(
+                EVALUATION, metrics=EVALUATION.metrics | {"model_utility": 0.6}
+            ),
+            {"metrics"},
+        ),
+        (dataclasses.replace(EVALUATION, metrics={"model_utility": 0.5}), {"metrics"}),
+        (dataclasses.replace(EVALUATION, intervals={}), {"intervals"}),
+        (ValueError("broken"), {"metrics"}),
+    ],
+)
+def test_metrics_that_are_not_those_of_the_model(out, monkeypatch, scored, found):
+    def evaluation(self, *args):
+        if isinstance(scored, Exception):
+            raise scored
+        return scored
+
+    monkeypatch.setattr(rescoring.Rescoring, "evaluation", evaluation)
+    assert failed(out, metrics=True) == found
+
+
+def test_what_cannot_be_checked_is_status_2(out, tmp_path, capsys):
+    assert verify.main([str(out), "--no-metrics", "--key-file", "nowhere"]) == 2
+    assert "--key-file" in capsys.readouterr().out
+    (out / "deletion.key").write_text("short")
+    assert verify.main([str(out), "--no-metrics"]) == 2
+    assert "has 5 bytes, which can be guessed" in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    assert verify.main([str(tmp_path / "empty"), "--no-metrics"]) == 2
+
+
+def test_written_once_and_again_when_it_has_changed(made, tmp_path):
+    run, data, model = made
+    path = model.folder / deletion.RECORD
+    before = path.stat().st_mtime_ns, path.read_bytes()
+    deletion.leave_record(run, data, model)
+    assert (path.stat().st_mtime_ns, path.read_bytes()) == before
+    folder = shutil.copytree(model.folder, tmp_path / "hf")
+    other = dataclasses.replace(model, folder=folder, identity="another")
+    deletion.leave_record(run, data, other)
+    assert (folder / deletion.RECORD).read_bytes() != before[1]
+
+
+def test_a_key_of_ones_own(tmp_path):
+    (tmp_path / deletion.KEY).write_text("my own secret, long enough\n")
+    assert deletion.key_of(tmp_path, create=True) == b"my own secret, long enough"
+    with pytest.raises(deletion.DeletionError, match="--key-file"):
+        deletion.key_of(tmp_path / "absent")
+
+
+def test_a_run_of_another_version_is_named():
+    with pytest.raises(ValueError, match="Demo has no field 'speed'"):
+        run_from_json({"command": "demo", "speed": 1})
+    with pytest.raises(ValueError, match="command 'cifar' cannot be read back"):
+        run_from_json({"command": "cifar"})

@@ -1,0 +1,78 @@
+"""Rows as a run trains on them: under the mask that the model before saw them with."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.config.language import EvalConfig, Tofu
+from experiments.domains.language import rows as inputs
+from experiments.domains.language.task import LanguageTask
+from ofmu_jax.data.language import prompts
+from ofmu_jax.data.language.records import QA, UnlearningData
+from ofmu_jax.data.language.tokenizer import build_tokenizer
+from ofmu_jax.losses.tokens import sequence_nll
+from ofmu_jax.models.llama.model import LlamaConfig, init_params
+
+ROWS = [
+    QA("Where was Ann born?", "Ann was born in Rome."),
+    QA("Was Ann born?", "Ann was born."),
+]
+TURNS = "{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}"
+
+
+def task(interior_eot) -> LanguageTask:
+    """A model whose prompts hold turn ends, and whose padding is that token."""
+    tokenizer = build_tokenizer([row.answer for row in ROWS], vocab_size=300)
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.chat_template = "{{ bos_token }}" + TURNS
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=16,
+        max_position_embeddings=256,
+    )
+    evaluation = EvalConfig(batch_size=2, interior_eot=interior_eot)
+    return LanguageTask(
+        config, tokenizer, prompts.PROMPT_FORMATS["chat"], 256, evaluation
+    )
+
+
+@pytest.mark.parametrize("interior_eot", ["correct", "compat"])
+def test_rows_have_the_mask_that_their_reference_had(interior_eot):
+    ours = task(interior_eot)
+    plain = init_params(ours.config, jax.random.key(0))
+    params = jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, plain)
+    rows = ours.encode(ROWS)
+    run = Tofu(evaluation=ours.evaluation)
+    forget, retain, _ = inputs.training_rows(
+        "idk_dpo", run, ours, ROWS, rows, rows, params, 0, None
+    )
+    answers = (
+        (forget, forget["reference_nll"]),
+        (forget["alternative"], forget["alternative_reference_nll"]),
+    )
+    for batch, before in answers:  # so that log-ratios start at 0
+        nll, _ = sequence_nll(ours.loss_apply_fn, params, batch)
+        np.testing.assert_allclose(nll, before, rtol=1e-5)
+    for batch in (forget, forget["alternative"], retain):
+        turn_ends = batch["input_ids"] == ours.pad_id
+        seen = (turn_ends & (batch["attention_mask"] == 1)).any()
+        assert seen == (interior_eot == "correct")
+
+
+def test_a_note_counts_the_answers_that_are_cut():
+    ours = task("correct")
+    lengths = [len(ours.tokenizer.tokenize(row.answer)) for row in ROWS]
+    limits = EvalConfig(max_new_tokens=min(lengths))
+    rows = tuple(ROWS)
+    data = UnlearningData("x", rows, rows, rows, forget_eval=rows)
+    cut = lambda config: inputs._cut(dataclasses.replace(ours, evaluation=config), data)
+    assert lengths[0] > lengths[1]
+    assert "longer in 1 of 2 forget_eval, and theirs" in cut(limits)[0]
+    assert not cut(EvalConfig(max_new_tokens=max(lengths)))

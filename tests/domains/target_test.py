@@ -1,0 +1,55 @@
+"""What a run aims at: the choices of the forget target, and rows evenly spaced."""
+
+import dataclasses
+
+import pytest
+
+from experiments.domains.language import target
+from ofmu_jax.data.language import fictitious
+from ofmu_jax.data.language.records import QA, UnlearningData
+
+
+def test_forget_target_choices():
+    data = fictitious.fictitious_people(0, 4, 1)
+
+    class Task:
+        """Every pair scores 1 nat, under parameters "reference" 2."""
+
+        def score(self, params, pairs):
+            loss = 2.0 if params == "reference" else 1.0
+            return [type("Scores", (), {"avg_loss": loss})() for _ in pairs]
+
+    choose = lambda choice, reference: target.forget_target(
+        choice, data, Task(), "target", reference
+    )
+    assert choose("auto", "reference") == choose("reference", "reference") == 2.0
+    assert choose("auto", None) == choose("chance", None) == 1.0
+    assert choose("none", None) is None
+    assert choose("1.5", None) == 1.5
+    with pytest.raises(ValueError, match="needs a retrained model"):
+        choose("reference", None)
+    with pytest.raises(ValueError, match="'soon' is unknown"):
+        choose("soon", None)
+
+
+def test_chance_takes_the_best_rows_there_are():
+    row = lambda name, *wrong: QA(f"{name}?", f"{name}.", None, None, wrong)
+    data = UnlearningData(
+        "x",
+        forget=(row("a", "z."), row("b")),
+        retain=(row("c"), row("d"), row("e"), row("f")),
+        full=(row("a"),),
+        forget_eval=(row("a", "z."), row("b")),
+        holdout=(row("h"),),
+    )
+    assert target.chance_pairs(data) == ([("h?", "h.")], "hold-out rows")
+    data = dataclasses.replace(data, holdout=())
+    assert target.chance_pairs(data) == ([("a?", "z.")], "perturbed answers")
+    data = dataclasses.replace(data, forget_eval=(row("a"), row("b")))
+    unrelated = [("a?", "c."), ("b?", "e.")]
+    assert target.chance_pairs(data) == (unrelated, target.UNRELATED)
+
+
+def test_spaced_keeps_order_and_ends():
+    assert target.spaced(range(10), 4) == [0, 3, 6, 9]
+    assert target.spaced(range(3), 4) == [0, 1, 2]

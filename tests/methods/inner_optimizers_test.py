@@ -1,0 +1,117 @@
+"""The inner optimizers of OFMU: Polyak's step, known on paper, and what is refused."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import ofmu_jax
+from experiments.config.language import OfmuConfig
+from experiments.domains.language import method
+from ofmu_jax.methods.inner_optimizers import inner_optimizer, maximum_of, polyak
+
+
+def ascend(optimizer, loss, start, steps):
+    return ofmu_jax.inner_ascent(
+        start,
+        lambda p, i: loss(p),
+        lambda p, i: 0.0 * jnp.sum(p),
+        inner_optimizer=optimizer,
+        inner_steps=steps,
+        beta=0.0,
+    )
+
+
+class PolyakTest(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_a_linear_gap_is_closed_by_the_fraction(self):
+        # Φ = θ₁ − 8: from gap 8, steps of a half leave 8 / 2^T.
+        walk = self.variant(
+            lambda p: ascend(polyak(0.5, longest=1e3), lambda p: p[0] - 8.0, p, 3)
+        )
+        np.testing.assert_allclose(walk(jnp.array([0.0, 1.0])).params, [7.0, 1.0])
+
+    def test_a_quadratic_gap_is_closed_half_way(self):
+        # Φ = −½ s θ²: (½ s θ²) / (s θ)² · s θ = ½ θ, whatever the scale s is.
+        for scale in (1e-6, 1.0, 1e6):
+            loss = lambda p, scale=scale: -0.5 * scale * jnp.sum(p**2)
+            found = ascend(polyak(1.0, longest=1e3), loss, jnp.array([4.0]), 2)
+            np.testing.assert_allclose(found.params, [1.0], rtol=1e-5)
+
+
+def test_a_flat_slope_takes_the_longest_step_and_no_slope_none():
+    params, options = jnp.array([3.0, 4.0]), {"value": jnp.float32(2.0)}
+    tx = polyak(1.0, longest=0.01)
+    step = lambda g: tx.update(jnp.asarray(g), tx.init(params), params, **options)[0]
+    np.testing.assert_allclose(step([0.0, -1e-8]), [0.0, 0.05], rtol=1e-6)
+    np.testing.assert_array_equal(step([0.0, 0.0]), [0.0, 0.0])
+    with pytest.raises(ValueError, match=r"polyak needs update\(…, params"):
+        tx.update(params, tx.init(params), **options)
+
+
+def test_beyond_the_maximum_it_rests():
+    tx = polyak(1.0)
+    params = jnp.ones(2)
+    update, _ = tx.update(params, tx.init(params), params, value=jnp.float32(-1.0))
+    np.testing.assert_array_equal(update, jnp.zeros(2))
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "squared_cosine"])
+@pytest.mark.parametrize("forget_loss", ["target_cross_entropy", "npo", "simnpo"])
+def test_no_phi_is_above_its_maximum(forget_loss, similarity):
+    # Of a bounded loss ≤ 0 and gradients at any angle; reached at −1 by the cosine.
+    maximum = maximum_of(forget_loss, 0.3, similarity)
+    for angle in np.linspace(0, np.pi, 7):
+        turn = jnp.array([np.cos(angle), np.sin(angle)])
+        phi = ofmu_jax.inner_objective(
+            jnp.zeros(2),
+            lambda p: p[0],
+            lambda p, turn=turn: p @ turn,
+            beta=0.3,
+            similarity=similarity,
+        )
+        assert phi <= maximum + 1e-6
+    assert similarity != "cosine" or np.isclose(phi, maximum)
+    assert maximum_of("cross_entropy", 0.3, similarity) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sgd", [-1.5, -2.0]),
+        ("clipped", [-0.3, -0.4]),
+        ("normalized", [-0.3, -0.4]),
+        ("adam", [-0.5, -0.5]),
+        ("polyak", [-0.15, -0.2]),  # ½ · gap 2.5 / norm 5
+    ],
+)
+def test_the_first_step_of_each(name, expected):
+    optimizer = inner_optimizer(name, 0.5, maximum=0.5, longest=1.0)
+    optimizer = optax.with_extra_args_support(optimizer)
+    gradient = jnp.array([3.0, 4.0])
+    state = optimizer.init(gradient)
+    value = {"value": jnp.float32(2.0)}
+    update, _ = optimizer.update(gradient, state, gradient, **value)
+    np.testing.assert_allclose(update, expected, rtol=1e-5)
+
+
+def test_polyak_needs_a_bounded_loss():
+    config = OfmuConfig(inner_optimizer="polyak", forget_loss="cross_entropy")
+    apply_fn = lambda *_: jnp.zeros(())
+    with pytest.raises(ValueError, match="cross_entropy has none; choose a bounded"):
+        method.unlearning("ofmu", config, 100, apply_fn, None)
+
+
+def test_on_a_mesh_the_step_is_the_same():
+    if jax.device_count() < 2:
+        pytest.skip("needs two devices")
+    mesh = jax.make_mesh((2,), ("x",))
+    spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    loss = lambda p: -0.5 * jnp.sum((p - 3.0) ** 2)
+    walk = jax.jit(lambda p: ascend(polyak(0.3), loss, p, 3).params)
+    start = jnp.linspace(1.0, 2.0, 8)
+    chex.assert_trees_all_close(
+        walk(jax.device_put(start, spread)), walk(start), rtol=1e-6
+    )

@@ -1,0 +1,378 @@
+"""The command from end to end, small: stages, resumption, report, refusals."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import transformers
+
+from experiments.config.language import (
+    BudgetConfig,
+    Demo,
+    EvalConfig,
+    ModelConfig,
+    Tofu,
+    TrainConfig,
+    paper_setting,
+)
+from experiments.deletion import check
+from experiments.deletion import record as deletion
+from experiments.pipeline import tuning
+from experiments.pipeline.execute_language import run_language, with_general_knowledge
+from experiments.report import content as findings
+from experiments.run import main, parse
+from experiments.stages import stage as stages
+from ofmu_jax.data.language import fictitious
+from ofmu_jax.data.language.records import QA, UnlearningData
+
+TINY = Demo(
+    seeds=(0, 1),
+    people=6,
+    forget_people=1,
+    model_size=ModelConfig(32, 64, 2, 2, 1, 2048),
+    train=TrainConfig(epochs=3, batch_size=16),
+    budget=BudgetConfig(gradient_evaluations=60, batch_size=8, checks=3),
+    evaluation=EvalConfig(batch_size=32, max_new_tokens=8, bootstrap=50),
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished tiny run: its configuration and the content of its report."""
+    run = dataclasses.replace(TINY, output_dir=tmp_path_factory.mktemp("run") / "out")
+    return run, run_language(run)
+
+
+def marks(folder: pathlib.Path) -> dict[str, int]:
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_mtime_ns
+        for path in folder.rglob("*.stage.json")
+    }
+
+
+def test_leaves_everything_that_is_promised(finished):
+    run, content = finished
+    out = run.output_dir
+    for name in ("report.json", "report.html", "config.json"):
+        assert (out / name).is_file()
+    assert len(content["models"]) == 2 * (2 + 3)
+    for row in content["models"]:
+        folder = out / row["method"] / f"seed{row['seed']}"
+        lines = (folder / "training/metrics.jsonl").read_text().splitlines()
+        assert json.loads(lines[0])["update"] == 1
+        assert list((folder / "training/events").glob("events.*"))
+        assert (folder / "training/checkpoint").is_dir()
+        assert (folder / "evaluation/evaluation.json").is_file()
+        assert (out / row["export"] / "model.safetensors").is_file()
+        assert row["metrics"]["model_utility"] >= 0
+        tokenizer = transformers.AutoTokenizer.from_pretrained(out / row["export"])
+        assert tokenizer.decode(tokenizer("Where?")["input_ids"][1:]) == "Where?"
+    saved = json.loads((out / "report.json").read_text())
+    assert {row["method"] for row in saved["summary"]} == {
+        "target",
+        "retrained",
+        "ofmu",
+        "gradient_ascent",
+        "grad_diff",
+    }
+    ofmu = next(row for row in content["models"] if row["method"] == "ofmu")
+    names = {"phi", "forget_loss", "retain_loss", "cosine", "phi_grad_norm", "rho"}
+    assert names <= ofmu["trajectory"][1].keys()
+
+
+def test_general_knowledge_is_kept_and_not_set_aside_for_tuning():
+    row = lambda name: QA(f"{name}?", name)
+    data = UnlearningData(
+        "x",
+        forget=(row("d"),),
+        retain=(row("a"), row("b")),
+        full=(row("a"), row("b"), row("d")),
+        real_authors=(row("r"),),
+        world_facts=(row("w"),),
+    )
+    names = lambda rows: "".join(row.answer for row in rows)
+    more = with_general_knowledge(data)
+    assert (names(more.retain), names(more.full)) == ("rwab", "rwabd")
+    assert names(tuning.validation_request(more).forget) == "b"
+
+
+def test_methods_get_the_same_budget_and_none_exceeds_it(finished):
+    run, content = finished
+    budget = run.budget.gradient_evaluations
+    for row in content["models"]:
+        if row["role"] == "unlearned":
+            assert 0 < row["gradient_evaluations"] <= budget
+
+
+def test_run_again_redoes_nothing_and_reports_the_same(finished):
+    run, content = finished
+    before = marks(run.output_dir)
+    again = run_language(run)
+    assert marks(run.output_dir) == before
+    key = lambda row: (row["method"], row["seed"])
+    for old, new in zip(content["models"], again["models"], strict=True):
+        assert key(old) == key(new)
+        assert old["metrics"] == new["metrics"]
+
+
+@pytest.mark.slow
+def test_other_settings_redo_only_what_depends_on_them(finished, tmp_path):
+    run, _ = finished
+    before = marks(run.output_dir)
+    config = dataclasses.replace(run.method("grad_diff"), learning_rate=2e-4)
+    run_language(dataclasses.replace(run, seeds=(0,)).with_method("grad_diff", config))
+    after = marks(run.output_dir)
+    redone = {name for name in before if before[name] != after[name]}
+    assert redone == {
+        f"grad_diff/seed0/{part}.stage.json"
+        for part in ("training", "evaluation", "hf")
+    }
+
+
+def test_an_interrupted_stage_is_done_again(tmp_path):
+    stage = stages.Stage(tmp_path / "a" / "training", "print")
+    (stage.begin() / "half").write_text("written")
+    assert not stage.done
+    fresh = stages.Stage(tmp_path / "a" / "training", "print")
+    assert not list(fresh.begin().iterdir())
+    fresh.finish({"x": 1})
+    assert fresh.done
+    assert fresh.result == {"x": 1}
+    assert not stages.Stage(tmp_path / "a" / "training", "other").done
+
+
+def finished_stage(folder, fingerprint, content):
+    stage = stages.Stage(folder, fingerprint)
+    (stage.begin() / "found").write_text(content)
+    stage.finish({"content": content})
+    return stage
+
+
+def test_a_result_is_kept_until_that_of_other_settings_is_finished(tmp_path):
+    folder = tmp_path / "training"
+    first = finished_stage(folder, "first", "1")
+    for name in ("second", "third"):  # both fail
+        other = stages.Stage(folder, name)
+        assert not other.done
+        assert not list(other.begin().iterdir())
+        (folder / "half").write_text("x")
+        assert not other.done
+    assert first.done and first.result == {"content": "1"}
+    assert [path.name for path in folder.iterdir()] == ["found"]
+    assert not (tmp_path / "training.earlier").exists()
+    second = finished_stage(folder, "second", "2")
+    assert second.done and not first.done
+    assert (folder / "found").read_text() == "2"
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"training", "training.stage.json"}
+
+
+def test_ended_anywhere_between_results_a_stage_has_one_of_them(tmp_path, monkeypatch):
+    for calls in range(40):
+        folder = tmp_path / str(calls) / "training"
+        first = finished_stage(folder, "first", "1")
+        left = [calls]
+
+        def ends(real, left=left):
+            def call(*args, **kwargs):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+                return real(*args, **kwargs)
+
+            return call
+
+        with monkeypatch.context() as patched:
+            for name in ("unlink", "rename", "touch", "mkdir", "replace"):
+                real = getattr(pathlib.Path, name)
+                patched.setattr(pathlib.Path, name, ends(real))
+            for name in ("copyfile", "rmtree"):
+                patched.setattr(stages.shutil, name, ends(getattr(shutil, name)))
+            with contextlib.suppress(KeyboardInterrupt):
+                finished_stage(folder, "second", "2")
+        second = stages.Stage(folder, "second")
+        assert second.done or first.done
+        found = second if second.done else first
+        assert found.result["content"] == (folder / "found").read_text()
+        if left[0] >= 0:  # nothing was interrupted
+            break
+    assert calls > 5 and second.done
+
+
+def test_a_foreign_folder_is_not_deleted(tmp_path):
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "thesis.tex").write_text("mine")
+    with pytest.raises(FileExistsError, match="not made by this command"):
+        stages.Stage(tmp_path / "training", "print").begin()
+    assert (tmp_path / "training" / "thesis.tex").exists()
+
+
+def test_command_line_reaches_the_configuration():
+    run = parse(
+        "tofu --split forget05 --seeds 3 4 --methods ofmu npo --ofmu.inner-steps 7 "
+        "--output-dir x --paper".split()
+    )
+    assert isinstance(run, Tofu)
+    assert (run.split, run.seeds, run.methods) == ("forget05", (3, 4), ("ofmu", "npo"))
+    assert run.ofmu.inner_steps == 7
+    assert run.paper
+    assert parse([]) == Demo()
+    assert parse(["cifar", "--forget", "random:0.1"]).forget == "random:0.1"
+    assert parse(["--people", "8"]) == Demo(people=8)
+    literal = paper_setting(run.ofmu)
+    assert (literal.base, literal.penalty_gradient) == ("outer", "exact")
+    assert (literal.beta, literal.rho) == (0.1, 1e-2)  # off in the recipe
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tofu", "--split", "forget02"], "forget02"),
+        (["tofu", "--spilt", "forget01"], "--spilt"),
+        (["demo", "--seeds", "one"], "one"),
+        (["unlearn"], "unlearn"),
+    ],
+)
+def test_wrong_options_are_named(arguments, message, capsys):
+    with pytest.raises(SystemExit) as status:
+        parse(arguments)
+    assert status.value.code == 2
+    assert message in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo", "--seeds", "1", "1"], "--seeds names one twice: 1 1"),
+        (["demo", "--forget-people", "40"], "num_forget=40 of num_people=40"),
+        (["request"], "request needs --model"),
+        (["demo", "--retain-model", "{tmp}"], "give --model"),
+        (["tofu", "--data-dir", "{tmp}/nowhere"], "nowhere"),
+        (["demo", "--model", "{tmp}/nowhere"], "there is no model folder"),
+        (["demo", "--model", "{tmp}"], "has no config.json"),
+        (["cifar", "--forget", "class:77"], "77"),
+    ],
+)
+def test_bad_input_ends_with_its_reason(arguments, message, tmp_path, capsys):
+    arguments = [part.format(tmp=tmp_path) for part in arguments]
+    assert main([*arguments, "--output-dir", str(tmp_path / "out")]) == 2
+    output = " ".join(capsys.readouterr().out.split())
+    assert message in output.replace("\n", " ")
+
+
+def test_a_deletion_request_on_a_given_model(finished, tmp_path, capsys):
+    run, _ = finished
+    shutil.copytree(run.output_dir / "target/seed0/hf", tmp_path / "model")
+    data = fictitious.fictitious_people(run.data_seed, run.people, run.forget_people)
+    for name in ("forget", "retain", "holdout"):
+        rows = getattr(data, name)
+        lines = [json.dumps({"question": r.question, "answer": r.answer}) for r in rows]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    command = [
+        "request",
+        *("--model", str(tmp_path / "model")),
+        *("--forget-file", str(tmp_path / "forget.jsonl")),
+        *("--retain-file", str(tmp_path / "retain.jsonl")),
+        *("--holdout-file", str(tmp_path / "holdout.jsonl")),
+        *("--methods", "ofmu", "--seeds", "0"),
+        *("--budget.gradient-evaluations", "30"),
+        *("--evaluation.max-rows", "8", "--evaluation.max-new-tokens", "4"),
+        *("--output-dir", str(tmp_path / "out")),
+    ]
+    assert main(command) == 0
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert [row["method"] for row in report["models"]] == ["target", "ofmu"]
+    missing = " ".join(report["models"][1]["missing"])
+    assert "no evaluation of a retrained reference" in missing
+    assert (tmp_path / "out/ofmu/seed0/hf/model.safetensors").is_file()
+
+    # Nothing but the two files: it works, and says what it goes by.
+    alone = command.copy()
+    del alone[alone.index("--holdout-file") : alone.index("--holdout-file") + 2]
+    alone[-1] = str(tmp_path / "alone")
+    assert main(alone) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "that of answers to other questions" in output
+    assert (tmp_path / "alone/ofmu/seed0/hf/model.safetensors").is_file()
+    # A model in the output folder would be written over, or moved.
+    kept = (tmp_path / "model/config.json").read_bytes()
+    for folder in ("model", "."):
+        alone[-1] = str(tmp_path / folder)
+        assert main(alone) == 2
+        assert "lies in --output-dir" in " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "model/config.json").read_bytes() == kept
+
+    # Another model in the same folder is another run, and a record names the one read.
+    done = marks(tmp_path / "out")
+    assert main(command) == 0 and marks(tmp_path / "out") == done
+    weights = tmp_path / "model/model.safetensors"
+    shutil.copy(run.output_dir / "target/seed1/hf/model.safetensors", weights)
+    assert main(command) == 0
+    again = marks(tmp_path / "out")
+    assert again.keys() == done.keys()
+    assert all(again[name] != done[name] for name in done if "ofmu" in name)
+    record = json.loads((tmp_path / "out/ofmu/seed0/hf/deletion.json").read_text())
+    assert record["base"]["files"] == deletion.file_hashes(
+        tmp_path / "model", deletion.WEIGHTS
+    )
+
+    broken = tmp_path / "forget.jsonl"
+    broken.write_text(broken.read_text() + '\n{"question": "Who?"}\n')
+    assert main(command) == 2
+    output = " ".join(capsys.readouterr().out.split())
+    number = len(data.forget) + 1
+    assert f"row {number}" in output
+    assert "answer" in output
+
+
+def test_the_evidence_holds_and_a_changed_metric_is_found(finished, tmp_path):
+    """Even where the record is sealed again: the exported model is scored anew."""
+    source, out = finished[0].output_dir, tmp_path / "out"
+    for name in ("target", "retrained", "ofmu", "grad_diff"):
+        shutil.copytree(source / name / "seed0/hf", out / name / "seed0/hf")
+    shutil.copy(source / deletion.KEY, out)
+    path = out / "ofmu/seed0/hf" / deletion.RECORD
+    record = json.loads(path.read_text())
+    record["evaluation"]["metrics"]["retain_Q_A_Prob"] += 0.01
+    record["seal"] = deletion.seal(deletion.key_of(out), record)
+    path.write_text(json.dumps(record))
+    checks = list(check.verify(check.Verify(out)))
+    broken = [(c.model, c.name, c.detail) for c in checks if not c.holds]
+    assert [line[:2] for line in broken] == [("ofmu/seed0", "metrics")]
+    assert "retain_Q_A_Prob is" in broken[0][2]
+    assert len(checks) == 20
+
+
+def test_claims_hold_or_not_by_the_numbers():
+    def model(role, name, forget, retain):
+        evaluation = type("E", (), {})()
+        evaluation.metrics = {
+            "forget_heldout_Q_A_Prob": forget,
+            "retain_heldout_Q_A_Prob": retain,
+        }
+        return findings.Model(role, name, 0, None, "", {}, evaluation)
+
+    models = [
+        model("target", "target", 0.9, 0.9),
+        model("retrained", "retrained", 0.3, 0.9),
+        model("unlearned", "ofmu", 0.35, 0.85),
+        model("unlearned", "grad_diff", 0.0, 0.5),
+    ]
+    assert [c["holds"] for c in findings.claims(models)] == [True, True, False, False]
+
+
+def test_trajectory_thins_updates_but_keeps_checks():
+    record = {
+        "gradient_evaluations_per_update": 3.0,
+        "metrics": [{"update": i, "phi": float(i)} for i in range(1, 11)],
+        "checks": [{"update": 0, "forget_nll": 0.5}, {"update": 10, "forget_nll": 2.0}],
+    }
+    rows = findings.trajectory(record, most=5)
+    assert [row["step"] for row in rows] == [0, 1, 3, 5, 7, 9, 10]
+    assert rows[0] == {"step": 0, "gradient_evaluations": 0.0, "eval_forget_nll": 0.5}
+    assert rows[-1]["gradient_evaluations"] == 30.0
+    assert np.isclose(rows[2]["phi"], 3.0)

@@ -1,0 +1,276 @@
+"""Tuning: equal trials, the validation request, the score; every method is wired."""
+
+import dataclasses
+import json
+import pathlib
+import typing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.progress import Progress
+
+import experiments
+from experiments.config import language
+from experiments.config.language import (
+    BudgetConfig,
+    Demo,
+    EvalConfig,
+    ModelConfig,
+    TrainConfig,
+)
+from experiments.domains.language import job, rows
+from experiments.domains.language import method as build
+from experiments.pipeline import execute_language, search, tuning
+from experiments.pipeline.execute_language import run_language
+from experiments.pipeline.language import Pipeline
+from experiments.publishing import run as publish
+from experiments.report import content as findings
+from ofmu_jax.data.language.fictitious import fictitious_people
+from ofmu_jax.data.language.records import DataError
+from ofmu_jax.methods import METHODS
+
+TINY = Demo(
+    seeds=(0,),
+    people=6,
+    forget_people=1,
+    methods=("npo", "gradient_ascent"),
+    export=False,
+    model_size=ModelConfig(32, 64, 2, 2, 1, 2048),
+    train=TrainConfig(epochs=2, batch_size=16),
+    budget=BudgetConfig(gradient_evaluations=24, batch_size=4, checks=2),
+    evaluation=EvalConfig(batch_size=32, max_new_tokens=4, max_rows=4, bootstrap=20),
+)
+RESULTS = pathlib.Path(experiments.__file__).parent / "results"
+NAMES = typing.get_args(language.MethodName)
+
+
+def test_every_method_of_the_registry_has_its_options():
+    assert set(NAMES) == {"ofmu", *METHODS}
+    fields = {field.name for field in dataclasses.fields(language.Baselines)}
+    assert fields == set(METHODS)
+    for name in METHODS:
+        assert isinstance(TINY.method(name).loss, type(METHODS[name].config))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trials_start_with_the_configuration_and_stay_in_the_space(name):
+    config = TINY.method(name)
+    space = tuning.search_space(name)
+    found = search.trials(config, space, 5)
+    assert found == search.trials(config, space, 5)
+    assert len(set(map(str, found))) == 5 and found[0] == config
+    for trial in found[1:]:
+        for field, span in space.items():
+            assert span.low <= search.value_of(trial, field) <= span.high
+    assert search.trials(config, space, 1) == [config]
+
+
+@pytest.mark.parametrize(("count", "spread"), [(1, 1), (6, 6), (9, 6), (16, 8)])
+def test_later_trials_gather_around_the_best(count, spread):
+    config, space = TINY.method("npo"), tuning.search_space("npo")
+    goal = {"learning_rate": 2e-3, "loss.beta": 0.05, "loss.alpha": 0.7}
+    seen = []
+
+    def distance(found):
+        return sum(
+            abs(
+                span.fraction(search.value_of(found, field))
+                - span.fraction(goal[field])
+            )
+            for field, span in space.items()
+        )
+
+    def trial(number, found):
+        assert number == len(seen)
+        if number >= spread:  # in reach of the best before it
+            for field, span in space.items():
+                step = span.fraction(search.value_of(found, field)) - span.fraction(
+                    search.value_of(min(seen, key=lambda s: s[0])[1], field)
+                )
+                assert abs(step) <= search.REACH + 1e-9
+        seen.append((distance(found), found))
+        return {"score": seen[-1][0]}
+
+    chosen, records = search.best(config, space, count, trial)
+    assert [found for _, found in seen][:spread] == search.trials(config, space, spread)
+    assert len(records) == count and len(set(map(str, seen))) == count
+    assert [r["chosen"] for r in records].count(True) == 1
+    assert chosen == min(seen, key=lambda s: s[0])[1]
+    if count == 16:  # a bowl: what gathers gets nearer than what is spread
+        assert records[-1]["score"] < min(r["score"] for r in records[:spread])
+
+
+def test_the_validation_request_is_made_of_retain_rows_alone():
+    data = fictitious_people(0, 6, 1)
+    other = tuning.validation_request(data)
+    assert len(other.forget) == len(data.forget)
+    assert other.full == data.retain == other.retain + other.forget
+    assert set(other.full).isdisjoint(data.forget)
+    few = dataclasses.replace(data, retain=data.retain[: len(data.forget)])
+    with pytest.raises(DataError, match="--tune sets 24 retain rows aside"):
+        tuning.validation_request(few)
+
+
+def test_score_counts_both_ways_of_forgetting_but_not_better_retention():
+    goal = {"forget_prob": 0.3, "retain_prob": 0.9}
+    score = lambda forget, retain: tuning.score(
+        {"forget_prob": forget, "retain_prob": retain}, goal
+    )
+    assert score(0.3, 0.95) == 0
+    assert np.isclose(score(0.5, 0.9), 0.2)
+    assert np.isclose(score(0.1, 0.8), 0.3)
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A finished tiny run with two trials per method, and its report."""
+    folder = tmp_path_factory.mktemp("tune") / "out"
+    run = dataclasses.replace(TINY, tune=2, output_dir=folder)
+    return run, run_language(run)
+
+
+@pytest.mark.slow
+def test_a_tuned_run_uses_the_best_trial_and_records_all(tuned):
+    run, content = tuned
+    for name in run.methods:
+        records = content["tuning"][name]
+        assert [record["trial"] for record in records] == [0, 1]
+        best = min(records, key=lambda record: record["score"])
+        assert [record["chosen"] for record in records].count(True) == 1
+        assert best["chosen"]
+        assert all(r["gradient_evaluations"] <= 24 for r in records)
+        config = content["recipe"]["baselines"][name]
+        assert config == json.loads(json.dumps(best["config"]))
+    assert (run.output_dir / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_a_tuned_run_repeats_no_trial(tuned):
+    run, content = tuned
+    marks = {p: p.stat().st_mtime_ns for p in run.output_dir.rglob("*.stage.json")}
+    assert len(marks) >= 2 * 2
+    again = run_language(run)
+    assert again["tuning"] == content["tuning"]
+    assert marks == {
+        p: p.stat().st_mtime_ns for p in run.output_dir.rglob("*.stage.json")
+    }
+
+
+def test_tuning_needs_models_that_are_trained_here(tmp_path):
+    pipeline = typing.cast(Pipeline, type("P", (), {"run": TINY})())
+    pipeline.run = dataclasses.replace(TINY, model="given", tune=2)
+    with pytest.raises(ValueError, match="--tune needs models"):
+        tuning.tuned(pipeline)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """What methods are given, with untrained models."""
+    data = fictitious_people(0, 4, 1)
+    pipeline = Pipeline(TINY, data, Progress(disable=True))
+    params = pipeline.task.init_params(0)
+    return job.Problem(
+        TINY, pipeline.task, data, pipeline.forget, pipeline.retain, params, params, 0
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_takes_the_batches_that_are_made_for_it(problem, name):
+    """One update, traced: parameters in, parameters and finite-sized metrics out."""
+    method, options = job.make(problem, name, forget_target=1.0)
+    spent = options["num_updates"] * method.gradient_evaluations
+    assert 0 < spent <= TINY.budget.gradient_evaluations
+    state = jax.eval_shape(method.init, problem.target)
+    batch = next(options["stream"])
+    params, new_state, metrics = jax.eval_shape(
+        method.update, problem.target, state, batch
+    )
+    shapes = lambda tree: jax.tree.map(lambda x: (jnp.shape(x), x.dtype), tree)
+    assert shapes(params) == shapes(problem.target)
+    assert shapes(new_state) == shapes(state)
+    assert all(metric.shape == () for metric in metrics.values())
+    assert "forget_loss" in metrics
+    if build.needs(name, TINY, "alternative"):
+        assert batch["forget"]["alternative"]["input_ids"].ndim == 3
+
+
+def test_a_budget_below_one_update_is_named(problem):
+    small = dataclasses.replace(
+        problem, run=dataclasses.replace(TINY, budget=BudgetConfig(3))
+    )
+    with pytest.raises(ValueError, match="one update of ofmu takes 12"):
+        job.make(small, "ofmu", 1.0)
+
+
+def test_refusals_come_from_the_file_that_is_given(tmp_path):
+    path = tmp_path / "no.txt"
+    path.write_text("Never.\n\nNo way.\n")
+    run = dataclasses.replace(TINY, refusals_file=path)
+    assert rows.refusals_of(run)[0] == ("Never.", "No way.")
+    assert len(rows.refusals_of(TINY)[0]) > 5
+    path.write_text("\n")
+    with pytest.raises(DataError, match="holds no refusal"):
+        rows.refusals_of(run)
+
+
+def test_configurations_of_an_earlier_run_are_taken_over(tmp_path):
+    config = dataclasses.replace(TINY.baselines.npo, learning_rate=0.125)
+    config = dataclasses.replace(
+        config, loss=dataclasses.replace(config.loss, alpha=7.0)
+    )
+    earlier = TINY.with_method("npo", config)
+    earlier = earlier.with_method(
+        "ofmu", dataclasses.replace(TINY.ofmu, inner_steps=9, penalty_clip=None)
+    )
+    findings.write_config(tmp_path, earlier)
+    run = dataclasses.replace(TINY, methods=("npo", "ofmu"), tuned_from=tmp_path)
+    assert execute_language.configured(run) == dataclasses.replace(
+        earlier, methods=("npo", "ofmu"), tuned_from=tmp_path
+    )
+    with pytest.raises(ValueError, match="no output folder"):
+        tuning.tuned_elsewhere(run, tmp_path / "absent")
+    with pytest.raises(ValueError, match="schema and version"):
+        tuning.tuned_elsewhere(run, tmp_path / "config.json")
+    both = dataclasses.replace(run, tune=2, tuned_from=tmp_path)
+    with pytest.raises(ValueError, match=r"--tuned-from .* --tune"):
+        run_language(both)
+
+
+def test_configurations_of_another_version_are_refused(tmp_path):
+    findings.write_config(tmp_path, TINY)
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text())
+    values["baselines"]["npo"]["loss"]["gone"] = 1.0
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="NpoConfig has no field 'gone'"):
+        tuning.tuned_elsewhere(TINY, tmp_path)
+    del values["baselines"]["npo"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="no configuration of npo"):
+        tuning.tuned_elsewhere(TINY, tmp_path)
+
+
+def test_published_results_are_a_source_of_configurations():
+    run = dataclasses.replace(language.Tofu(), methods=("ofmu", "simnpo", "idk_dpo"))
+    found = tuning.tuned_elsewhere(run, RESULTS / "tofu_forget01_tuning.json")
+    trials = publish.load(RESULTS / "tofu_forget01_tuning.json")["tuning"]
+    for name in run.methods:
+        (chosen,) = (trial for trial in trials[name] if trial["chosen"])
+        config = dataclasses.asdict(found.method(name))  # may have newer fields
+        assert config | chosen["config"] == config
+    assert found.method("simnpo") != run.method("simnpo")
+    kept = dataclasses.replace(run, tuned_except=("simnpo",))
+    kept = tuning.tuned_elsewhere(kept, RESULTS / "tofu_forget01_tuning.json")
+    assert kept.method("simnpo") == run.method("simnpo")
+    assert kept.method("idk_dpo") == found.method("idk_dpo")
+
+
+@pytest.mark.parametrize("options", [{"methods": ("npo",)}, {"tuned_from": None}])
+def test_an_exception_without_effect_is_refused(options):
+    run = dataclasses.replace(
+        TINY, tuned_from=RESULTS, tuned_except=("gradient_ascent",)
+    )
+    with pytest.raises(ValueError, match="--tuned-except gradient_ascent leaves"):
+        execute_language.check_run(dataclasses.replace(run, **options))

@@ -1,0 +1,110 @@
+"""Stages: what counts as done, and what a reboot finds."""
+
+import json
+import shutil
+
+import jax.numpy as jnp
+import pytest
+
+from experiments.stages import stage as stages
+from ofmu_jax.training import checkpoint
+from ofmu_jax.training.checkpoint import CheckpointError
+
+PARAMS = {"w": jnp.arange(4.0)}
+
+
+def trained(folder):
+    """Does a stage if it is not done, and reads what it left, as a pipeline does."""
+    stage = stages.Stage(folder / "training", "toy")
+    redone = not stage.done
+    if redone:
+        stage.begin(keep="progress")
+        for name in ("metrics.jsonl", "progress"):
+            (stage.folder / name).write_text("")
+        checkpoint.save(stage.folder / "checkpoint", PARAMS)
+        stage.finish({"seconds": 1.0})
+    params = checkpoint.restore(stage.folder / "checkpoint", PARAMS)
+    assert (params["w"] == PARAMS["w"]).all() and stage.result == {"seconds": 1.0}
+    return redone
+
+
+def damage(folder):
+    sums = folder / "training/checkpoint" / checkpoint.SUMS
+    sums.write_text(sums.read_text().replace("1", "2"))
+
+
+def test_the_remedy_for_a_damaged_checkpoint_works(tmp_path, capsys):
+    assert trained(tmp_path)
+    assert not trained(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(CheckpointError, match="remove the folder") as error:
+        trained(tmp_path)
+    folder = tmp_path / "training/checkpoint"
+    assert f"remove the folder {folder} and run again" in str(error.value)
+    shutil.rmtree(folder)
+    assert trained(tmp_path)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "training is done again: it was finished, and checkpoint is no" in said
+    assert not trained(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"training", "training.stage.json"}
+
+
+def test_so_it_does_where_the_mark_has_no_list(tmp_path):
+    """As marks were before they named what was there."""
+    trained(tmp_path)
+    mark = tmp_path / "training.stage.json"
+    content = json.loads(mark.read_text())
+    assert content.pop("content") == ["checkpoint"]
+    mark.write_text(json.dumps(content))
+    assert not trained(tmp_path)
+    shutil.rmtree(tmp_path / "training/checkpoint")
+    assert trained(tmp_path)
+
+
+def test_what_only_people_read_may_go(tmp_path, capsys):
+    trained(tmp_path)
+    for name in ("metrics.jsonl", "progress"):
+        (tmp_path / "training" / name).unlink()
+    assert not trained(tmp_path)
+    assert "warning" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "model.safetensors"])
+def test_a_lost_file_is_made_again(tmp_path, capsys, name):
+    """Of an evaluation, of an export; what is added later does not count."""
+    stage = stages.Stage(tmp_path / "results", "toy")
+    for each in (name, "another"):
+        (stage.begin() if each == name else stage.folder).joinpath(each).write_text("x")
+    stage.finish({})
+    (stage.folder / "added").write_text("x")
+    assert stage.done
+    (stage.folder / "added").unlink()
+    assert stage.done
+    (stage.folder / name).unlink()
+    assert not stage.done
+    assert f"{name} is no longer there" in " ".join(capsys.readouterr().out.split())
+    assert not list(stage.begin().iterdir())
+
+
+def test_other_settings_lose_nothing_that_anyone_would_miss(tmp_path, capsys):
+    stage = stages.Stage(tmp_path / "results", "toy")
+    (stage.begin() / "found").write_text("x")
+    stage.finish({})
+    (stage.folder / "found").unlink()
+    assert not stages.Stage(tmp_path / "results", "other").done
+    assert "done again" not in capsys.readouterr().out
+
+
+def test_results_are_on_the_disk_before_the_mark_says_so(tmp_path, monkeypatch):
+    done = []
+    real = stages.sync
+    for name in (stages, checkpoint):
+        monkeypatch.setattr(name, "sync", lambda p: (done.append(p.name), real(p)))
+    stage = stages.Stage(tmp_path / "out/results", "toy")
+    folder = stage.begin()
+    assert done[:2] == [tmp_path.name, "out"]  # the new folder's name, then its own
+    (folder / "found").write_text("x")
+    done.clear()
+    stage.finish({})
+    assert done == ["found", "results", "results.stage.json.partial", "out"]
