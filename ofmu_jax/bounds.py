@@ -1,0 +1,82 @@
+"""What the numbers of a configuration may be, said beside each field and checked alike.
+
+    @dataclasses.dataclass(frozen=True)
+    class Train:
+        epochs: Count = 20
+        learning_rate: Positive = 1e-3
+        clip: Positive | None = None
+"""
+
+import dataclasses
+import functools
+import math
+import typing
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """Of a number: at least ``low`` (or above it), at most ``high``."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False  # ``low`` itself is out
+
+    def problem(self, value: float) -> str | None:
+        """What a value must be, if it is not.
+
+        >>> Bound(0, 1).problem(2), Bound(0, above=True).problem(0), Bound(1).problem(1)
+        ('between 0 and 1', 'above 0', None)
+        """
+        low = value > self.low if self.above else value >= self.low
+        if low and value <= self.high:
+            return None
+        if self.high < math.inf:
+            return f"between {self.low:g} and {self.high:g}"
+        return f"{'above' if self.above else 'at least'} {self.low:g}"
+
+
+Count = Annotated[int, Bound(1)]
+NotNegativeInt = Annotated[int, Bound(0)]
+Positive = Annotated[float, Bound(0, above=True)]
+NotNegative = Annotated[float, Bound(0)]
+Share = Annotated[float, Bound(0, 1)]
+
+
+def problems(config: Any) -> Iterator[tuple[str, Any, str]]:
+    """(path of the field, its value, what it must be) of all that is wrong.
+
+    Fields that are dataclasses are looked into; None is within every bound, and no
+    float may be NaN or infinite.
+
+    >>> @dataclasses.dataclass
+    ... class Step:
+    ...     rate: Positive = 0.1
+    >>> list(problems(Step(-1.0))), list(problems(Step(math.nan)))
+    ([('rate', -1.0, 'above 0')], [('rate', nan, 'a finite number')])
+    """
+    bounds = _bounds(type(config))
+    for field in dataclasses.fields(config):
+        name, value = field.name, getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            inner = problems(value)
+            yield from ((f"{name}.{path}", *found) for path, *found in inner)
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield name, value, "a finite number"
+        elif name in bounds and value is not None:
+            if problem := bounds[name].problem(value):
+                yield name, value, problem
+
+
+@functools.cache
+def _bounds(kind: type) -> dict[str, Bound]:
+    """The bound of each field that has one, optional fields included."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    found = {}
+    for name, hint in hints.items():
+        for part in (hint, *typing.get_args(hint)):
+            for extra in getattr(part, "__metadata__", ()):
+                if isinstance(extra, Bound):
+                    found[name] = extra
+    return found
