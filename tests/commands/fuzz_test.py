@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from ofmu_jax.data.language import records
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
 from ofmu_jax.data.language.tofu import load_custom
-from ofmu_jax.models.huggingface import tensor_files
+from ofmu_jax.models import tensor_files
 from ofmu_jax.models.huggingface.folder import ModelError, config_from_hf, load_config
-from ofmu_jax.models.huggingface.tensor_files import SINGLE, read_tensors
 from ofmu_jax.models.llama.config import LlamaConfig
+from ofmu_jax.models.tensor_files import SINGLE, read_tensors
 
 
 def quick(examples):

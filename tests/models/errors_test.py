@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from ofmu_jax.data.language.tokenizer import build_tokenizer
+from ofmu_jax.models import tensor_files
 from ofmu_jax.models.huggingface import folder as huggingface
-from ofmu_jax.models.huggingface import tensor_files, weights
+from ofmu_jax.models.huggingface import weights
 from ofmu_jax.models.huggingface.folder import (
     ModelError,
     load_pretrained,

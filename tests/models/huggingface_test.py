@@ -1,6 +1,7 @@
 """Hugging Face folders: every tensor goes in and comes out bit for bit."""
 
 import json
+import os
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +92,21 @@ def test_sharded_in_and_out(tmp_path):
         assert {index["weight_map"][name] for name in part} == {file.name}
     _, again = load_pretrained(tmp_path / "out")
     assert jax.tree.all(jax.tree.map(np.array_equal, again, params))
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_files_have_the_mode_that_the_umask_leaves(tmp_path, mask, mode):
+    folder = families.write(
+        tmp_path / "in", families.ALL["llama2"], families.tensors_of("llama2")
+    )
+    config, params = load_pretrained(folder)
+    before = os.umask(mask)
+    try:
+        save_pretrained(tmp_path / "out", params, config, max_shard_bytes=50_000)
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()}
+    assert modes == {mode}
 
 
 def test_a_tensor_larger_than_a_shard_has_one_to_itself(tmp_path):

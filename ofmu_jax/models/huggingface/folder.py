@@ -5,7 +5,6 @@ Only safetensors are read: a pickle can run code, safetensors cannot.
 
 import copy
 import pathlib
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from ofmu_jax.models.huggingface.config import config_from_hf as config_from_hf
 from ofmu_jax.models.huggingface.config import config_to_hf as config_to_hf
 from ofmu_jax.models.huggingface.weights import ModelError as ModelError
 from ofmu_jax.models.llama.model import LlamaConfig, Params
+from ofmu_jax.models.tensor_files import new_folder
 
 _TOKENIZER_FILES = ("*.json", "tokenizer*", "*.model", "*.jinja", "vocab*", "merges*")
 _OTHER_FORMATS = ("*/*", "consolidated*")  # the same weights once more
@@ -91,9 +91,6 @@ def save_pretrained(
       FileExistsError: if the folder exists.
       ModelError: if ``params`` or ``hf_config`` are not those of ``config``.
     """
-    folder = pathlib.Path(folder)
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists; remove it or choose another folder.")
     if hf_config is None:
         hf_config = config_to_hf(config, tokenizer)
     elif config_from_hf(hf_config, dtype=config.dtype, remat=config.remat) != config:
@@ -104,18 +101,11 @@ def save_pretrained(
     hf_config = copy.deepcopy(hf_config)
     written = jax.tree.leaves(params)[0].dtype if dtype is None else dtype
     hf_config.dtype = np.dtype(written).name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
+    with new_folder(pathlib.Path(folder)) as partial:
         _write_text_files(partial, hf_config, tokenizer)
         weights.write_params(
             partial, params, config, dtype=dtype, max_shard_bytes=max_shard_bytes
         )
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_text_files(folder: pathlib.Path, hf_config: Any, tokenizer: Any) -> None:

@@ -12,11 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ofmu_jax.models.huggingface.tensor_files import INDEX as INDEX
-from ofmu_jax.models.huggingface.tensor_files import SINGLE as SINGLE
-from ofmu_jax.models.huggingface.tensor_files import ModelError as ModelError
-from ofmu_jax.models.huggingface.tensor_files import read_tensors, write_tensors
 from ofmu_jax.models.llama.model import LlamaConfig, Params, init_params
+from ofmu_jax.models.tensor_files import INDEX as INDEX
+from ofmu_jax.models.tensor_files import SINGLE as SINGLE
+from ofmu_jax.models.tensor_files import ModelError as ModelError
+from ofmu_jax.models.tensor_files import (
+    check_complete,
+    check_shapes,
+    check_tensor,
+    read_tensors,
+    to_host,
+    write_tensors,
+)
 
 HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
@@ -42,16 +49,12 @@ def read_params(folder: pathlib.Path, config: LlamaConfig, dtype: Any = None) ->
     for name, tensor, file in read_tensors(folder):
         if name.endswith(IGNORED_TENSORS):
             continue
-        _check_tensor(name, tensor, file, shapes, tensors)
+        check_tensor(name, tensor, file, shapes, tensors)
         tensors[name] = tensor if dtype is None else tensor.astype(dtype, copy=False)
     second_head = tensors.pop(HEAD, None) if config.tie_word_embeddings else None
     if config.tie_word_embeddings:
         del shapes[HEAD]
-    if missing := sorted(shapes.keys() - tensors.keys()):
-        raise ModelError(
-            f"{folder} lacks {len(missing)} tensors, the first is {missing[0]!r}; the "
-            "download is incomplete or config.json is of another model."
-        )
+    check_complete(folder, shapes, tensors)
     # transformers unties a head that differs: without it, this is another model.
     if second_head is not None and not np.array_equal(second_head, tensors[EMBEDDING]):
         raise ModelError(
@@ -70,7 +73,7 @@ def write_params(
     max_shard_bytes: int,
 ) -> None:
     """Writes parameters as safetensors: one file, or several with an index."""
-    _check_params(config, params)
+    check_shapes(params, _abstract(config))
     write_tensors(folder, _to_tensors(config, params, dtype), max_shard_bytes)
 
 
@@ -83,45 +86,6 @@ def tensor_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
         shape = _get(abstract["layers"], path).shape[1:]
         for i in range(config.num_layers):
             yield f"model.layers.{i}.{name}", shape[::-1] if transposed else shape
-
-
-def _check_tensor(name, tensor, file, shapes, tensors) -> None:
-    """Known, new, of the right shape, and finite."""
-    if name not in shapes:
-        raise ModelError(
-            f"{file} has the unknown tensor {name!r}; the model is not the one that "
-            "its config.json describes."
-        )
-    if name in tensors:
-        raise ModelError(f"{name!r} is in {file} and in another file; remove one.")
-    if tensor.shape != shapes[name]:
-        raise ModelError(
-            f"{name!r} in {file} has shape {tensor.shape}, its config says "
-            f"{shapes[name]}; give the config.json that belongs to it."
-        )
-    if not np.isfinite(tensor).all():
-        raise ModelError(
-            f"{name!r} in {file} has NaN or infinite entries; the model was broken "
-            "before it was saved, give an earlier checkpoint."
-        )
-
-
-def _check_params(config: LlamaConfig, params: Params) -> None:
-    """Parameters that are not the config's would be written in part, unseen."""
-    found, wanted = (
-        {
-            jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape
-            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        }
-        for tree in (params, _abstract(config))
-    )
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) != wanted.get(name):
-            raise ModelError(
-                f"the parameters are not of this config: {name} has shape "
-                f"{found.get(name, 'none')}, the config says "
-                f"{wanted.get(name, 'none')}."
-            )
 
 
 def _layout(config: LlamaConfig) -> Iterator[tuple[str, tuple[str, ...], bool]]:
@@ -178,24 +142,13 @@ def _common_dtype(dtypes: Iterable[np.dtype]) -> np.dtype:
 def _to_tensors(
     config: LlamaConfig, params: Params, dtype: Any
 ) -> Iterator[tuple[str, np.ndarray]]:
-    def host(name, x) -> np.ndarray:
-        x = np.asarray(jax.device_get(x))
-        with np.errstate(over="ignore"):  # checked below
-            x = np.ascontiguousarray(x if dtype is None else x.astype(dtype))
-        if not np.isfinite(x).all():
-            raise ModelError(
-                f"{name!r} has NaN or infinite entries as {x.dtype}; nothing was "
-                "written: write it with dtype='float32', or give finite parameters."
-            )
-        return x
-
     for name, path in _whole(config):
-        yield name, host(name, _get(params, path))
+        yield name, to_host(name, _get(params, path), dtype)
     for i in range(config.num_layers):
         for name, path, transposed in _layout(config):
             layer = _get(params["layers"], path)[i]
             name = f"model.layers.{i}.{name}"
-            yield name, host(name, layer.T if transposed else layer)
+            yield name, to_host(name, layer.T if transposed else layer, dtype)
 
 
 def _abstract(config: LlamaConfig) -> Params:

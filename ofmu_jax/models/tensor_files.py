@@ -1,12 +1,17 @@
 """Safetensors of a folder: one file, or several with an index.
 
-Nothing else is read: a pickle can run code, safetensors cannot.
+Nothing else is read: a pickle can run code, safetensors cannot. Every tensor is
+accounted for, and a folder that is written appears whole or not at all.
 """
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
+import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -18,6 +23,26 @@ DTYPES = ("F32", "F16", "BF16")  # as safetensors calls them
 
 class ModelError(ValueError):
     """A model folder that cannot be used; the message says why and what to do."""
+
+
+@contextlib.contextmanager
+def new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to write in, which takes its name at the end; on an error, none is left.
+
+    Raises:
+      FileExistsError: if there is something of that name.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists; remove it or choose another folder.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_tensors(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray, str]]:
@@ -43,6 +68,84 @@ def read_tensors(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray, str]]:
                 f"{file} is not a whole safetensors file ({error}); copy or download "
                 "it again."
             ) from error
+
+
+def check_tensor(
+    name: str,
+    tensor: np.ndarray,
+    file: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    read: Collection[str],
+) -> None:
+    """Refuses a tensor that is unknown, read already, misshapen or not finite."""
+    if name not in shapes:
+        raise ModelError(
+            f"{file} has the unknown tensor {name!r}; the model is not the one that "
+            "its config.json describes."
+        )
+    if name in read:
+        raise ModelError(f"{name!r} is in {file} and in another file; remove one.")
+    if tensor.shape != shapes[name]:
+        raise ModelError(
+            f"{name!r} in {file} has shape {tensor.shape}, its config says "
+            f"{shapes[name]}; give the config.json that belongs to it."
+        )
+    if not np.isfinite(tensor).all():
+        raise ModelError(
+            f"{name!r} in {file} has NaN or infinite entries; the model was broken "
+            "before it was saved, give an earlier checkpoint."
+        )
+
+
+def check_complete(
+    folder: pathlib.Path, wanted: Collection[str], read: Collection[str]
+) -> None:
+    """Refuses a folder in which tensors are missing."""
+    if missing := sorted(set(wanted) - set(read)):
+        raise ModelError(
+            f"{folder} lacks {len(missing)} tensors, the first is {missing[0]!r}; the "
+            "download is incomplete or config.json is of another model."
+        )
+
+
+def named(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their dotted names.
+
+    >>> named({"head": {"bias": 1}, "stem": 2})
+    {'head.bias': 1, 'stem': 2}
+    """
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def check_shapes(params: Any, outline: Any) -> None:
+    """Refuses parameters that are not the config's: some would be left out, unseen."""
+    found, wanted = (
+        {name: leaf.shape for name, leaf in named(tree).items()}
+        for tree in (params, outline)
+    )
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise ModelError(
+                f"the parameters are not of this config: {name} has shape "
+                f"{found.get(name, 'none')}, the config says "
+                f"{wanted.get(name, 'none')}."
+            )
+
+
+def to_host(name: str, value: Any, dtype: Any = None) -> np.ndarray:
+    """The array as it is written, in ``dtype`` if given; refused if not finite."""
+    value = np.asarray(jax.device_get(value))
+    with np.errstate(over="ignore"):  # checked below
+        value = np.ascontiguousarray(value if dtype is None else value.astype(dtype))
+    if not np.isfinite(value).all():
+        raise ModelError(
+            f"{name!r} has NaN or infinite entries as {value.dtype}; nothing was "
+            "written: write it with dtype='float32', or give finite parameters."
+        )
+    return value
 
 
 def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -95,6 +198,7 @@ def write_tensors(
     def flush() -> None:
         file = folder / f"shard-{len(shards)}"
         safetensors.numpy.save_file(shard, file, metadata={"format": "pt"})
+        file.chmod(folder.stat().st_mode & 0o666)  # safetensors makes it private
         shards.append(list(shard))
 
     for name, tensor in tensors:
