@@ -1,0 +1,62 @@
+"""Configurations of the `ofmu` transform, and a problem to run them on."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import ofmu_jax
+
+CONFIGURATIONS = {
+    "default": {},
+    "squared": {"similarity": "squared_cosine"},
+    "outer_base": {"base": "outer"},
+    "linearize": {"curvature": "linearize"},
+    "jvp": {"curvature": "jvp"},
+    "differences": {
+        "curvature": "finite_difference",
+        "penalty_gradient": "finite_difference",
+    },
+    "exact_over_differences": {"curvature": "finite_difference"},
+    "frozen_secant": {"retain_direction": "frozen", "penalty_gradient": "secant"},
+    "clipped_outer_steps": {"outer_steps": 3, "penalty_clip": 1.0},
+    "no_penalty": {"rho": 0.0},
+    "no_similarity": {"beta": 0.0},
+    "target": {"forget_target": 1.0},
+    "adam_inside": {"inner_optimizer": optax.adam(1e-2)},
+}
+
+
+def make(name="default", **changes):
+    options = {
+        "outer_optimizer": optax.adamw(1e-2),
+        "inner_optimizer": optax.sgd(1e-2),
+        "inner_steps": 2,
+        "beta": 0.3,
+        "rho": optax.exponential_decay(1e-2, 1, 1.1),
+    }
+    return ofmu_jax.ofmu(**(options | CONFIGURATIONS[name] | changes))
+
+
+def problem(dtype=jnp.float32):
+    """Parameters and step-indexed losses over stacked minibatches (T + 3)."""
+    keys = jax.random.split(jax.random.key(0), 6)
+    params = {
+        "w": jax.random.normal(keys[0], (4, 6), dtype) / 2,
+        "v": jax.random.normal(keys[1], (6, 2), dtype),
+    }
+
+    def loss(x, y, theta, step):
+        x, y = (z[step].astype(theta["w"].dtype) for z in (x, y))
+        return jnp.mean((jnp.tanh(x @ theta["w"]) @ theta["v"] - y) ** 2)
+
+    losses = [
+        functools.partial(
+            loss,
+            jax.random.normal(keys[i], (5, 8, 4)),
+            jax.random.normal(keys[i + 1], (5, 8, 2)),
+        )
+        for i in (2, 4)
+    ]
+    return params, dict(zip(("forget_loss", "retain_loss"), losses, strict=True))
