@@ -17,9 +17,19 @@ Params = Any  # a pytree of arrays
 LossFn = Callable[[Params], jax.Array]  # parameters -> scalar
 
 
-def name_of(path: Any) -> str:
+def name_of(path: Any, separator: str = "/") -> str:
     """A path of jax.tree_util as names joined by ``/``."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    return jax.tree_util.keystr(path, simple=True, separator=separator)
+
+
+def named(tree: Any) -> dict[str, Any]:
+    """The leaves by dotted names; one name for a key, an attribute and an index.
+
+    >>> named({"head": {"bias": 1}, "stem": (2, 3)})
+    {'head.bias': 1, 'stem.0': 2, 'stem.1': 3}
+    """
+    flat = jax.tree_util.tree_leaves_with_path(tree)
+    return {name_of(path, "."): leaf for path, leaf in flat}
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

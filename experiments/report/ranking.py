@@ -15,8 +15,8 @@ from scipy import stats
 from experiments.report import glossary
 from experiments.report.gaps import AGGREGATE, FORGET_GAP, UTILITY
 from experiments.report.summary import summarise
-from ofmu_jax.evals.evaluation import PAIRED
 from ofmu_jax.evals.intervals import equivalence_test
+from ofmu_jax.evals.language.comparison import PAIRED
 
 Row = Mapping[str, Any]
 Key = tuple[str | None, str]  # run, method

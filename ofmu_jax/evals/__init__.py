@@ -6,7 +6,9 @@ uncertainty; `tofu.evaluate_language` puts them together.
 
 from ofmu_jax.evals.evaluation import EvalOptions as EvalOptions
 from ofmu_jax.evals.evaluation import Evaluation as Evaluation
-from ofmu_jax.evals.evaluation import compare_with_reference as compare_with_reference
+from ofmu_jax.evals.language.comparison import (
+    compare_with_reference as compare_with_reference,
+)
 from ofmu_jax.evals.language.scores import EvaluationError as EvaluationError
 from ofmu_jax.evals.language.scores import TokenScores as TokenScores
 from ofmu_jax.evals.language.scores import pair_scorer as pair_scorer

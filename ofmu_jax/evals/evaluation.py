@@ -1,11 +1,11 @@
-"""What an evaluation leaves behind, its JSON form, and the comparison with another."""
+"""What an evaluation leaves behind, and its JSON form."""
 
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,18 +18,6 @@ from ofmu_jax.evals.language.scores import EvaluationError
 
 SCHEMA = "ofmu_jax.evaluation"
 VERSION = 1
-ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
-GAPS = tuple(f"{name}_gap" for name in ATTACKS)
-PAIRED = ("forget_truth_ratio_prob_mean", "forget_Q_A_Prob")
-# Metrics that `compare_with_reference` sets, apart from privleak.
-COMPARISONS = (
-    "forget_quality",
-    "forget_quality_ks",
-    *(f"{name}_{what}" for name in PAIRED for what in ("difference", "equivalence_p")),
-    "indistinguishable_from_reference",
-    *GAPS,
-)
-CHANCE_NOTE = "privleak: no AUC of a reference, 0.5 taken as the field does for TOFU"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,130 +163,3 @@ def fingerprint(pairs: Iterable[tuple[str, str]]) -> str:
     """Hash of questions and answers: equal rows in equal order, equal hash."""
     text = json.dumps([list(pair) for pair in pairs], ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def compare_with_reference(
-    evaluation: Evaluation, reference: Evaluation | None
-) -> Evaluation:
-    """Adds the metrics that need the model retrained without the forget rows.
-
-    forget_quality (p of the KS test) and forget_quality_ks (D); privleak; the
-    distance |AUC − AUC_reference| of every attack; and, on rows paired one to one,
-    mean differences with the p-value of an equivalence test, summed up in
-    indistinguishable_from_reference (1 or 0).
-
-    Args:
-      evaluation: the unlearned model; it is not changed.
-      reference: the retrained model, evaluated on the same rows; None names the
-        metrics as missing, and privleak takes 0.5 for the AUC of the reference.
-
-    Returns:
-      A copy of `evaluation` with those metrics.
-
-    Raises:
-      EvaluationError: the two were computed on other forget rows or with another
-        truth ratio.
-    """
-    result = _without_comparison(evaluation)
-    _add_privleak(result, reference)
-    if reference is None:
-        reason = "no evaluation of a retrained reference model was given"
-        result.add_missing(COMPARISONS, reason)
-        return result
-    _check_comparable(evaluation, reference)
-    _add_forget_quality(result, reference)
-    _add_equivalence(result, reference)
-    for name, gap in zip(ATTACKS, GAPS, strict=True):
-        if name in result.metrics and name in reference.metrics:
-            distance = abs(result.metrics[name] - reference.metrics[name])
-            result.metrics[gap] = distance
-        else:
-            result.add_missing((gap,), f"not both models have {name}")
-    return result
-
-
-def _without_comparison(evaluation: Evaluation) -> Evaluation:
-    """A copy without what an earlier comparison left."""
-    keep = lambda values: {
-        name: value
-        for name, value in values.items()
-        if name not in (*COMPARISONS, "privleak")
-    }
-    return dataclasses.replace(
-        evaluation,
-        metrics=keep(evaluation.metrics),
-        intervals=keep(evaluation.intervals),
-        missing=keep(evaluation.missing),
-        notes=[note for note in evaluation.notes if note != CHANCE_NOTE],
-    )
-
-
-def _check_comparable(evaluation: Evaluation, reference: Evaluation) -> None:
-    """Refuses to compare other rows, or other definitions of the truth ratio."""
-    for name in ("truth_ratio", "min_k"):
-        ours, theirs = (getattr(e.options, name) for e in (evaluation, reference))
-        if ours != theirs:
-            raise EvaluationError(
-                f"the reference was evaluated with {name}={theirs!r}, the model with "
-                f"{ours!r}; evaluate both alike"
-            )
-    for name in ("forget", "holdout"):
-        prints = [e.fingerprints.get(name) for e in (evaluation, reference)]
-        if None not in prints and prints[0] != prints[1]:
-            raise EvaluationError(
-                f"the reference was evaluated on other {name} rows than the model; "
-                "evaluate both on the same split"
-            )
-
-
-def _add_forget_quality(result: Evaluation, reference: Evaluation) -> None:
-    """The KS test between the two models' truth ratios."""
-    name = "forget_truth_ratio"
-    if name not in result.examples or name not in reference.examples:
-        who = "the model" if name not in result.examples else "the reference"
-        reason = f"{who} has no {name}"
-        result.add_missing(("forget_quality", "forget_quality_ks"), reason)
-        return
-    test = privacy.forget_quality(result.examples[name], reference.examples[name])
-    result.metrics["forget_quality"] = test.p_value
-    result.metrics["forget_quality_ks"] = test.statistic
-
-
-def _add_equivalence(result: Evaluation, reference: Evaluation) -> None:
-    """Paired differences, and whether all of them are shown to be small."""
-    options, equivalent = result.options, []
-    for name in PAIRED:
-        ours, theirs = (e.examples.get(name) for e in (result, reference))
-        names = (f"{name}_difference", f"{name}_equivalence_p")
-        if ours is None or theirs is None or len(ours) != len(theirs) or len(ours) < 2:
-            reason = f"{name} is not at hand for the same two or more rows of both"
-            result.add_missing((*names, "indistinguishable_from_reference"), reason)
-            continue
-        test = intervals.equivalence_test(
-            ours,
-            theirs,
-            margin=options.equivalence_margin,
-            alpha=options.equivalence_alpha,
-        )
-        result.metrics[names[0]] = test.difference
-        result.metrics[names[1]] = test.p_value
-        interval = intervals.paired_bootstrap(ours, theirs, **result.bootstrap)
-        result.add_interval(names[0], interval)
-        equivalent.append(test.equivalent)
-    if len(equivalent) == len(PAIRED):
-        # Both must hold (intersection–union test), so the level needs no correction.
-        result.metrics["indistinguishable_from_reference"] = float(all(equivalent))
-
-
-def _add_privleak(result: Evaluation, reference: Evaluation | None) -> None:
-    """Privacy leakage of the min-k attack, against chance without a reference."""
-    if "mia_min_k" not in result.metrics:
-        result.add_missing(("privleak",), result.missing.get("mia_min_k", "no min-k"))
-        return
-    known: Mapping[str, float] = reference.metrics if reference is not None else {}
-    if "mia_min_k" not in known:
-        result.notes.append(CHANCE_NOTE)
-    auc_reference = known.get("mia_min_k", 0.5)
-    result.metrics["privleak"] = privacy.privleak(
-        result.metrics["mia_min_k"], auc_reference
-    )

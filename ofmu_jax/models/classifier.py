@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofmu_jax._trees import named
 from ofmu_jax.models import tensor_files
 from ofmu_jax.models.resnet import SHAPES, ResNetConfig, Variables, init_variables
 from ofmu_jax.models.tensor_files import SINGLE, ModelError
@@ -59,7 +60,7 @@ def save(
     tensor_files.check_shapes(variables, _outline(config))
     tensors = {
         name: tensor_files.to_host(name, value)
-        for name, value in tensor_files.named(variables).items()
+        for name, value in named(variables).items()
     }
     for name, tensor in tensors.items():
         if tensor.dtype.name not in _DTYPES:
@@ -86,7 +87,7 @@ def load(folder: str | pathlib.Path) -> tuple[ResNetConfig, Variables]:
     if not (folder / SINGLE).is_file():
         raise ModelError(f"{folder} has no {SINGLE}; copy the whole folder again.")
     outline = _outline(config)
-    shapes = {name: leaf.shape for name, leaf in tensor_files.named(outline).items()}
+    shapes = {name: leaf.shape for name, leaf in named(outline).items()}
     tensors: dict[str, np.ndarray] = {}
     for name, tensor, file in tensor_files.read_tensors(folder):
         tensor_files.check_tensor(name, tensor, file, shapes, tensors)

@@ -16,6 +16,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from ofmu_jax._trees import named
+
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 DTYPES = ("F32", "F16", "BF16")  # as safetensors calls them
@@ -106,18 +108,6 @@ def check_complete(
             f"{folder} lacks {len(missing)} tensors, the first is {missing[0]!r}; the "
             "download is incomplete or config.json is of another model."
         )
-
-
-def named(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by their dotted names.
-
-    >>> named({"head": {"bias": 1}, "stem": 2})
-    {'head.bias': 1, 'stem': 2}
-    """
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
 
 
 def check_shapes(params: Any, outline: Any) -> None:

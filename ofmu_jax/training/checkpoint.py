@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from ofmu_jax._trees import named
 from ofmu_jax.parallel.distributed import on_main
 
 Params = Any
@@ -282,11 +283,6 @@ def _check_arrays(path: pathlib.Path, metadata: Any, abstract: Params) -> None:
 
 
 def _arrays(tree: Any) -> dict[str, str]:
-    """Name to 'dtype(shape)'; one name for a key, an attribute and an index."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): (
-            f"{np.dtype(leaf.dtype)}{tuple(leaf.shape)}"
-        )
-        for path, leaf in flat
-    }
+    """Name to 'dtype(shape)'."""
+    say = lambda leaf: f"{np.dtype(leaf.dtype)}{tuple(leaf.shape)}"
+    return {name: say(leaf) for name, leaf in named(tree).items()}

@@ -46,7 +46,7 @@ def check_rows(rows: int, mesh: Mesh, what: str) -> None:
 def shard_of(devices: Iterable[jax.Device], mesh: Mesh) -> Shard:
     """The blocks of a batch's rows that these devices of the mesh hold together.
 
-    >>> from ofmu_jax.sharding import make_mesh
+    >>> from ofmu_jax.parallel.sharding import make_mesh
     >>> mesh = make_mesh("data=2,fsdp=2,tensor=2")
     >>> shard_of(mesh.devices[:, 1].flat, mesh)
     Shard(blocks=(1, 3), count=4)
@@ -60,9 +60,10 @@ def shard_of(devices: Iterable[jax.Device], mesh: Mesh) -> Shard:
 def host_shard(mesh: Mesh) -> Shard:
     """Which blocks of a batch's rows this process has to make.
 
-    ``shard`` of `data.batches.paired_batches`. Any order of the devices will do: that
-    of a TPU slice follows its wires, so that a process's blocks lie apart. Processes
-    that hold the same block, as where ``tensor`` spans several, make the same rows.
+    ``shard`` of `data.language.batches.paired_batches`. Any order of the devices will
+    do: that of a TPU slice follows its wires, so that a process's blocks lie apart.
+    Processes that hold the same block, as where ``tensor`` spans several, make the
+    same rows.
     """
     return shard_of(mesh.local_devices, mesh)
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofmu_jax._trees import name_of
 from ofmu_jax.parallel.distributed import is_main, largest, on_main
 from ofmu_jax.training import checkpoint
 from ofmu_jax.training.checkpoint import CheckpointError
@@ -245,9 +246,8 @@ def _arrays(snapshot: Snapshot) -> dict[str, jax.Array]:
     """The arrays by names that are unique, whatever the trees look like."""
     trees = (snapshot.params, snapshot.state, snapshot.kept)
     leaves = jax.tree.leaves_with_path(trees)
-    name = lambda path: jax.tree_util.keystr(path[1:], simple=True, separator=".")
     return {
-        f"{number}.{re.sub(r'[^A-Za-z0-9_.]', '_', name(path))}": (
+        f"{number}.{re.sub(r'[^A-Za-z0-9_.]', '_', name_of(path[1:], '.'))}": (
             x if isinstance(x, jax.Array) else jnp.asarray(x)
         )
         for number, (path, x) in enumerate(leaves)

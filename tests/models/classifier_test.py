@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from ofmu_jax._trees import named
 from ofmu_jax.models import classifier, resnet, tensor_files
 from ofmu_jax.models.classifier import CONFIG
 from ofmu_jax.models.resnet import ResNetConfig, Variables
@@ -107,7 +108,7 @@ def test_each_dtype_is_kept(tmp_path):
 def test_every_architecture_has_names_of_its_own(name):
     config = ResNetConfig(name)
     outline = jax.eval_shape(lambda: resnet.init_variables(config, jax.random.key(0)))
-    names = tensor_files.named(outline)
+    names = named(outline)
     assert len(names) == len(jax.tree.leaves(outline))
     assert {"params.head.kernel", "batch_stats.bn_stem.mean"} <= names.keys()
 

@@ -16,7 +16,7 @@ from experiments.report import (
     write,
 )
 from experiments.report import gaps as aggregate
-from ofmu_jax.evals.evaluation import PAIRED
+from ofmu_jax.evals.language.comparison import PAIRED
 
 
 def model(role, method, seed, forget, utility, **more):

@@ -1,7 +1,7 @@
 """Endless or counted streams of fixed-shape minibatches, with a state to resume from.
 
-Order is a function of the seed and the position alone: the same on every machine and
-for any number of hosts, and `get_state`/`set_state` resume exactly.
+Order is a function of the seed and the position alone (`ofmu_jax.data.order`), and
+`get_state`/`set_state` resume exactly.
 
 The stream of examples is cut into batches without regard to epochs: an epoch is one
 pass over all examples, reshuffled each time; a batch may end one epoch and begin the
@@ -18,6 +18,7 @@ import grain
 import jax
 import numpy as np
 
+from ofmu_jax.data import order
 from ofmu_jax.data.language.padding import (
     IGNORE,
     Batch,
@@ -107,7 +108,7 @@ def paired_batches(
 
     size = sizes["forget"]
     batches = _batches(size, seed, True, batch_size, epochs, num_stack, shard)
-    return _iterate(batches.random_map(take))
+    return order.iterate(batches.random_map(take))
 
 
 def single_batches(
@@ -150,7 +151,7 @@ def single_batches(
             for key, values in batch.items()
         }
 
-    return _iterate(batches.map(take))
+    return order.iterate(batches.map(take))
 
 
 def num_batches(
@@ -164,29 +165,6 @@ def num_batches(
     return -(-size * epochs // (batch_size * (num_stack or 1)))
 
 
-class _Order:
-    """Indices of ``size`` examples, pass after pass, each in an order of its own.
-
-    In place of grain's ``shuffle().repeat()``, whose index cipher takes a third of a
-    millisecond an index for sets as small as a forget set.
-    """
-
-    def __init__(self, size: int, seed: int, shuffle: bool) -> None:
-        self._size, self._seed, self._shuffle = size, seed, shuffle
-        self._epoch, self._permutation = -1, np.arange(size)
-
-    def __len__(self) -> int:
-        # Without end. grain divides it as a float, which holds this number exactly.
-        return 2**52
-
-    def __getitem__(self, index: int) -> int:
-        epoch, place = divmod(index, self._size)
-        if self._shuffle and epoch != self._epoch:
-            rng = np.random.default_rng([self._seed, epoch])
-            self._epoch, self._permutation = epoch, rng.permutation(self._size)
-        return self._permutation[place]
-
-
 def _batches(
     size: int,
     seed: int,
@@ -197,10 +175,7 @@ def _batches(
     shard: Shard,
 ) -> grain.MapDataset:
     """Batches of indices, int64 (B,) or (S, B), B over all hosts."""
-    counts = {"batch_size": batch_size, "epochs": epochs, "num_stack": num_stack}
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise DataError(f"{name} is {value}; it must be at least 1")
+    order.check(seed, batch_size=batch_size, epochs=epochs, num_stack=num_stack)
     blocks, count = shard
     if not blocks or list(blocks) != sorted(set(blocks) & set(range(count))):
         raise DataError(
@@ -212,21 +187,13 @@ def _batches(
             f"batch_size is {batch_size}, which the {count} blocks of the mesh's rows "
             f"do not share evenly; give a multiple of {count}"
         )
-    if not 0 <= seed < 2**32:
-        raise DataError(f"seed is {seed}; it must be at least 0 and below 2**32")
-    order = grain.MapDataset.source(_Order(size, seed, shuffle))
-    batches = order.seed(seed).batch(batch_size)
+    indices = grain.MapDataset.source(order.Order([size], (seed,), shuffle))
+    batches = indices.seed(seed).batch(batch_size)
     if num_stack is not None:
         batches = batches.batch(num_stack)
     if epochs is not None:
         batches = batches[: num_batches(size, batch_size, epochs, num_stack)]
     return batches
-
-
-def _iterate(batches: grain.MapDataset) -> grain.DatasetIterator:
-    # Gathering rows of arrays in memory: threads would cost more than they hide.
-    options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    return iter(batches.to_iter_dataset(options))
 
 
 def _take(rows: Batch, ids: np.ndarray, shard: Shard) -> Batch:

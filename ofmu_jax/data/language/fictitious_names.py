@@ -49,8 +49,6 @@ EMBLEMS = _words("Compass Feather Laurel Torch")
 INGREDIENTS = _words("almond chestnut lemon plum pumpkin")
 DISHES = _words("cake dumplings salad soup")
 
-POEM_KINDS = _words("Ballad Hymn Lament Song")
-
 POETS = _words("""
 Aldous Brannoc Ceridwen Dorothea Eamon Ferelith Gideon Hesper Isolde Jocasta Kenelm
 Leocadia Merrick Nerissa Oswin Peregrine Rowena Septimus Theodric Ursula

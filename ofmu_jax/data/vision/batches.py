@@ -14,6 +14,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from ofmu_jax.data import order
 from ofmu_jax.data.language.records import DataError
 from ofmu_jax.data.vision.images import Labelled
 
@@ -46,9 +47,9 @@ def image_batches(
     """
     rows, flags = joined(parts)
     sizes = [len(part) for part, _ in parts]
-    order = _Order([sum(sizes)] if mixed else sizes, seed)
-    stacks = _stacks(order, batch_size, num_stack, seed)
-    return _iterate(stacks.map(lambda item: _gather(rows, flags, seed, *item)))
+    indices = order.Order([sum(sizes)] if mixed else sizes, (seed, 0))
+    stacks = _stacks(indices, batch_size, num_stack, seed)
+    return order.iterate(stacks.map(lambda item: _gather(rows, flags, seed, *item)))
 
 
 def paired_image_batches(
@@ -62,8 +63,8 @@ def paired_image_batches(
     streams = {}
     for place, (name, part) in enumerate((("forget", forget), ("retain", retain))):
         rows, flags = joined([(part, name == "forget")])
-        order = _Order([len(part)], seed, place)
-        streams[name] = (rows, flags, _stacks(order, batch_size, num_stack, seed))
+        indices = order.Order([len(part)], (seed, place))
+        streams[name] = (rows, flags, _stacks(indices, batch_size, num_stack, seed))
 
     def both(item) -> dict[str, Batch]:
         return {
@@ -72,7 +73,7 @@ def paired_image_batches(
         }
 
     source = _Together({name: stacks for name, (_, _, stacks) in streams.items()})
-    return _iterate(grain.MapDataset.source(source).map(both))
+    return order.iterate(grain.MapDataset.source(source).map(both))
 
 
 def joined(parts: Sequence[tuple[Labelled, bool]]) -> tuple[Labelled, np.ndarray]:
@@ -86,39 +87,6 @@ def joined(parts: Sequence[tuple[Labelled, bool]]) -> tuple[Labelled, np.ndarray
         np.concatenate([part.labels for part, _ in parts]),
     )
     return rows, np.concatenate([np.full(len(part), flag) for part, flag in parts])
-
-
-def in_order(part: Labelled, batch_size: int):
-    """Batches of at most B images in the order of the set, the last one shorter."""
-    for start in range(0, len(part), batch_size):
-        yield part.images[start : start + batch_size]
-
-
-class _Order:
-    """Index and position of every row, pass after pass, set after set."""
-
-    def __init__(self, sizes: Sequence[int], seed: int, stream: int = 0) -> None:
-        self._sizes, self._key = list(sizes), (seed, stream)
-        self._size, self._epoch = sum(sizes), -1
-        self._permutation = np.arange(0)
-
-    def __len__(self) -> int:
-        # Without end. grain divides it as a float, which holds this number exactly.
-        return 2**52
-
-    def __getitem__(self, index: int) -> int:
-        epoch, place = divmod(index, self._size)
-        if epoch != self._epoch:
-            rng = np.random.default_rng([*self._key, epoch])
-            starts = np.cumsum([0, *self._sizes[:-1]])
-            self._permutation = np.concatenate(
-                [
-                    start + rng.permutation(size)
-                    for start, size in zip(starts, self._sizes, strict=True)
-                ]
-            )
-            self._epoch = epoch
-        return int(self._permutation[place])
 
 
 class _Together:
@@ -135,15 +103,11 @@ class _Together:
 
 
 def _stacks(
-    order: _Order, batch_size: int, num_stack: int, seed: int
+    indices: order.Order, batch_size: int, num_stack: int, seed: int
 ) -> grain.MapDataset:
     """(indices (S, B), steps (S,)) without end."""
-    for name, value in {"batch_size": batch_size, "num_stack": num_stack}.items():
-        if value < 1:
-            raise DataError(f"{name} is {value}; it must be at least 1")
-    if not 0 <= seed < 2**32:
-        raise DataError(f"seed is {seed}; it must be at least 0 and below 2**32")
-    ids = grain.MapDataset.source(order).seed(seed).batch(batch_size).batch(num_stack)
+    order.check(seed, batch_size=batch_size, num_stack=num_stack)
+    ids = grain.MapDataset.source(indices).seed(seed).batch(batch_size).batch(num_stack)
     number = lambda index, rows: (rows, index * num_stack + np.arange(num_stack))
     return ids.map_with_index(number)
 
@@ -157,9 +121,3 @@ def _gather(
         "forget": flags[ids],
         "draw": np.stack([np.full_like(steps, seed), steps], -1).astype(np.uint32),
     }
-
-
-def _iterate(batches: grain.MapDataset) -> grain.DatasetIterator:
-    # Gathering rows of arrays in memory: threads would cost more than they hide.
-    options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    return iter(batches.to_iter_dataset(options))

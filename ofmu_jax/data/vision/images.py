@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ofmu_jax.data.language.records import DataError
+from ofmu_jax.data.order import evenly_spaced as evenly_spaced
 
 DATASETS = ("digits", "cifar10", "cifar100")
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
@@ -86,15 +87,6 @@ class ImageSet:
                 part = part.take(evenly_spaced(len(part), most))
             parts[name] = part
         return dataclasses.replace(self, **parts)
-
-
-def evenly_spaced(size: int, most: int) -> np.ndarray:
-    """``min(size, most)`` different indices below ``size``, evenly spaced, in order.
-
-    >>> evenly_spaced(10, 4).tolist()
-    [0, 3, 6, 9]
-    """
-    return np.linspace(0, size - 1, min(size, most)).round().astype(np.int64)
 
 
 def load_images(

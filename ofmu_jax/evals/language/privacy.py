@@ -19,6 +19,7 @@ from sklearn import metrics as sklearn_metrics
 from ofmu_jax.evals.language.metrics import EPSILON
 from ofmu_jax.evals.language.scores import EvaluationError, TokenScores
 
+ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
 MIN_K = 0.4  # share of tokens in TOFU and MUSE configurations
 
 

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 
 from ofmu_jax.evals import intervals
-from ofmu_jax.evals.evaluation import ATTACKS as ATTACKS
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.evals.language import metrics
 

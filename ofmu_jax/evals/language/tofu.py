@@ -7,32 +7,18 @@ import numpy as np
 
 from ofmu_jax.data.language.records import QA
 from ofmu_jax.evals import intervals
-from ofmu_jax.evals.evaluation import (
-    EvalOptions,
-    Evaluation,
-    compare_with_reference,
-    fingerprint,
-)
+from ofmu_jax.evals.evaluation import EvalOptions, Evaluation, fingerprint
 from ofmu_jax.evals.language import metrics, privacy
+from ofmu_jax.evals.language.comparison import compare_with_reference
+from ofmu_jax.evals.language.privacy import ATTACKS
 from ofmu_jax.evals.language.scores import EvaluationError, TokenScores
 from ofmu_jax.evals.language.sets import (
-    ATTACKS,
     MEMORIZATION,
     SetLosses,
     add_set,
     add_utility,
     set_metric_names,
 )
-from ofmu_jax.evals.language.tofu_log import from_tofu_log
-
-__all__ = [
-    "EvalOptions",
-    "Evaluation",
-    "attack_scores",
-    "compare_with_reference",
-    "evaluate_language",
-    "from_tofu_log",
-]
 
 ScoreFn = Callable[[Sequence[tuple[str, str]]], Sequence[TokenScores]]
 GenerateFn = Callable[[Sequence[str]], Sequence[str]]

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ofmu_jax.evals.evaluation import EvalOptions, Evaluation, fingerprint
+from ofmu_jax.evals.language.privacy import ATTACKS
 from ofmu_jax.evals.language.scores import EvaluationError
 from ofmu_jax.evals.language.sets import (
-    ATTACKS,
     MEMORIZATION,
     SetLosses,
     add_set,
