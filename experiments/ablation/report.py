@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import html
-import json
 import math
 import pathlib
 import shlex
@@ -11,7 +10,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from rich import box
@@ -22,12 +20,11 @@ from experiments.ablation import figures, verdicts
 from experiments.ablation.grid import GROUPS, AblationOptions, Variant, changes
 from experiments.ablation.runs import CHECKED, Measured
 from experiments.ablation.statistics import statistic
-from experiments.ablation.template import TEMPLATE
 from experiments.config.language import LanguageRun
 from experiments.report import content as findings
 from experiments.report import figures as plots
+from experiments.report.page import fill
 from experiments.report.summary import DASH, cell, number
-from experiments.report.template import STYLE
 from experiments.stages.stage import to_json, write_json
 from ofmu_jax.data.language.records import UnlearningData
 
@@ -131,16 +128,15 @@ def write(folder: pathlib.Path, found: Mapping[str, Any]) -> pathlib.Path:
 
 def render(found: Mapping[str, Any]) -> str:
     """The page; all text is HTML-escaped and nothing is loaded from anywhere."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     full = any(v["statistics"].get(FULL[0]) for v in found["variants"])
     columns = [*COLUMNS, *((name, name.replace("_", " ")) for name in FULL if full)]
     pictures = {
         name: [(_svg(figure, caption), caption)] if figure is not None else []
         for name, (figure, caption) in claim_figures(found).items()
     }
-    return environment.from_string(TEMPLATE).render(
-        style=Markup(STYLE),
-        found=found,
+    return fill(
+        "ablations.html.j2",
+        report=found,
         columns=[label for _, label in columns],
         claims=[
             {
@@ -155,7 +151,6 @@ def render(found: Mapping[str, Any]) -> str:
             (name, *(cell(spread[k]) for k in SPREADS))
             for name, spread in found["weighting"].items()
         ],
-        pretty=lambda value: json.dumps(value, indent=2, ensure_ascii=False),
     )
 
 
