@@ -18,7 +18,7 @@ from experiments.domains.language import rows as inputs
 from experiments.domains.language.job import Problem
 from experiments.pipeline.language import REFERENCE, TARGET, Model, Pipeline
 from experiments.report import content
-from experiments.stages.stage import fingerprint
+from experiments.stages.files import fingerprint
 
 CHECKED = ("forget_nll", "forget_prob", "retain_nll", "retain_prob")
 MOST_POINTS = 100  # of a trajectory

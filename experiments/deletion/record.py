@@ -23,7 +23,7 @@ from typing import Any
 
 from experiments.config.language import LanguageRun
 from experiments.shell import provenance
-from experiments.stages.stage import plain, to_json, write_json
+from experiments.stages.files import plain, to_json, write_json
 from ofmu_jax.data.language.records import QA, UnlearningData
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.models.huggingface import folder as huggingface

@@ -9,7 +9,7 @@ from typing import Any
 from experiments.config.language import LanguageRun
 from experiments.domains.language import rows
 from experiments.domains.language.task import LanguageTask
-from experiments.stages.stage import fingerprint
+from experiments.stages.files import fingerprint
 from ofmu_jax.data.language import prompts
 from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.evals.evaluation import Evaluation

@@ -14,9 +14,9 @@ from experiments.domains.vision.grid import save_grid
 from experiments.pipeline.tuning_vision import tuned
 from experiments.pipeline.vision import REFERENCE, TARGET, VisionModel, VisionPipeline
 from experiments.report import tables, write
-from experiments.report.content import environment, trajectory
-from experiments.shell import console
-from experiments.stages.stage import to_json, write_json
+from experiments.report.content import trajectory
+from experiments.shell import console, provenance
+from experiments.stages.files import to_json, write_json
 from ofmu_jax.data.vision.images import load_images
 from ofmu_jax.data.vision.split import make_split
 
@@ -69,7 +69,7 @@ def run_vision(run: Cifar) -> dict[str, Any]:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", "-m", "experiments.run", *sys.argv[1:]]),
         "recipe": to_json(run),
-        "environment": environment(),
+        "environment": provenance.environment(),
         "data": {
             "name": data.name,
             "counts": {name: len(part) for name, part in sets.items()},

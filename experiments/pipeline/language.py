@@ -16,7 +16,8 @@ from experiments.domains.language.task import LanguageTask, Params, make_task
 from experiments.shell import provenance
 from experiments.stages import fit
 from experiments.stages import saver as resuming
-from experiments.stages.stage import Stage, fingerprint
+from experiments.stages.files import fingerprint
+from experiments.stages.stage import Stage
 from ofmu_jax.data import streams
 from ofmu_jax.data.language import batches, prompts
 from ofmu_jax.data.language.records import QA, UnlearningData

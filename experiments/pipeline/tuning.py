@@ -26,10 +26,11 @@ from experiments.config.language import LanguageRun
 from experiments.domains.language import job
 from experiments.pipeline import search
 from experiments.pipeline.language import REFERENCE, Model, Pipeline
-from experiments.publishing import run as publish
+from experiments.report import published
 from experiments.stages import fit
 from experiments.stages import saver as resuming
-from experiments.stages.stage import Stage, fingerprint
+from experiments.stages.files import fingerprint
+from experiments.stages.stage import Stage
 from ofmu_jax.data.language.records import DataError, UnlearningData
 from ofmu_jax.methods import LEARNING_RATE, METHODS, Range
 from ofmu_jax.training import loop
@@ -183,7 +184,7 @@ def tuned_elsewhere(run: LanguageRun, source: pathlib.Path) -> LanguageRun:
     """
     try:
         if source.is_file():
-            found = publish.load(source)["recipe"]
+            found = published.load(source, published.RUN)["recipe"]
         else:
             found = json.loads((source / "config.json").read_text())
     except (OSError, ValueError) as error:

@@ -15,7 +15,8 @@ from experiments.config.vision import Cifar
 from experiments.domains.vision.task import Checks, VisionTask, forget_target, predictor
 from experiments.stages import fit
 from experiments.stages import saver as resuming
-from experiments.stages.stage import Stage, fingerprint, write_json
+from experiments.stages.files import fingerprint, write_json
+from experiments.stages.stage import Stage
 from ofmu_jax.data.vision.images import ImageSet
 from ofmu_jax.data.vision.split import Split
 from ofmu_jax.evals.vision import metrics as evals

@@ -2,23 +2,20 @@
 
 import dataclasses
 import datetime
-import os
 import pathlib
-import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from experiments.config.language import LanguageRun
 from experiments.pipeline.language import REFERENCE, TARGET, Model
 from experiments.report.remarks import remarks
-from experiments.stages.stage import to_json, write_json
+from experiments.shell import provenance
+from experiments.stages.files import to_json, write_json
 from ofmu_jax.data.language.records import UnlearningData
-from ofmu_jax.version import __version__
 
 KEPT, NEAR = 0.9, 0.1  # the goals that a run is held against
 
@@ -37,47 +34,13 @@ def report_content(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", "-m", "experiments.run", *sys.argv[1:]]),
         "recipe": to_json(run),
-        "environment": environment(),
+        "environment": provenance.environment(),
         "data": sizes(data),
         "models": [_row(model) for model in models],
         "notes": remarks(run, models),
         "claims": claims(models),
         "tuning": dict(trials or {}),
     }
-
-
-def environment() -> dict[str, Any]:
-    """Versions and devices that the numbers came from."""
-    return {
-        "ofmu_jax": __version__,
-        "jax": jax.__version__,
-        "devices": [str(device) for device in jax.devices()],
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": processor(),
-        "cores": os.cpu_count(),
-    }
-
-
-def processor(cpuinfo: pathlib.Path = pathlib.Path("/proc/cpuinfo")) -> str:
-    """The processor's model; its architecture where the system has none.
-
-    With family, model number and stepping where they are known: virtual machines
-    give processors that compute differently the same name.
-    """
-    try:
-        lines = cpuinfo.read_text().splitlines()
-    except OSError:
-        lines = []
-    found: dict[str, str] = {}
-    for line in lines:
-        name, _, value = (part.strip() for part in line.partition(":"))
-        found.setdefault(name, value)
-    if "model name" not in found:
-        return platform.machine()
-    kinds = {"family": "cpu family", "model": "model", "stepping": "stepping"}
-    numbers = [f"{kind} {found[k]}" for kind, k in kinds.items() if k in found]
-    return ", ".join([found["model name"], *numbers])
 
 
 def sizes(data: UnlearningData) -> dict[str, Any]:

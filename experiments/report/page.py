@@ -27,7 +27,10 @@ Row = Mapping[str, Any]
 
 
 def fill(template: str, **values: Any) -> str:
-    """A file of ``templates/`` with values, all of whose text is HTML-escaped."""
+    """A file of ``templates/`` with values, all of whose text is HTML-escaped.
+
+    What UTF-8 has not, half a pair of surrogates, is a reference in it.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("experiments.report"),
         autoescape=True,
@@ -35,7 +38,8 @@ def fill(template: str, **values: Any) -> str:
     )
     pretty = functools.partial(json.dumps, indent=2, ensure_ascii=False)
     environment.filters["pretty"] = pretty
-    return environment.get_template(template).render(**values)
+    page = environment.get_template(template).render(**values)
+    return page.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
 
 
 def render_html(report: Row) -> str:

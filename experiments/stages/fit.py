@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 from rich.progress import Progress
 
-from experiments.shell import console
+from experiments.stages.metrics_log import MetricsLog
 from experiments.stages.saver import StageSaver
 from ofmu_jax.methods import Method, Part
 from ofmu_jax.parallel import sharding
@@ -55,7 +55,7 @@ def fit(
             params = sharding.place(params, mesh)
         if check is not None:
             check = lambda found, of_whole=check: of_whole(whole(found))
-    log = console.MetricsLog(saver.stage_folder)
+    log = MetricsLog(saver.stage_folder)
     bar = progress.add_task(label, total=options["num_updates"], note="")
 
     def on_update(done: int, metrics: dict[str, float]) -> None:

@@ -9,7 +9,7 @@ from experiments.domains.language import method as build
 from experiments.domains.language import rows as inputs
 from experiments.domains.language import target as targets
 from experiments.domains.language.task import LanguageTask, Params
-from experiments.stages.stage import fingerprint
+from experiments.stages.files import fingerprint
 from ofmu_jax.data.language import batches
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import UnlearningData
