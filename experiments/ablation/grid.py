@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from experiments.config.language import LanguageRun, OfmuConfig, paper_setting
 from experiments.config.parts import ForgetLoss, inner_rate
-from experiments.stages.stage import fingerprint
+from experiments.stages.files import fingerprint
 from ofmu_jax.choices import Base, Curvature, PenaltyGradient, RetainDirection
 from ofmu_jax.methods.inner_optimizers import InnerOptimizer
 

@@ -18,7 +18,7 @@ from experiments.domains.base import REFERENCE, TARGET, Model
 from experiments.domains.language.rows import rows_fingerprint
 from experiments.pipeline.pipeline import Pipeline, Start
 from experiments.report import content
-from experiments.stages.stage import fingerprint
+from experiments.stages.files import fingerprint
 
 CHECKED = ("forget_nll", "forget_prob", "retain_nll", "retain_prob")
 MOST_POINTS = 100  # of a trajectory

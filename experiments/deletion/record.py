@@ -24,7 +24,7 @@ from experiments.config.common import Run
 from experiments.domains.base import Evidence
 from experiments.shell import provenance
 from experiments.stages.hashes import file_hashes
-from experiments.stages.stage import plain, to_json, write_json
+from experiments.stages.files import plain, to_json, write_json
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.training.checkpoint import sync
 

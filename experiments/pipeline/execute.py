@@ -12,7 +12,7 @@ from experiments.pipeline.pipeline import Pipeline
 from experiments.pipeline.tuning import tuned, tuned_elsewhere
 from experiments.report import content, tables, write
 from experiments.shell import console
-from experiments.stages.stage import to_json, write_json
+from experiments.stages.files import to_json, write_json
 from ofmu_jax.parallel.distributed import is_main
 
 

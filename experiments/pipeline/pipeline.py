@@ -18,7 +18,8 @@ from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
 from experiments.shell import provenance
 from experiments.stages import saver as resuming
 from experiments.stages.fit import Job, fit
-from experiments.stages.stage import Stage, fingerprint
+from experiments.stages.files import fingerprint
+from experiments.stages.stage import Stage
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.methods.base import Params
 from ofmu_jax.parallel.distributed import on_main

@@ -25,7 +25,8 @@ from experiments.pipeline import search
 from experiments.pipeline.pipeline import Pipeline
 from experiments.report import published
 from experiments.stages import saver as resuming
-from experiments.stages.stage import Stage, fingerprint
+from experiments.stages.files import fingerprint
+from experiments.stages.stage import Stage
 
 
 class Tuning:
@@ -104,7 +105,7 @@ def tuned_elsewhere(run: Run, source: pathlib.Path) -> Run:
 
     try:
         if source.is_file():
-            found = published.load_run(source)["recipe"]
+            found = published.load(source)["recipe"]
         else:
             found = json.loads((source / "config.json").read_text())
     except (OSError, ValueError) as error:

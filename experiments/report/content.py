@@ -8,7 +8,7 @@ import numpy as np
 from experiments.domains.base import Domain, Goal, Model
 from experiments.report.remarks import remarks
 from experiments.shell import provenance
-from experiments.stages.stage import to_json
+from experiments.stages.files import to_json
 
 
 def report_content(

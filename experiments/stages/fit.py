@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from rich.progress import Progress
 
-from experiments.shell.console import MetricsLog
+from experiments.stages.metrics_log import MetricsLog
 from experiments.stages.saver import StageSaver
 from ofmu_jax import training
 from ofmu_jax.methods import Method, Part

@@ -25,7 +25,7 @@ from experiments.domains.language import job, method, refuse
 from experiments.pipeline.execute_language import check_run, run_language
 from experiments.pipeline.language import Model, Pipeline
 from experiments.run import parse
-from experiments.stages.stage import fingerprint, to_json
+from experiments.stages.files import fingerprint, to_json
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.methods import Lora, Subset
 

@@ -25,8 +25,8 @@ from experiments.domains.language import method as build
 from experiments.pipeline import execute_language, search, tuning
 from experiments.pipeline.execute_language import run_language
 from experiments.pipeline.language import Pipeline
-from experiments.publishing import run as publish
 from experiments.report import content as findings
+from experiments.report import published
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.data.language.records import DataError
 from ofmu_jax.methods import METHODS
@@ -255,7 +255,7 @@ def test_configurations_of_another_version_are_refused(tmp_path):
 def test_published_results_are_a_source_of_configurations():
     run = dataclasses.replace(language.Tofu(), methods=("ofmu", "simnpo", "idk_dpo"))
     found = tuning.tuned_elsewhere(run, RESULTS / "tofu_forget01_tuning.json")
-    trials = publish.load(RESULTS / "tofu_forget01_tuning.json")["tuning"]
+    trials = published.load(RESULTS / "tofu_forget01_tuning.json")["tuning"]
     for name in run.methods:
         (chosen,) = (trial for trial in trials[name] if trial["chosen"])
         config = dataclasses.asdict(found.method(name))  # may have newer fields

@@ -30,7 +30,7 @@ from experiments.domains.language.evidence import (
 from experiments.domains.language.rows import rows_fingerprint, taught
 from experiments.domains.language.task import FIELDS, LanguageTask, Params, make_task
 from experiments.stages.fit import Job
-from experiments.stages.stage import fingerprint
+from experiments.stages.files import fingerprint
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.evals.evaluation import Evaluation

@@ -11,7 +11,7 @@ from experiments.config.language import LanguageRun, Request
 from experiments.domains.language.data import limited, load_data
 from experiments.domains.language.task import LanguageTask, Params
 from experiments.stages.hashes import file_hashes
-from experiments.stages.stage import fingerprint
+from experiments.stages.files import fingerprint
 from ofmu_jax.data.language import prompts
 from ofmu_jax.data.language.json_lines import read_json_lines
 from ofmu_jax.data.language.records import QA, UnlearningData

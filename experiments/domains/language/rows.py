@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.config.language import LanguageRun, Tofu
 from experiments.domains.language.task import LanguageTask, Params
-from experiments.stages.stage import fingerprint
+from experiments.stages.files import fingerprint
 from ofmu_jax.data.language import prompts, refusals
 from ofmu_jax.data.language.padding import Batch
 from ofmu_jax.data.language.prompts import Encoded

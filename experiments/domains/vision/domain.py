@@ -28,7 +28,7 @@ from experiments.domains.vision.target import Look, check_choice, forget_target
 from experiments.domains.vision.task import VisionTask
 from experiments.domains.vision.words import GOALS, TUNED, UNITS, UNTUNED
 from experiments.stages.fit import Job
-from experiments.stages.stage import fingerprint
+from experiments.stages.files import fingerprint
 from ofmu_jax.data.vision.images import ImageSet
 from ofmu_jax.data.vision.split import Split
 from ofmu_jax.evals.evaluation import Evaluation
