@@ -164,6 +164,8 @@ class _Model:
 
     def _run(self, values: Mapping[str, Any]) -> LanguageRun:
         run = run_from_json(values)
+        if not isinstance(run, LanguageRun):
+            raise ValueError(f"a run of {type(run).__name__} cannot be verified.")
         if isinstance(run, Request):
             names = ("forget_file", "retain_file", "holdout_file")
             given = {name: getattr(self.options, name) for name in names}

@@ -261,6 +261,6 @@ def _source(run: LanguageRun, source: str | pathlib.Path) -> dict[str, Any]:
 def _run_json(run: LanguageRun) -> dict[str, Any]:
     """The run's choices but those of the methods."""
     fields = to_json(run)
-    for name in ("ofmu", "baselines", "output_dir"):
-        del fields[name]
+    for name in (*run.specs, run.group, "output_dir"):
+        fields.pop(name, None)
     return {"command": type(run).__name__.lower(), **fields}

@@ -5,7 +5,7 @@ import dataclasses
 from rich.markup import escape
 from rich.progress import Progress
 
-from experiments.config.language import Demo, LanguageRun, Request, Tofu, paper_setting
+from experiments.config.language import Demo, LanguageRun, Request, Tofu
 from experiments.domains.language import method, refuse, target
 from experiments.domains.language.task import LanguageTask
 from experiments.pipeline.language import Pipeline
@@ -90,8 +90,7 @@ def make_pipeline(
 
 def configured(run: LanguageRun) -> LanguageRun:
     """The run with the methods' configurations that it takes from elsewhere."""
-    if run.paper:
-        run = dataclasses.replace(run, ofmu=paper_setting(run.ofmu))
+    run = run.in_paper()
     if run.tuned_from is not None:
         run = tuned_elsewhere(run, run.tuned_from)
     return run
@@ -159,12 +158,6 @@ def note_replicated(task: LanguageTask) -> None:
 
 def check_run(run: LanguageRun) -> None:
     """Raises ValueError for options that do not go together."""
-    for name in ("seeds", "methods"):
-        values = getattr(run, name)
-        if not values:
-            raise ValueError(f"--{name} is empty; give at least one.")
-        if len(set(values)) < len(values):
-            raise ValueError(f"--{name} names one twice: {' '.join(map(str, values))}.")
     if run.tuned_from is not None and (run.tune or run.paper):
         other = "--tune" if run.tune else "--paper"
         raise ValueError(
@@ -179,28 +172,10 @@ def check_run(run: LanguageRun) -> None:
             "--tuned-from, or leave it out."
         )
     method.part_of(run)
-    if run.checkpoint_every is not None and run.checkpoint_every < 0:
-        raise ValueError(
-            f"--checkpoint-every is {run.checkpoint_every}; give a number of updates, "
-            "or 0 for none."
-        )
     if run.retain_model is not None and run.model is None and run.base_model is None:
         raise ValueError(
             "--retain-model is a reference for a target model: give --model (the "
             "target) or --base-model (to train the target from) as well."
-        )
-    given = run.model or run.base_model
-    ours = run.ofmu
-    fixed = ours.inner_optimizer != "polyak"  # whose steps find their own length
-    fast = ours.outer_learning_rate > 1e-4 or (
-        fixed and ours.inner_learning_rate > 0.05
-    )
-    if given is not None and fast:
-        console.note(
-            "the learning rates are those of small models trained "
-            f"from scratch; for a pretrained model such as {given} 1e-5 is "
-            "usual: --ofmu.outer-learning-rate, --train.learning-rate, … Inner steps "
-            "of length 0.1 (--ofmu.inner-learning-rate) broke one of 135M parameters."
         )
     if isinstance(run, Request) and run.model is None:
         raise ValueError(

@@ -31,27 +31,7 @@ from experiments.stages import fit
 from experiments.stages import saver as resuming
 from experiments.stages.stage import Stage, fingerprint
 from ofmu_jax.data.language.records import DataError, UnlearningData
-from ofmu_jax.methods import LEARNING_RATE, METHODS, Range
 from ofmu_jax.training import loop
-
-# OFMU's; its two learning rates stand in for the one of the others.
-OFMU_SEARCH = {
-    "outer_learning_rate": LEARNING_RATE,
-    "inner_learning_rate": Range(1e-2, 1.0, log=True),
-    "inner_max_step": Range(3e-4, 1e-2, log=True),
-    "ceiling": Range(1.0, 1.3),
-}
-
-
-def search_space(name: str) -> dict[str, Range]:
-    """Field of a method's configuration -> what it is searched in."""
-    if name == "ofmu":
-        return dict(OFMU_SEARCH)
-    spec = METHODS[name]
-    return {
-        "learning_rate": LEARNING_RATE,
-        **{f"loss.{field}": span for field, span in spec.search.items()},
-    }
 
 
 def validation_request(data: UnlearningData) -> UnlearningData:
@@ -106,7 +86,7 @@ class Tuning:
         """The best configuration of a method, and the record of all its trials."""
         run = self.validation.run
         trial = functools.partial(self._trial, name)
-        return search.best(run.method(name), search_space(name), run.tune, trial)
+        return search.best(run.method(name), run.specs[name].search, run.tune, trial)
 
     def _trial(self, name: str, number: int, config: Any) -> dict[str, Any]:
         problem = dataclasses.replace(
@@ -191,7 +171,7 @@ def tuned_elsewhere(run: LanguageRun, source: pathlib.Path) -> LanguageRun:
             f"--tuned-from {source} is no output folder of a finished or tuned run and "
             f"no file of published results: {error}."
         ) from error
-    values = {"ofmu": found.get("ofmu"), **found.get("baselines", {})}
+    values = found | found.get(run.group, {})
     for name in run.methods:
         if name in run.tuned_except:
             continue

@@ -1,15 +1,15 @@
 """The same number of trials for every method, on images that are not reported.
 
 As for language models (`experiments.pipeline.tuning`), a method is tuned on a
-*validation request*: images like the forget images, but taken from the
-retain images (another draw, or the next class), to be forgotten by the model that was trained on the retain images
-alone, against one retrained without them as well. The validation images, which no model
-is trained on, stand in for the test images. So neither a forget nor a test image has a
-part in it.
+*validation request*: images like the forget images, but taken from the retain images
+(another draw, or the next class), to be forgotten by the model that was trained on the
+retain images alone, against one retrained without them as well. The validation images,
+which no model is trained on, stand in for the test images. So
+neither a forget nor a test image has a part in it.
 
 A trial's score is its average gap to the retrained model. Trial 0 is the configuration
-as it stands, the others are a scrambled Sobol sequence over the space that
-`vision_configs.SEARCH` declares.
+as it stands, the others are a scrambled Sobol sequence over the space that each
+method declares.
 """
 
 import dataclasses
@@ -21,7 +21,6 @@ from experiments.pipeline import search
 from experiments.pipeline.vision import REFERENCE, VisionModel, VisionPipeline
 from ofmu_jax.data.vision.images import ImageSet
 from ofmu_jax.data.vision.split import Split, make_split
-from ofmu_jax.methods.vision.configs import SEARCH
 
 
 def validation_request(data: ImageSet, split: Split) -> tuple[ImageSet, Split]:
@@ -67,15 +66,12 @@ class Tuning:
 
     def method(self, name: str) -> tuple[Any, list[dict[str, Any]]]:
         """The best configuration of a method, and the record of all its trials."""
-        config, trial = (
-            getattr(self.run.method, name),
-            functools.partial(self._trial, name),
-        )
-        return search.best(config, SEARCH[name], self.run.tune, trial)
+        run, trial = self.run, functools.partial(self._trial, name)
+        return search.best(run.method(name), run.specs[name].search, run.tune, trial)
 
     def _trial(self, name: str, number: int, config: Any) -> dict[str, Any]:
         run = dataclasses.replace(
-            with_method(self.run, name, config),
+            self.run.with_method(name, config),
             output_dir=self.folder / name / f"trial{number}",
         )
         pipeline = self.validation.variant(run)
@@ -99,17 +95,10 @@ def _record(
     }
 
 
-def with_method(run: Cifar, name: str, config: Any) -> Cifar:
-    """The run with another configuration of one method."""
-    return dataclasses.replace(
-        run, method=dataclasses.replace(run.method, **{name: config})
-    )
-
-
 def tuned(pipeline: VisionPipeline) -> tuple[Cifar, dict[str, list[dict[str, Any]]]]:
     """The run with the best configuration of every method, and all trials by method."""
     run, tuning, records = pipeline.run, Tuning(pipeline), {}
     for name in run.methods:
         config, records[name] = tuning.method(name)
-        run = with_method(run, name, config)
+        run = run.with_method(name, config)
     return run, records

@@ -19,9 +19,8 @@ from experiments.stages.stage import Stage, fingerprint, write_json
 from ofmu_jax.data.vision.images import ImageSet
 from ofmu_jax.data.vision.split import Split
 from ofmu_jax.evals.vision import metrics as evals
-from ofmu_jax.methods.vision import registry
+from ofmu_jax.methods.vision import descent, registry
 from ofmu_jax.methods.vision.classifier import sgd
-from ofmu_jax.methods.vision.configs import paper_setting
 from ofmu_jax.methods.vision.setting import Plan
 from ofmu_jax.models.resnet import ResNetConfig, Variables, init_variables
 from ofmu_jax.training import checkpoint, loop
@@ -103,7 +102,7 @@ class VisionPipeline:
         schedule = optax.piecewise_constant_schedule(
             run.learning_rate, {updates // 2: 0.1, updates * 3 // 4: 0.1}
         )
-        plan = registry.train(task.setting(seed), sgd(schedule, run.weight_decay))
+        plan = descent.train(task.setting(seed), sgd(schedule, run.weight_decay))
 
         def work(stage: Stage) -> None:
             self._train(
@@ -129,9 +128,7 @@ class VisionPipeline:
         """A method's result, within the budget that every method gets."""
         run, task = self.run, self.task
         goal = forget_target(task, target.variables, reference.variables)
-        config = getattr(run.method, name)
-        if name == "ofmu" and run.paper:
-            config = paper_setting(config)
+        config = run.in_paper().method(name)
         choices = [run.batch_size, task.budget, run.checks, run.patience]
         choices.append(run.check_rows)
         identity = fingerprint(target.identity, name, config, choices, goal, seed)

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from experiments.report.glossary_entries import METRICS, Goal, Metric
-from ofmu_jax.methods.language.registry import METHODS
+from ofmu_jax.methods.language import registry as language
+from ofmu_jax.methods.vision import registry as vision
 
 # Other names that the same quantity goes by.
 _ALIASES = {
@@ -24,16 +25,7 @@ _SETS = {"ra": "real authors", "wf": "world facts", "retain": "retain"}
 _METHODS = {
     "target": "Target (before)",
     "retrained": "Retrained (goal)",
-    "ofmu": "OFMU",
-    "fine_tune": "Fine-tuning",
-    "random_label": "Random labels",
-    "influence": "Influence unlearning",
-    "l1_sparse": "l1-sparse",
-    "boundary_expand": "Boundary expanding",
-    "boundary_shrink": "Boundary shrinking",
-    "salun": "SalUn",
-    "scrub": "SCRUB",
-    **{name: spec.title for name, spec in METHODS.items()},
+    **{n: spec.title for n, spec in (vision.METHODS | language.METHODS).items()},
 }
 
 # What stands for forgetting and for keeping where one number has to.

@@ -208,7 +208,7 @@ CASES = {
     "no seed": (value(seeds=()), ValueError, "--seeds is empty", "give at least one"),
     "seed": (value(seeds=(0, -1)), ValueError, "--seeds has -1", "numbers from 0"),
     "no method": (value(methods=()), ValueError, "--methods is empty"),
-    "method": (value(methods=("ofum",)), ValueError, "'ofum'", "known methods: ofmu"),
+    "method": (value(methods=("ofum",)), ValueError, "'ofum'", "did you mean ofmu"),
     "retain rows": (value(Tofu(), max_retain=0), ValueError, "--max-retain is 0"),
     "people": (
         value(forget_people=0),

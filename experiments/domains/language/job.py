@@ -49,7 +49,10 @@ class Problem:
 def identity(problem: Problem, name: str, forget_target: float | None) -> str:
     """Fingerprint of a method's run, but for the model it starts from."""
     run = problem.run
-    refusals = build.needs(name, run, "alternative") and inputs.refusals_of(run)[0]
+    refusals = (
+        run.specs[name].carries(run.method(name)).alternative
+        and inputs.refusals_of(run)[0]
+    )
     part = build.part_of(run)
     return fingerprint(
         name,

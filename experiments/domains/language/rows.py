@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from experiments.config.language import LanguageRun, Tofu
-from experiments.domains.language import method
 from experiments.domains.language import target as targets
 from experiments.domains.language.task import LanguageTask, Params
 from experiments.stages.stage import fingerprint
@@ -69,7 +68,8 @@ def training_rows(
       ValueError: if the method ascends to a target and there is none.
     """
     sets = {"forget": list(forget), "retain": list(retain)}
-    if method.needs(name, run, "alternative"):
+    carries = run.specs[name].carries(run.method(name))
+    if carries.alternative:
         sets["alternative"] = task.encode(
             refusals.refused(rows, refusals_of(run)[0], seed)
         )
@@ -79,25 +79,23 @@ def training_rows(
         for key, examples in sets.items()
     }
     batch = arrays["forget"]
-    if method.needs(name, run, "reference_nll"):
+    if carries.reference_nll:
         batch["reference_nll"] = _summed_nll(task, target, sets["forget"])
-    if method.needs(name, run, "target_nll"):
-        batch["target_nll"] = _ceiling(run, forget_target, len(rows))
+    if carries.target_nll is not None:
+        if forget_target is None:
+            raise ValueError(
+                f"{name} ascends to a multiple of the forget target and needs one: set "
+                "--budget.forget-target to reference, chance or a number, or choose "
+                "another forget loss."
+            )
+        ceiling = carries.target_nll * forget_target
+        batch["target_nll"] = np.full(len(rows), ceiling, np.float32)
     if "alternative" in sets:
         batch["alternative"] = arrays["alternative"]
         batch["alternative_reference_nll"] = _summed_nll(
             task, target, sets["alternative"]
         )
     return batch, arrays["retain"], length
-
-
-def _ceiling(run: LanguageRun, forget_target: float | None, count: int) -> np.ndarray:
-    if forget_target is None:
-        raise ValueError(
-            "target_cross_entropy needs a forget target: set --budget.forget-target "
-            "to reference, chance or a number, or choose another --ofmu.forget-loss."
-        )
-    return np.full(count, run.ofmu.ceiling * forget_target, np.float32)
 
 
 def _summed_nll(
