@@ -3,10 +3,9 @@
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
-from rich.markup import escape
 
 from experiments.ablation.grid import AblationOptions
 from experiments.config.language import Demo, LanguageRun, Tofu

@@ -1,11 +1,8 @@
 """What an ablation leaves: ``ablations.json``, ``ablations.html``, the console."""
 
 import dataclasses
-import datetime
 import html
 import pathlib
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,13 +17,12 @@ from experiments.ablation.grid import GROUPS, AblationOptions, Variant, changes
 from experiments.ablation.runs import CHECKED, Measured
 from experiments.ablation.statistics import statistic
 from experiments.config.language import LanguageRun
+from experiments.domains.base import Domain
 from experiments.report import figures as plots
-from experiments.report.content import sizes
 from experiments.report.page import fill
 from experiments.report.summary import DASH, cell, number
 from experiments.shell import provenance
 from experiments.stages.files import finite, to_json, write_json, write_text
-from ofmu_jax.data.language.records import UnlearningData
 
 SCHEMA_VERSION = 1
 COLUMNS = (
@@ -41,25 +37,22 @@ FULL = ("model_utility", "forget_quality_ks")  # with --evaluate
 
 
 def content(
-    run: LanguageRun,
+    domain: Domain,
     options: AblationOptions,
-    data: UnlearningData,
-    title: str,
     variants: Sequence[Variant],
     measured: Measured,
 ) -> dict[str, Any]:
     """Everything that was found, as JSON values; what is not finite becomes null."""
+    run = domain.run
     spreads = verdicts.spreads(variants, measured.rows, measured.before)
     difficulty = verdicts.difficulty_findings(measured.points, options.resamples)
     found = {
         "schema_version": SCHEMA_VERSION,
-        "title": f"Ablations: {title}",
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "experiments.ablations", *sys.argv[1:]]),
+        "title": f"Ablations: {domain.title}",
+        **provenance.made("experiments.ablations"),
         "recipe": dataclasses.asdict(run),
         "options": dataclasses.asdict(options),
-        "environment": provenance.environment(),
-        "data": sizes(data),
+        "data": dict(domain.sizes()),
         "before": {
             "seeds": measured.before,
             "statistics": _statistics(
@@ -97,7 +90,7 @@ def _variant(run: LanguageRun, variant: Variant, measured: Measured) -> dict[str
         "method": variant.method,
         "key": variant.key,
         "base": variant.key == variant.method,
-        "changes": changes(run.method(variant.method), variant.config),
+        "changes": changes(run.config_of(variant.method), variant.config),
         "seeds": [row["seed"] for row in rows],
         "statistics": _statistics(values),
         "not_run": measured.not_run.get(variant.key),

@@ -13,7 +13,7 @@ import numpy as np
 from rich.markup import escape
 
 from experiments.ablation import grid
-from experiments.ablation.grid import SPLIT, AblationOptions, Variant
+from experiments.ablation.grid import OFMU, SPLIT, AblationOptions, Variant
 from experiments.domains.base import REFERENCE, TARGET, Model
 from experiments.domains.language.rows import rows_fingerprint
 from experiments.pipeline.pipeline import Pipeline, Start
@@ -243,7 +243,7 @@ def say(pipeline: Pipeline, text: str) -> None:
 
 def needed_methods(groups: Sequence[str]) -> tuple[str, ...]:
     """Methods that the chosen groups run, OFMU first."""
-    names = ["ofmu"]
+    names = [OFMU]
     if "weighting" in groups:
         names += ["grad_diff", "npo"]
     if "difficulty" in groups:

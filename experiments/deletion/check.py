@@ -22,8 +22,8 @@ from rich.table import Table
 from experiments.config.stored import COMMANDS, run_from_json
 from experiments.deletion import record as deletion
 from experiments.deletion.record import DeletionError
-from experiments.shell import console
 from experiments.domains.base import Evidence
+from experiments.shell import console
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +167,9 @@ class _Model:
             self.known[key] = evidence_of(run_from_json(values), places)
         return self.known[key]
 
-    def _set(self, name: str, recorded: Mapping[str, Any], rows: Sequence[Any]) -> Check:
+    def _set(
+        self, name: str, recorded: Mapping[str, Any], rows: Sequence[Any]
+    ) -> Check:
         same = recorded["set_hash"] == deletion.set_hash(self.key, rows)
         same = same and recorded["rows"] == len(rows)
         problem = "" if same else f"not the {recorded['rows']} recorded rows"

@@ -23,8 +23,8 @@ from typing import Any
 from experiments.config.common import Run
 from experiments.domains.base import Evidence
 from experiments.shell import provenance
-from experiments.stages.hashes import file_hashes
 from experiments.stages.files import plain, to_json, write_json
+from experiments.stages.hashes import file_hashes
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.training.checkpoint import sync
 
@@ -170,9 +170,12 @@ def make_record(
             "set_hash": set_hash(key, forget),
         },
         "retain": {"rows": len(retain), "set_hash": set_hash(key, retain)},
-        "method": {"name": model.method, "config": to_json(run.method(model.method))},
+        "method": {
+            "name": model.method,
+            "config": to_json(run.config_of(model.method)),
+        },
         "seed": model.seed,
-        "run": to_json(run.without_methods().recipe()),
+        "run": _choices(run),
         "training": {name: model.training.get(name) for name in _TRAINING},
         "model": {"files": exported_files(model.folder)},
         "base": _source(run, model.base),
@@ -218,6 +221,13 @@ def exported_files(folder: pathlib.Path) -> dict[str, str]:
 def weight_files(folder: str | pathlib.Path) -> dict[str, str]:
     """SHA-256 of the files that hold a model's weights."""
     return file_hashes(folder, lambda name: fnmatch.fnmatch(name, WEIGHTS))
+
+
+def _choices(run: Run) -> dict[str, Any]:
+    """The run's choices but those of the methods and where it is."""
+    choices = to_json(run.without_methods())
+    del choices["output_dir"]
+    return choices
 
 
 def _notes(evidence: Evidence, model: Unlearned) -> list[str]:

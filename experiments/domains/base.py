@@ -101,7 +101,6 @@ class Domain(Protocol):
     title: str  # of the report
     identity: str  # fingerprint of the data, the architecture and what was given
     mesh: Mesh | None
-    export_name: str  # of the folder that a model is exported to
     kept: Kept
     goals: Sequence[Goal]
 

@@ -1,6 +1,5 @@
 """A run from its configuration to its report, in every domain."""
 
-import dataclasses
 from typing import Any
 
 from rich.markup import escape
@@ -30,7 +29,7 @@ def execute(run: Run) -> dict[str, Any]:
         if pipeline.run.tune:
             pipeline, trials = tuned(pipeline)
         run, domain = pipeline.run, pipeline.domain
-        write_json(run.output_dir / "config.json", to_json(run.recipe()))
+        write_json(run.output_dir / "config.json", recipe(run))
         models = list(pipeline.models())
     found = content.report_content(domain, models, trials)
     if is_main():
@@ -45,10 +44,7 @@ def configured(run: Run) -> Run:
       ValueError: naming the option, its value, and what it must be.
     """
     check_run(run)
-    if run.paper:
-        for name in run.methods:
-            if (literal := run.specs[name].paper) is not None:
-                run = run.with_method(name, literal(run.method(name)))
+    run = run.in_paper()
     if run.tuned_from is not None:
         run = tuned_elsewhere(run, run.tuned_from)
     check_run(run)
@@ -57,13 +53,19 @@ def configured(run: Run) -> Run:
     return run
 
 
+def recipe(run: Run) -> dict[str, Any]:
+    """Every choice of a run, with the name of its command, as JSON values."""
+    return {"command": type(run).__name__.lower(), **to_json(run)}
+
+
 def cautions(run: Run) -> list[str]:
     """What the methods of a run may do and its user should know."""
-    given = run.given
     return [
         note
         for name in run.methods
-        for note in run.specs[name].cautions(run.method(name), run.dtype, given)
+        for note in run.specs[name].cautions(
+            run.config_of(name), run.dtype, run.pretrained
+        )
     ]
 
 

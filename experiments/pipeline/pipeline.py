@@ -17,8 +17,8 @@ from experiments.deletion import record as deletion
 from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
 from experiments.shell import provenance
 from experiments.stages import saver as resuming
-from experiments.stages.fit import Job, fit
 from experiments.stages.files import fingerprint
+from experiments.stages.fit import Job, fit
 from experiments.stages.stage import Stage
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.methods.base import Params
@@ -177,7 +177,7 @@ class Pipeline:
 
     def exported(self, model: Model) -> Model:
         """The model with its folder for others to load."""
-        stage = Stage(model.folder / self.domain.export_name, model.identity)
+        stage = Stage(model.folder / self.run.export_folder, model.identity)
         if not stage.done:
             with _busy(self.progress, f"export {model.title}"):
                 folder = stage.begin()
@@ -192,7 +192,7 @@ class Pipeline:
         evaluation = model.evaluation
         assert evaluation is not None
         evidence = self.domain.evidence()
-        export = lambda of: of.folder / self.domain.export_name
+        export = lambda of: of.folder / self.run.export_folder
         reference = None if start.reference is None else export(start.reference)
         unlearned = deletion.Unlearned(
             model.name,

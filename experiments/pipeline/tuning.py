@@ -46,7 +46,7 @@ class Tuning:
         """The best configuration of a method, and the record of all its trials."""
         run, space = self.validation.run, self.validation.run.specs[name].search
         trial = functools.partial(self._trial, name)
-        return search.best(run.method(name), space, run.tune, trial)
+        return search.best(run.config_of(name), space, run.tune, trial)
 
     def _trial(self, name: str, number: int, config: Any) -> dict[str, Any]:
         run, domain = self.validation.run, self.validation.domain
@@ -101,8 +101,6 @@ def tuned_elsewhere(run: Run, source: pathlib.Path) -> Run:
     Raises:
       ValueError: if there is none, or it lacks a method, or has other settings.
     """
-    from experiments.report import published
-
     try:
         if source.is_file():
             found = published.load(source)["recipe"]
@@ -116,8 +114,8 @@ def tuned_elsewhere(run: Run, source: pathlib.Path) -> Run:
     for name in run.methods:
         if name in run.tuned_except:
             continue
-        values = run.recorded(found, name)
+        values = (found.get(run.group) or {}).get(name) or found.get(name)
         if values is None:
             raise ValueError(f"--tuned-from {source} has no configuration of {name}.")
-        run = run.with_method(name, stored.filled(run.method(name), values))
+        run = run.with_method(name, stored.filled(run.config_of(name), values))
     return run

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
-from ofmu_jax.methods.language.registry import METHODS
+from ofmu_jax.methods.language import registry as language
+from ofmu_jax.methods.vision import registry as vision
 
 _TEXT = resources.files("experiments.report").joinpath("glossary.toml")
 _ENTRIES = tomllib.loads(_TEXT.read_text(encoding="utf-8"))
@@ -42,7 +43,7 @@ _ORDER = {name: place for place, name in enumerate(_BY_NAME)}
 _SETS, _ALIASES = _ENTRIES["sets"], _ENTRIES["aliases"]
 _METHODS = {
     **_ENTRIES["methods"],
-    **{name: spec.title for name, spec in METHODS.items()},
+    **{n: spec.title for n, spec in (vision.METHODS | language.METHODS).items()},
 }
 
 # What stands for forgetting and for keeping where one number has to.

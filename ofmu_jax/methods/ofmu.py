@@ -1,7 +1,6 @@
 """OFMU as a method: config, transform, minibatches and the count of its cost."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -179,7 +178,7 @@ def entry(
     build: Callable[[Any, Any], Any],
     outer_rate: Range,
     *,
-    paper: Mapping[str, Any],
+    paper: Callable[[Any], Any],
     search: Mapping[str, Range] | None = None,
     carries: Callable[[Any], Carries] = lambda config: Carries(),
 ) -> Spec:
@@ -188,7 +187,7 @@ def entry(
     Args:
       outer_rate: where the outer learning rate is searched; it and the inner one stand
         in for the one of other methods.
-      paper: what `paper_setting` sets beside the common fields.
+      paper: `paper_setting` with what the domain adds.
       search: of further fields.
     """
     inner_rate = {"inner_learning_rate": Range(1e-2, 1.0, log=True)}
@@ -200,7 +199,7 @@ def entry(
         build,
         {"outer_learning_rate": outer_rate, **inner_rate, **more},
         carries=carries,
-        paper=functools.partial(paper_setting, **paper),
+        paper=paper,
         derivatives=derivatives,
         unfit=unfit,
         cautions=cautions,

@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import numpy as np
 from jax.sharding import Mesh
 
 from experiments.config.language import LanguageRun
@@ -29,8 +28,8 @@ from experiments.domains.language.evidence import (
 )
 from experiments.domains.language.rows import rows_fingerprint, taught
 from experiments.domains.language.task import FIELDS, LanguageTask, Params, make_task
-from experiments.stages.fit import Job
 from experiments.stages.files import fingerprint
+from experiments.stages.fit import Job
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.evals.evaluation import Evaluation
@@ -68,7 +67,6 @@ class LanguageDomain:
     models: Mapping[str, Params]  # role -> parameters that were given
     base: Model | None = None  # what all are trained from
 
-    export_name = "hf"
     kept = Kept("retain_Q_A_Prob", "retain probability")
     goals = GOALS
 
@@ -242,8 +240,8 @@ class LanguageDomain:
 
     def notes(self, models: Sequence[Model]) -> Sequence[str]:
         run = self.run
-        carries = {name: run.specs[name].carries(run.method(name)) for name in run.methods}
-        return [taught(run, name) for name in run.methods if carries[name].alternative]
+        carries = lambda name: run.specs[name].carries(run.config_of(name))
+        return [taught(run, name) for name in run.methods if carries(name).alternative]
 
     def _high_target(self) -> Sequence[str]:
         """Where the forget target has nothing better to come from."""

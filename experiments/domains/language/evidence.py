@@ -10,8 +10,8 @@ from typing import Any, Self
 from experiments.config.language import LanguageRun, Request
 from experiments.domains.language.data import limited, load_data
 from experiments.domains.language.task import LanguageTask, Params
-from experiments.stages.hashes import file_hashes
 from experiments.stages.files import fingerprint
+from experiments.stages.hashes import file_hashes
 from ofmu_jax.data.language import prompts
 from ofmu_jax.data.language.json_lines import read_json_lines
 from ofmu_jax.data.language.records import QA, UnlearningData
@@ -72,18 +72,14 @@ class LanguageEvidence:
 
     fields = tuple(field.name for field in dataclasses.fields(QA))
 
-    def __init__(
-        self, run: LanguageRun, data: UnlearningData, from_data: bool = False
-    ):
+    def __init__(self, run: LanguageRun, data: UnlearningData, from_data: bool = False):
         self.run, self.data, self.name = run, data, data.name
         self.from_data = from_data  # the tokenizer was built from the rows
         self._tasks: dict[str, LanguageTask] = {}
         self._references: dict[pathlib.Path, Evaluation] = {}
 
     @classmethod
-    def of(
-        cls, run: LanguageRun, places: Mapping[str, pathlib.Path | None]
-    ) -> Self:
+    def of(cls, run: LanguageRun, places: Mapping[str, pathlib.Path | None]) -> Self:
         """Reads the rows of a run again.
 
         Args:

@@ -1,4 +1,4 @@
-"""Trainings of a language run as jobs: what they are made from, rows, budget, checks."""
+"""Trainings of a language run as jobs: rows, budget, checks, fingerprint."""
 
 from collections.abc import Callable, Sequence
 
@@ -64,7 +64,7 @@ def num_updates(name: str, run: LanguageRun, task: LanguageTask) -> tuple[Method
     budget = run.budget.gradient_evaluations
     method = made.unlearning(
         name,
-        run.method(name),
+        run.config_of(name),
         budget,
         task.loss_apply_fn,
         task.hidden_fn_of,
@@ -98,7 +98,7 @@ def unlearning(
       ValueError: if the budget allows no update, or the method needs a goal.
     """
     method, updates = num_updates(name, run, task)
-    carries = run.specs[name].carries(run.method(name))
+    carries = run.specs[name].carries(run.config_of(name))
     if carries.target_nll is not None and goal is None:
         raise ValueError(
             f"{name} ascends to a forget target and there is none: set "
@@ -123,7 +123,7 @@ def unlearning(
         )
 
     return Job(
-        (run.method(name), run.budget, texts, type(part).__name__, part),
+        (run.config_of(name), run.budget, texts, type(part).__name__, part),
         method,
         lambda: target,
         stream,

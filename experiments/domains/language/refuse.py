@@ -9,8 +9,8 @@ import jax
 from experiments.config.language import LanguageRun, Request
 from experiments.domains.language import job, method
 from experiments.domains.language.data import EVALUATED, limited
-from experiments.domains.language.task import LanguageTask
 from experiments.domains.language.target import check_choice
+from experiments.domains.language.task import LanguageTask
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
 from ofmu_jax.parallel import sharding
 

@@ -27,19 +27,20 @@ from experiments.domains.vision.grid import save_grid
 from experiments.domains.vision.target import Look, check_choice, forget_target
 from experiments.domains.vision.task import VisionTask
 from experiments.domains.vision.words import GOALS, TUNED, UNITS, UNTUNED
-from experiments.stages.fit import Job
 from experiments.stages.files import fingerprint
+from experiments.stages.fit import Job
 from ofmu_jax.data.vision.images import ImageSet
 from ofmu_jax.data.vision.split import Split
 from ofmu_jax.evals.evaluation import Evaluation
-from ofmu_jax.methods.optimizers import sgd
 from ofmu_jax.methods.vision import descent, registry
+from ofmu_jax.methods.vision.classifier import sgd
 from ofmu_jax.methods.vision.setting import Plan
 from ofmu_jax.models import classifier
 from ofmu_jax.models.resnet import ResNetConfig, Variables, init_variables
 from ofmu_jax.parallel.distributed import on_main
 from ofmu_jax.training import StoppingRule
 from ofmu_jax.version import __version__
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VisionDomain:
@@ -50,7 +51,6 @@ class VisionDomain:
     # One function object for all seeds and trials, so that it is compiled once.
     updates: dict[Any, Callable] = dataclasses.field(default_factory=dict)
 
-    export_name = "model"
     goals = GOALS
     mesh = None
 
@@ -71,7 +71,9 @@ class VisionDomain:
 
     @property
     def title(self) -> str:
-        return f"Forgetting {self.run.forget} of {self.task.data.name} ({self.run.model})"
+        return (
+            f"Forgetting {self.run.forget} of {self.task.data.name} ({self.run.model})"
+        )
 
     @property
     def kept(self) -> Kept:
@@ -137,12 +139,12 @@ class VisionDomain:
         updates = self._fitting(name, plan)
         method, network = plan.method, plan.config or task.config
         if method is not None:
-            key = name, run.method(name), goal
+            key = name, run.config_of(name), goal
             made = self.updates.setdefault(key, method.update)
             method = method._replace(update=made)
         budget = [run.batch_size, task.budget, run.checks, run.patience, run.check_rows]
         return Job(
-            (run.method(name), budget),
+            (run.config_of(name), budget),
             method,
             lambda: plan.start(target),
             lambda: task.stream(plan, seed),
@@ -157,7 +159,7 @@ class VisionDomain:
 
     def _plan(self, name: str, seed: int, goal: float | None) -> Plan:
         setting = self.task.setting(seed, goal)
-        return registry.build(name, setting, self.run.method(name))
+        return registry.build(name, setting, self.run.config_of(name))
 
     def _fitting(self, name: str, plan: Plan) -> int:
         """How many updates the budget allows."""

@@ -4,8 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,9 +13,8 @@ import numpy as np
 from experiments.config.vision import Cifar
 from ofmu_jax.data.streams import named
 from ofmu_jax.data.vision.batches import image_batches, paired_image_batches
-from ofmu_jax.data.vision.images import ImageSet, Labelled, evenly_spaced
+from ofmu_jax.data.vision.images import ImageSet, Labelled
 from ofmu_jax.data.vision.split import Split
-from ofmu_jax.evals.language.scores import EvaluationError
 from ofmu_jax.evals.vision import metrics as evals
 from ofmu_jax.methods.vision.classifier import Prepare
 from ofmu_jax.methods.vision.setting import Plan, Setting

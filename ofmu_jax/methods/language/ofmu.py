@@ -82,11 +82,12 @@ def carries(config: Ofmu) -> Carries:
     )
 
 
+paper_setting = functools.partial(ofmu.paper_setting, outer_optimizer="sgd")
 SPEC = ofmu.entry(
     Ofmu(),
     build,
     LEARNING_RATE,
-    paper={"outer_optimizer": "sgd"},
+    paper=paper_setting,
     search={"inner_max_step": Range(3e-4, 1e-2, log=True)},
     carries=carries,
 )

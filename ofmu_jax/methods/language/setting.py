@@ -39,13 +39,11 @@ class Setting(NamedTuple):
     micro_batches: int = 1  # that every loss is computed in, see `accumulation`
 
 
+# The optimizer is the same for all, and not the published one: a constant rate, where
+# the authors' has a warm-up and falls linearly, and no weight decay (theirs: 0.01).
 @dataclasses.dataclass(frozen=True)
 class Baseline(Generic[LossConfig]):
-    """A baseline: AdamW, gradients clipped to norm 1, on its own losses.
-
-    The optimizer is the same for all, and not the published one: a constant rate, where
-    the authors' has a warm-up and falls linearly, and no weight decay (theirs: 0.01).
-    """
+    """A baseline: AdamW, gradients clipped to norm 1, on its own losses."""
 
     loss: LossConfig
     learning_rate: Positive

@@ -16,7 +16,6 @@ from ofmu_jax.methods.vision.classifier import Context, logits_fn, sgd, vision_m
 from ofmu_jax.methods.vision.descent import RATE
 from ofmu_jax.methods.vision.setting import Plan, Setting
 
-
 ForgetLoss = Literal[
     "auto", "target_cross_entropy", "mean_target_cross_entropy", "cross_entropy"
 ]
@@ -81,9 +80,5 @@ def build(config: Ofmu, setting: Setting) -> Plan:
     return Plan(method, "paired")
 
 
-SPEC = ofmu.entry(
-    Ofmu(),
-    build,
-    RATE["learning_rate"],
-    paper={"momentum": 0.0, "weight_decay": 0.0},
-)
+paper_setting = functools.partial(ofmu.paper_setting, momentum=0.0, weight_decay=0.0)
+SPEC = ofmu.entry(Ofmu(), build, RATE["learning_rate"], paper=paper_setting)
