@@ -1,12 +1,13 @@
 """An ablation from its options to its report."""
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 from rich.markup import escape
 
 from experiments.ablation import grid, report, runs
 from experiments.ablation.grid import AblationOptions
+from experiments.config.common import Run
 from experiments.config.language import LanguageRun
 from experiments.pipeline.execute import begun, configured
 from experiments.pipeline.tuning import tuned
@@ -14,7 +15,7 @@ from experiments.shell import console
 from ofmu_jax.parallel.distributed import is_main
 
 
-def run_ablations(run: LanguageRun, options: AblationOptions) -> dict[str, Any]:
+def run_ablations(run: Run, options: AblationOptions) -> dict[str, Any]:
     """Runs what is missing; writes and prints the report, and returns its content.
 
     Raises:
@@ -28,7 +29,7 @@ def run_ablations(run: LanguageRun, options: AblationOptions) -> dict[str, Any]:
         pipeline = begun(run, progress)
         if run.tune:
             pipeline, _ = tuned(pipeline)
-        variants = grid.variants(pipeline.run, options)
+        variants = grid.variants(cast(LanguageRun, pipeline.run), options)
         measured = runs.measure(pipeline, options, variants)
     found = report.content(pipeline.domain, options, variants, measured)
     if not is_main():

@@ -7,7 +7,7 @@ the run of each method as configured; variants lie under ``OUT/ablations``.
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from rich.markup import escape
@@ -15,6 +15,7 @@ from rich.markup import escape
 from experiments.ablation import grid
 from experiments.ablation.grid import OFMU, SPLIT, AblationOptions, Variant
 from experiments.domains.base import REFERENCE, TARGET, Model
+from experiments.domains.language.domain import LanguageDomain
 from experiments.domains.language.rows import rows_fingerprint
 from experiments.pipeline.pipeline import Pipeline, Start
 from experiments.report import content
@@ -44,7 +45,8 @@ def measure(
     """
     split = "difficulty" in options.groups
     if split:
-        _check_groups(options.difficulty_groups, len(pipeline.domain.data.forget))
+        rows = len(cast(LanguageDomain, pipeline.domain).data.forget)
+        _check_groups(options.difficulty_groups, rows)
     unique = list({variant.key: variant for variant in variants}.values())
     measured = Measured([], [], {}, [])
     for start in starts(pipeline, options.evaluate):
@@ -165,20 +167,16 @@ def _difficulty(
     What has to stay are the retain rows of the whole request, so that what is lost
     can be compared; the other groups are neither forgotten nor kept.
     """
-    domain: Any = pipeline.domain
+    domain = cast(LanguageDomain, pipeline.domain)
     scores = domain.task.score_encoded(start.target.params, domain.forget)
     nll = np.array([s.avg_loss for s in scores])
     for number, rows in enumerate(by_difficulty(nll, count)):
         forget = tuple(domain.data.forget[i] for i in rows)
         name = rows_fingerprint(forget)[:12]
         folder = pipeline.run.output_dir / "ablations" / "difficulty" / name
-        at = pipeline.of(
-            dataclasses.replace(
-                domain,
-                run=dataclasses.replace(pipeline.run, output_dir=folder),
-                data=dataclasses.replace(domain.data, forget=forget),
-            )
-        )
+        run = dataclasses.replace(domain.run, output_dir=folder)
+        data = dataclasses.replace(domain.data, forget=forget)
+        at = pipeline.of(dataclasses.replace(domain, run=run, data=data))
         identity = fingerprint(start.target.identity, at.domain.identity)
         target = dataclasses.replace(start.target, identity=identity)
         group = at.start(start.seed, target, start.reference)

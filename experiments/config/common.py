@@ -6,7 +6,7 @@ The text after each field is its help on the command line.
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import tyro
 
@@ -25,9 +25,7 @@ def group_of(name: str, specs: Mapping[str, Spec]) -> type:
 
     def kind(config: Any) -> Any:
         generic = isinstance(config, Baseline)
-        return (
-            Baseline.__class_getitem__(type(config.loss)) if generic else type(config)
-        )
+        return cast(Any, Baseline)[type(config.loss)] if generic else type(config)
 
     return dataclasses.make_dataclass(
         name,
@@ -60,6 +58,8 @@ class Run:
     """Methods that --tuned-from leaves as they are configured here."""
     paper: bool = False
     """OFMU in the paper's literal setting."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation; parameters and statistics are kept in float32."""
     checkpoint_every: NotNegativeInt | None = None
     """Updates between checkpoints of what is being trained; default: about once a
     minute; 0: none."""

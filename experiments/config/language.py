@@ -49,8 +49,6 @@ class LanguageRun(Run):
     """chat, llama2, phi, plain, …; auto looks at the tokenizer."""
     max_length: Annotated[int, Bound(2)] = 512
     """Tokens of question and answer; longer rows are refused."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; parameters are kept in float32."""
     refusals_file: pathlib.Path | None = None
     """Text file with one refusal a line, for idk_dpo; default: TOFU's idontknow.txt (or
     .jsonl) in --data-dir, else the ten built in."""

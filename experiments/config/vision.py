@@ -48,8 +48,6 @@ class Cifar(Run):
     """One original and one retrained model, of the first seed, for all seeds."""
     model: ModelName = "auto"
     """auto: resnet8 for digits, resnet18 for CIFAR."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; parameters and statistics are kept in float32."""
     validation: Annotated[float, Bound(0, 1, below=True)] = 0.1
     """Share of the training images of each class that no model is trained on."""
     max_train: Count | None = None

@@ -97,12 +97,33 @@ class Evidence(Protocol):
 class Domain(Protocol):
     """Language or images, of one run and its data: all that the pipeline asks."""
 
-    run: Any  # a `Run`
-    title: str  # of the report
-    identity: str  # fingerprint of the data, the architecture and what was given
-    mesh: Mesh | None
-    kept: Kept
-    goals: Sequence[Goal]
+    @property
+    def run(self) -> Any:
+        """The `Run`."""
+
+    @property
+    def title(self) -> str:
+        """Of the report."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Fingerprint of the data, the architecture and what was given."""
+        ...
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """None: one device."""
+
+    @property
+    def kept(self) -> Kept:
+        """What tells that a model broke."""
+        ...
+
+    @property
+    def goals(self) -> Sequence[Goal]:
+        """What every method is held against."""
+        ...
 
     def refuse(self) -> None:
         """Raises for what cannot work, before anything is trained."""

@@ -169,6 +169,7 @@ def rows(plan: Plan) -> Iterator[Row]:
     Raises:
       ValueError: a model that is unknown, a mesh or sizes that do not fit.
     """
+    from experiments.config.refuse import check_run
     from experiments.domains.language import mesh as scale
     from experiments.domains.language import refuse
     from experiments.domains.language.task import LanguageTask
@@ -182,7 +183,7 @@ def rows(plan: Plan) -> Iterator[Row]:
             f"--length {plan.length} is more than the {config.max_position_embeddings} "
             f"positions of {plan.model}; give fewer tokens."
         )
-    refuse.check_values(run_of(plan))
+    check_run(run_of(plan))
     mesh = estimate.mesh_of(plan.mesh, plan.tpu)
     part = scale.micro_batch("--batch-size", plan.batch_size, plan.grad_accum)
     placement.check_rows(part, mesh, "--batch-size / --grad-accum")

@@ -1,6 +1,5 @@
 """One training with its progress bar, its logs and its record."""
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast
@@ -125,9 +124,16 @@ def _updates(
         log.write(int(row["update"]), values)
     log.close()
     progress.update(bar, total=result.updates, note="")
-    record = dataclasses.asdict(dataclasses.replace(result, params=None))
-    del record["params"]
-    return params, {"seconds": seconds, **record}
+    return params, {
+        "seconds": seconds,
+        "updates": result.updates,
+        "update": result.update,
+        "stopped": result.stopped,
+        "finite": result.finite,
+        "peak_bytes": result.peak_bytes,
+        "metrics": result.metrics,
+        "checks": result.checks,
+    }
 
 
 def _once(

@@ -1,6 +1,7 @@
 """The rows of a language run, as its command says."""
 
 import dataclasses
+from typing import Any
 
 from experiments.config.language import Demo, LanguageRun, Request, Tofu
 from ofmu_jax.data.language.fictitious import fictitious_people
@@ -83,7 +84,7 @@ def limited(data: UnlearningData, most: int | None) -> UnlearningData:
     if most is None:
         return data
     chosen = lambda rows: tuple(rows[i] for i in evenly_spaced(len(rows), most))
-    fewer = {field: chosen(getattr(data, field)) for field in EVALUATED}
+    fewer: dict[str, Any] = {field: chosen(getattr(data, field)) for field in EVALUATED}
     return dataclasses.replace(data, **fewer)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from jax.sharding import Mesh
 
-from experiments.config.language import LanguageRun
+from experiments.config.language import LanguageRun, Tofu
 from experiments.domains.base import (
     BASE,
     REFERENCE,
@@ -130,7 +130,7 @@ class LanguageDomain:
     def training(self, role: str, seed: int) -> Job | None:
         run, data, config = self.run, self.data, self.run.train
         rows = {TARGET: data.full, REFERENCE: data.retain, BASE: data.pretraining}[role]
-        if role == BASE:
+        if role == BASE and isinstance(run, Tofu):
             config = dataclasses.replace(config, epochs=run.pretrain_epochs)
         if not rows or (role == REFERENCE and not run.has_reference):
             return None  # nothing to train one from that would compare
@@ -259,8 +259,10 @@ class LanguageDomain:
     def _whole_matrices(self) -> Sequence[str]:
         """Matrices that the mesh cannot divide: every device holds them whole."""
         mesh = self.mesh
-        names = mesh and sharding.replicated(self.task.outline(), mesh)
-        if mesh is None or not names:
+        if mesh is None:
+            return []
+        names = sharding.replicated(self.task.outline(), mesh)
+        if not names:
             return []
         return [
             f"--mesh {dict(mesh.shape)} divides no dimension of {', '.join(names)}: "

@@ -89,7 +89,9 @@ class LanguageEvidence:
         Raises:
           ValueError: data that cannot be read.
         """
-        given = {name: path for name, path in places.items() if path is not None}
+        given: dict[str, Any] = {
+            name: path for name, path in places.items() if path is not None
+        }
         if isinstance(run, Request):
             return cls(run, load_data(dataclasses.replace(run, **given))[0])
         data = load_data(run)[0]

@@ -77,7 +77,7 @@ class VisionEvidence:
         found = self.task.sets[part]
         return [
             {
-                "image": hashlib.sha256(np.ascontiguousarray(image)).hexdigest(),
+                "image": hashlib.sha256(image.tobytes()).hexdigest(),
                 "shape": list(image.shape),
                 "label": int(label),
             }
@@ -95,13 +95,13 @@ class VisionEvidence:
         Raises:
           ValueError: a folder that cannot be read, or a model that has no scores.
         """
-        against: Sequence[Any] = ()
-        if reference is not None:
-            if reference not in self._references:
-                loaded = classifier.load(reference)
-                self._references[reference] = evaluated(self.task, *loaded)
-            against = self._references[reference]
-        return evaluated(self.task, *classifier.load(folder), *against)[0]
+        loaded = classifier.load(folder)
+        if reference is None:
+            return evaluated(self.task, *loaded)[0]
+        if reference not in self._references:
+            found = evaluated(self.task, *classifier.load(reference))
+            self._references[reference] = found
+        return evaluated(self.task, *loaded, *self._references[reference])[0]
 
     def tolerance(self, folder: pathlib.Path) -> float:
         """How far a metric may be off: another machine may sum in another order, which
