@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from experiments.config.language import LanguageRun
 from experiments.domains.language import rows
 from experiments.pipeline.language import TARGET, Model
-
-BROKEN = 0.1  # share of the target's retain probability below which a model is useless
+from experiments.report.words import BROKEN
 
 
 def remarks(run: LanguageRun, models: Sequence[Model]) -> list[str]:
