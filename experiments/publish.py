@@ -27,7 +27,6 @@ from experiments.report import published
 from experiments.stages.files import write_json
 
 MODULE = "experiments.publish"
-Place = Annotated[pathlib.Path | None, tyro.conf.Positional]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +34,13 @@ class Options:
     """Publishes the results of a run, or checks a run against published ones."""
 
     # Folder of the run (its --output-dir).
-    run_dir: Place = None
+    run_dir: Annotated[
+        pathlib.Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN-DIR]")
+    ] = None
     # File of results, such as experiments/results/NAME.json.
-    file: Place = None
+    file: Annotated[
+        pathlib.Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]")
+    ] = None
     # Compare the run with the file instead of writing it.
     check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     # The folder's ablations (experiments.ablations), in place of its run.

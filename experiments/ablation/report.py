@@ -143,7 +143,7 @@ SPREADS = ("forget_range", "retain_range", "spread", "usable")
 
 
 def groups(found: Mapping[str, Any]) -> list[str]:
-    """The groups that were varied, in the order of `ablation_grid.GROUPS`."""
+    """The groups that were varied, in the order of `ablation.grid.GROUPS`."""
     present = {variant["group"] for variant in found["variants"]}
     return [group for group in GROUPS if group in present]
 

@@ -23,7 +23,6 @@ from experiments.ablation.statistics import (
 CONFIRMED, REFUTED, UNDECIDED = "confirmed", "refuted", "undecided"
 NOT_MEASURED = "not measured"
 KEPT = 0.9  # share of the target's retain probability that a usable run keeps
-BASELINES = ("gradient_ascent", "grad_diff", "npo")
 Rows = Sequence[Mapping[str, Any]]
 RULES = {
     "a": "Student 95 % interval over seeds of the paired difference in retain "

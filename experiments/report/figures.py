@@ -1,4 +1,4 @@
-"""Figures of a report: how the runs went; `plots_summary` has where they ended.
+"""Figures of a report: how the runs went; `summary_figures` has where they ended.
 
 Every function takes models or summary rows as `experiments.report` defines them and
 returns a matplotlib figure, or None where there is nothing to draw. `to_svg` makes

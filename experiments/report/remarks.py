@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from experiments.domains.base import TARGET, Kept, Model
-
-BROKEN = 0.1  # share of what the target kept below which a model is useless
+from experiments.report.words import BROKEN
 
 
 def remarks(kept: Kept, models: Sequence[Model]) -> Iterator[str]:

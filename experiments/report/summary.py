@@ -125,10 +125,10 @@ def core_metrics(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     return chosen or glossary.ordered(present)
 
 
-def cell(stat: Mapping[str, Any] | None, separator: str = " ") -> str:
+def cell(stat: Mapping[str, Any] | None) -> str:
     """A mean with its interval, such as ``0.123 ±0.045``; a dash if it is absent."""
     if stat is None or stat["mean"] is None:
         return DASH
     half = half_width(stat)
     text = number(stat["mean"])
-    return text if half is None else f"{text}{separator}±{number(half)}"
+    return text if half is None else f"{text} ±{number(half)}"

@@ -1,10 +1,11 @@
 """The summary of a report as a table for the console and in Markdown."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +15,7 @@ from experiments.report.gaps import with_gaps
 from experiments.report.ranking import compare
 from experiments.report.summary import DASH, cell, core_metrics, mebibytes, summarise
 
+Column = tuple[str, Sequence[str]]  # head and cells
 WIDTH = 100  # columns of a console that the table fits into
 CAPTION = (
     "Mean ± half of its Student-t 95 % interval over seeds. →ref: the goal is the "
@@ -26,7 +28,7 @@ def console_table(report: Mapping[str, Any], width: int = WIDTH) -> Group:
 
     Args:
       report: as `experiments.report.write.write_report` takes it.
-      width: columns of the console.
+      width: columns of the console; what does not fit is left out, the least first.
     """
     models = with_gaps(report["models"])
     summary = report.get("summary") or summarise(models)
@@ -34,83 +36,71 @@ def console_table(report: Mapping[str, Any], width: int = WIDTH) -> Group:
     content = {**report, "summary": summary, "comparison": found}
     parts: list[Any] = [summary_table(content, width)]
     if rows := comparison_rows(content):
-        parts.append(_comparison(rows, width))
+        columns = [(HEADS[place], [row[place] for row in rows]) for place in NARROW]
+        parts.append(_fitting(columns, width, title="Methods compared"))
     if line := agreement_text(content):
         parts.append(Text(line))
     return Group(*parts)
 
 
-def _comparison(rows: Sequence[Sequence[str]], width: int) -> Table:
-    """The columns of the comparison that fit, the most important first."""
-    table = Table(title="Methods compared", box=box.SIMPLE_HEAD, padding=(0, 1))
-    used, shown = 2, []
-    for place in NARROW:
-        texts = [_narrow(row[place]) for row in rows]
-        if place == 0:
-            texts = [_short(row[0]) for row in rows]
-        head = HEADS[place].replace(" ", "\n")
-        wide = (
-            max(len(part) for text in (head, *texts) for part in text.split("\n")) + 3
-        )
-        if used + wide > width:
-            continue
-        used += wide
-        shown.append(texts)
+def summary_table(report: Mapping[str, Any], width: int = WIDTH) -> Table:
+    """The summary of a report, reference first, as `console_table` has it."""
+    summary = _summary(report)
+    columns = [
+        ("model", [glossary.method_label(row) for row in summary]),
+        ("seeds", [str(row["seeds"]) for row in summary]),
+        *(
+            (_head(name), [cell(row["metrics"].get(name)) for row in summary])
+            for name in core_metrics(summary)
+        ),
+    ]
+    memory = [mebibytes(row.get("peak_bytes")) for row in summary]
+    known = any(text != DASH for text in memory)
+    return _fitting(
+        columns,
+        width,
+        last=[("step memory, MiB", memory)] if known else [],
+        styles=["bold" if row["role"] == "unlearned" else None for row in summary],
+        title=Text(report["title"]),
+        caption=CAPTION,
+    )
+
+
+def _fitting(
+    columns: Sequence[Column],
+    width: int,
+    last: Sequence[Column] = (),
+    styles: Sequence[str | None] = (),
+    **options: Any,
+) -> Table:
+    """A table of the columns that fit, those in front before others, and the last."""
+    shown = list(columns[:1])
+    for column in columns[1:]:
+        table = _table([*shown, column, *last], styles)
+        if Console(width=10**4).measure(table).maximum <= width:
+            shown.append(column)
+    return _table([*shown, *last], styles, **options)
+
+
+def _table(columns: Sequence[Column], styles: Sequence[str | None], **options) -> Table:
+    """Heads a word a line, cells a part a line."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), **options)
+    for place, (head, _) in enumerate(columns):
         justify = "right" if place else "left"
-        table.add_column(Text(head, justify=justify), justify=justify, no_wrap=True)
-    for texts in zip(*shown, strict=True):
-        table.add_row(*map(Text, texts))
+        text = Text(head.replace(" ", "\n"), justify=justify)
+        most = None if place else 24
+        table.add_column(text, justify=justify, no_wrap=True, max_width=most)
+    rows = zip(*(cells for _, cells in columns), strict=True)
+    for row, style in itertools.zip_longest(rows, styles):
+        name, *cells = row
+        table.add_row(Text(name), *(Text(_narrow(x)) for x in cells), style=style)
     return table
 
 
 def _narrow(text: str) -> str:
-    """A cell of the comparison on lines of its parts."""
     for part in (" ±", " (", " within"):
         text = text.replace(part, "\n" + part[1:])
     return text
-
-
-def summary_table(report: Mapping[str, Any], width: int = WIDTH) -> Table:
-    """The summary of a report, reference first, in at most ``width`` columns.
-
-    Args:
-      report: as `experiments.report.write.write_report` takes it.
-      width: columns of the console; metrics that do not fit are left out.
-    """
-    summary = _summary(report)
-    table = Table(
-        title=Text(report["title"]),
-        caption=CAPTION,
-        box=box.SIMPLE_HEAD,
-        width=None,
-        padding=(0, 1),
-    )
-    labels = [_short(glossary.method_label(row)) for row in summary]
-    memory = [mebibytes(row.get("peak_bytes")) for row in summary]
-    table.add_column("model", no_wrap=True)
-    table.add_column("seeds", justify="right", no_wrap=True)
-    used = 2 + max([5, *map(len, labels)]) + 3 + len("seeds") + 3
-    shown = []
-    if known := any(text != DASH for text in memory):
-        used += max(map(len, [*memory, "memory,"])) + 3
-    for name in core_metrics(summary):
-        header = _header(name)
-        lines = [header, *(cell(row["metrics"].get(name), "\n") for row in summary)]
-        wide = max(len(part) for text in lines for part in text.split("\n")) + 3
-        if used + wide > width:
-            break
-        used += wide
-        shown.append(name)
-        table.add_column(Text(header, justify="right"), justify="right", no_wrap=True)
-    if known:
-        head = Text("step\nmemory,\nMiB", justify="right")
-        table.add_column(head, justify="right", no_wrap=True)
-    for row, label, size in zip(summary, labels, memory, strict=True):
-        cells = [Text(cell(row["metrics"].get(n), "\n")) for n in shown]
-        cells += [Text(size)] if known else []
-        style = "bold" if row["role"] == "unlearned" else None
-        table.add_row(Text(label), Text(str(row["seeds"])), *cells, style=style)
-    return table
 
 
 def markdown_table(
@@ -124,7 +114,7 @@ def markdown_table(
     """
     summary = _summary(report)
     names = core_metrics(summary) if metrics is None else list(metrics)
-    heads = [f"{glossary.metric(n).label} {glossary.metric(n).sign}" for n in names]
+    heads = [_head(name) for name in names]
     rows = [
         [
             glossary.method_label(row),
@@ -149,15 +139,10 @@ def _summary(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return report.get("summary") or summarise(report["models"])
 
 
-def _header(name: str) -> str:
-    """The label on narrow lines, with its sign."""
+def _head(name: str) -> str:
     entry = glossary.metric(name)
-    return f"{entry.label} {entry.sign}".strip().replace(", ", ",\n").replace(" ", "\n")
+    return f"{entry.label} {entry.sign}".strip()
 
 
 def _escape(text: str) -> str:
     return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
-
-
-def _short(text: str, most: int = 24) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -6,7 +6,7 @@ from typing import Any
 from experiments.report import glossary
 from experiments.report.summary import DASH, number
 
-DESTROYED = 0.1  # of the target's retain value: below it a model counts as destroyed
+BROKEN = 0.1  # of the target's retain value: below it a model is of no use
 FOUND_GAP = 0.02  # a smaller one between target and reference has no share to close
 
 Row = Mapping[str, Any]
@@ -53,7 +53,7 @@ def card(row: Row, report: Row) -> dict[str, Any]:
     name, (ours, before, goal) = _values(glossary.RETAIN, row, target, reference)
     if name is not None and ours is not None:
         sentences.append(_kept(name, ours, before, goal))
-        if before and ours / before < DESTROYED:
+        if before and ours / before < BROKEN:
             chips.append(("bad", "model destroyed"))
     claims = [
         claim

@@ -52,7 +52,7 @@ class StageSaver(Snapshots):
         return signals.requested() or super().due(update)
 
     def save(self, snapshot: Snapshot) -> None:
-        """As `Snapshots`; then raises `interrupts.Interrupted` if a signal has come."""
+        """As `Snapshots`; then raises `signals.Interrupted` if a signal has come."""
         started = time.perf_counter()
         if self.every != 0:
             super().save(snapshot)

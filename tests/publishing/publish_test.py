@@ -228,3 +228,10 @@ def test_the_page_of_tables_is_that_of_the_files():
     )
     for path in folder.glob("*.json"):
         assert f"`{path.name}`" in written
+
+
+def test_the_command_says_what_it_lacks(tmp_path, capsys):
+    assert publish.main([]) == 2
+    assert "name the folder of a run" in capsys.readouterr().err
+    assert publish.main(["--tables", str(tmp_path)]) == 2
+    assert "give it alone" in capsys.readouterr().err
