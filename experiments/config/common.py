@@ -27,8 +27,9 @@ def group_of(name: str, specs: Mapping[str, Spec]) -> type:
     """
 
     def kind(config: Any) -> Any:
-        generic = isinstance(config, Baseline)
-        return Baseline.__class_getitem__(type(config.loss)) if generic else type(config)
+        if isinstance(config, Baseline):
+            return Baseline.__class_getitem__(type(config.loss))
+        return type(config)
 
     return dataclasses.make_dataclass(
         name,
