@@ -21,9 +21,9 @@ from experiments.config.language import (
     OfmuConfig,
     Tofu,
     TrainConfig,
-    paper_setting,
 )
 from ofmu_jax.data.language.fictitious import fictitious_people
+from ofmu_jax.methods.language.ofmu import paper_setting
 
 TINY = Demo(
     seeds=(0, 1),

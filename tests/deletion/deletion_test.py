@@ -317,5 +317,5 @@ def test_a_key_of_ones_own(tmp_path):
 def test_a_run_of_another_version_is_named():
     with pytest.raises(ValueError, match="Demo has no field 'speed'"):
         run_from_json({"command": "demo", "speed": 1})
-    with pytest.raises(ValueError, match="command 'cifar' cannot be read back"):
-        run_from_json({"command": "cifar"})
+    with pytest.raises(ValueError, match="command 'image' cannot be read back"):
+        run_from_json({"command": "image"})

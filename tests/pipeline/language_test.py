@@ -18,7 +18,6 @@ from experiments.config.language import (
     ModelConfig,
     Tofu,
     TrainConfig,
-    paper_setting,
 )
 from experiments.deletion import check
 from experiments.deletion import record as deletion
@@ -28,6 +27,7 @@ from experiments.run import main, parse
 from experiments.stages import stage as stages
 from ofmu_jax.data.language import fictitious
 from ofmu_jax.data.language.records import QA, UnlearningData
+from ofmu_jax.methods.language.ofmu import paper_setting
 
 TINY = Demo(
     seeds=(0, 1),

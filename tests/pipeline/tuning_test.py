@@ -9,8 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments.pipeline.execute_language import run_language
-from experiments.pipeline.language import Pipeline
 from rich.progress import Progress
 
 import experiments
@@ -23,10 +21,11 @@ from experiments.config.language import (
     TrainConfig,
 )
 from experiments.domains.language import job, rows
-from experiments.domains.language import method as build
 from experiments.pipeline import execute_language, search, tuning
+from experiments.pipeline.execute_language import run_language
+from experiments.pipeline.language import Pipeline
+from experiments.publishing import run as publish
 from experiments.report import content as findings
-from experiments.report import published
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.data.language.records import DataError
 from ofmu_jax.methods import METHODS
@@ -43,21 +42,18 @@ TINY = Demo(
     evaluation=EvalConfig(batch_size=32, max_new_tokens=4, max_rows=4, bootstrap=20),
 )
 RESULTS = pathlib.Path(experiments.__file__).parent / "results"
-NAMES = typing.get_args(language.MethodName)
+NAMES = tuple(METHODS)
 
 
 def test_every_method_of_the_registry_has_its_options():
-    assert set(NAMES) == {"ofmu", *METHODS}
-    fields = {field.name for field in dataclasses.fields(language.Baselines)}
-    assert fields == set(METHODS)
-    for name in METHODS:
-        assert isinstance(TINY.config_of(name).loss, type(METHODS[name].config))
+    for name, spec in METHODS.items():
+        assert type(TINY.config_of(name)) is type(spec.config)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_trials_start_with_the_configuration_and_stay_in_the_space(name):
     config = TINY.config_of(name)
-    space = tuning.search_space(name)
+    space = METHODS[name].search
     found = search.trials(config, space, 5)
     assert found == search.trials(config, space, 5)
     assert len(set(map(str, found))) == 5 and found[0] == config
@@ -69,7 +65,7 @@ def test_trials_start_with_the_configuration_and_stay_in_the_space(name):
 
 @pytest.mark.parametrize(("count", "spread"), [(1, 1), (6, 6), (9, 6), (16, 8)])
 def test_later_trials_gather_around_the_best(count, spread):
-    config, space = TINY.config_of("npo"), tuning.search_space("npo")
+    config, space = TINY.config_of("npo"), METHODS["npo"].search
     goal = {"learning_rate": 2e-3, "loss.beta": 0.05, "loss.alpha": 0.7}
     seen = []
 
@@ -192,7 +188,7 @@ def test_every_method_takes_the_batches_that_are_made_for_it(problem, name):
     assert shapes(new_state) == shapes(state)
     assert all(metric.shape == () for metric in metrics.values())
     assert "forget_loss" in metrics
-    if build.needs(name, TINY, "alternative"):
+    if METHODS[name].carries(TINY.config_of(name)).alternative:
         assert batch["forget"]["alternative"]["input_ids"].ndim == 3
 
 
@@ -255,7 +251,7 @@ def test_configurations_of_another_version_are_refused(tmp_path):
 def test_published_results_are_a_source_of_configurations():
     run = dataclasses.replace(language.Tofu(), methods=("ofmu", "simnpo", "idk_dpo"))
     found = tuning.tuned_elsewhere(run, RESULTS / "tofu_forget01_tuning.json")
-    trials = published.load(RESULTS / "tofu_forget01_tuning.json")["tuning"]
+    trials = publish.load(RESULTS / "tofu_forget01_tuning.json")["tuning"]
     for name in run.methods:
         (chosen,) = (trial for trial in trials[name] if trial["chosen"])
         config = dataclasses.asdict(found.config_of(name))  # may have newer fields

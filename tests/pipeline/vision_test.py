@@ -157,10 +157,13 @@ def test_a_class_that_boundary_expanding_adds_has_a_name():
         ({"batch_size": 1}, "--batch-size is 1; it must be at least 2"),
         ({"unlearn_epochs": 0.0}, "--unlearn-epochs is 0.0"),
         ({"methods": ("salum",)}, "--methods: .* did you mean salun"),
-        ({"method": VisionMethods(salun=SalUn(density=0.0))}, None),
         (
-            {"method": VisionMethods(ofmu=Ofmu(rho=math.nan))},
+            {"method": VisionMethods(ofmu=Ofmu(rho=float("nan")))},
             "--ofmu.rho is nan; it must be a finite number",
+        ),
+        (
+            {"methods": ("salun",), "method": VisionMethods(salun=SalUn(density=0.0))},
+            "--salun.density is 0.0; it must be above 0 and at most 1",
         ),
         ({"forget": "file:x", "max_train": 50}, "leave out --max-train"),
     ],
