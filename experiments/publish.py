@@ -1,8 +1,85 @@
-"""``python -m experiments.publish RUN_DIR FILE``: a run's numbers as one small file."""
+"""Distils the report of a run into a small file of results, or checks one again.
 
+    python -m experiments.publish RUN_DIR experiments/results/NAME.json
+    python -m experiments.publish --check RUN_DIR experiments/results/NAME.json
+    python -m experiments.publish --ablations RUN_DIR experiments/results/NAME.json
+    python -m experiments.publish --tables
+
+The file has the command, the code and the machine, the recipe, the metrics and costs of
+every model by seed, their summary and comparison, and the tuning trials. It has no
+trajectories, no texts of the data and no paths of the machine: of an absolute path its
+last component is left. ``--check`` compares the models of a run with those published,
+metric by metric and exactly; it ends with 1 if any differs. A run of fewer seeds or
+methods than were published is compared in what it has. ``--tables`` writes the page of
+all files in experiments/results, and the figures of ablations.
+"""
+
+import dataclasses
+import pathlib
 import sys
+from collections.abc import Sequence
+from typing import Annotated
 
-from experiments.publishing.run import main
+import tyro
+
+from experiments.publishing import ablations, page, run
+from experiments.report import published
+from experiments.stages.files import write_json
+
+MODULE = "experiments.publish"
+Place = Annotated[pathlib.Path | None, tyro.conf.Positional]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Publishes the results of a run, or checks a run against published ones."""
+
+    # Folder of the run (its --output-dir).
+    run_dir: Place = None
+    # File of results, such as experiments/results/NAME.json.
+    file: Place = None
+    # Compare the run with the file instead of writing it.
+    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    # The folder's ablations (experiments.ablations), in place of its run.
+    ablations: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    # Write the page of all published files; RUN_DIR and FILE are left out.
+    tables: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = tyro.cli(Options, prog=f"python -m {MODULE}", args=arguments)
+    try:
+        return _work(options)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _work(options: Options) -> int:
+    if options.tables:
+        if options.run_dir or options.check or options.ablations:
+            raise ValueError("--tables is of all published files; give it alone.")
+        print(page.write())
+        return 0
+    if options.run_dir is None or options.file is None:
+        raise ValueError("name the folder of a run and a file of results; see --help.")
+    kind = ablations if options.ablations else run
+    found = kind.read(options.run_dir)
+    if not options.check:
+        options.file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(options.file, found)
+        print(options.file)
+        return 0
+    ours = kind.outcomes(found)
+    theirs = kind.outcomes(published.load(options.file, kind.SCHEMA))
+    lines = published.differences(ours, theirs)
+    for line in lines:
+        print(line)
+    count = len(ours)
+    print(f"{count} models compared with {options.file}: {len(lines)} differences")
+    return 1 if lines or not count else 0
+
 
 if __name__ == "__main__":
     sys.exit(main())

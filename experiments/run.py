@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from experiments.config.common import Run
 from experiments.config.language import Demo, LanguageRun, Request, Tofu
 from experiments.config.vision import Cifar
 from experiments.shell import arguments as commands
@@ -25,7 +26,7 @@ and leaves report.html, report.json, checkpoints and Hugging Face folders in
 --output-dir. Run it again to go on where it stopped."""
 
 
-def parse(arguments: Sequence[str]) -> LanguageRun | Cifar:
+def parse(arguments: Sequence[str]) -> Run:
     """The run that the command line asks for; exits with a message if it is wrong."""
     return commands.parsed(Command, MODULE, DESCRIPTION, arguments)
 
@@ -37,22 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return commands.status(lambda: _run(run), MODULE, arguments, run.output_dir)
 
 
-def _run(run: LanguageRun | Cifar) -> None:
+def _run(run: Run) -> None:
     # Imported late, so that --help and a wrong option answer at once.
+    from experiments.pipeline.execute import execute
     from experiments.stages import lock
 
-    if isinstance(run, Cifar):
-        from experiments.pipeline.execute_vision import run_vision
-
-        with lock.held(run.output_dir):
-            run_vision(run)
-    else:
+    if isinstance(run, LanguageRun):
         from experiments.domains.language import mesh
-        from experiments.pipeline.execute_language import run_language
 
         mesh.join(run)
-        with lock.held(run.output_dir):
-            run_language(run)
+    with lock.held(run.output_dir):
+        execute(run)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """What the numbers of a configuration may be, said beside each field and checked alike.
 
-    @dataclasses.dataclass(frozen=True)
-    class Train:
-        epochs: Count = 20
-        learning_rate: Positive = 1e-3
-        clip: Positive | None = None
+@dataclasses.dataclass(frozen=True)
+class Train:
+    epochs: Count = 20
+    learning_rate: Positive = 1e-3
+    clip: Positive | None = None
 """
 
 import dataclasses
@@ -17,24 +17,29 @@ from typing import Annotated, Any
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """Of a number: at least ``low`` (or above it), at most ``high``."""
+    """Of a number: at least ``low`` (or above it), at most ``high`` (or below it)."""
 
     low: float = -math.inf
     high: float = math.inf
     above: bool = False  # ``low`` itself is out
+    below: bool = False  # so is ``high``
 
     def problem(self, value: float) -> str | None:
         """What a value must be, if it is not.
 
         >>> Bound(0, 1).problem(2), Bound(0, above=True).problem(0), Bound(1).problem(1)
         ('between 0 and 1', 'above 0', None)
+        >>> Bound(0, 1, above=True).problem(0)
+        'above 0 and at most 1'
         """
         low = value > self.low if self.above else value >= self.low
-        if low and value <= self.high:
+        if low and (value < self.high if self.below else value <= self.high):
             return None
-        if self.high < math.inf:
+        if self.high < math.inf and not (self.above or self.below):
             return f"between {self.low:g} and {self.high:g}"
-        return f"{'above' if self.above else 'at least'} {self.low:g}"
+        least = f"{'above' if self.above else 'at least'} {self.low:g}"
+        most = f" and {'below' if self.below else 'at most'} {self.high:g}"
+        return least + most * (self.high < math.inf)
 
 
 Count = Annotated[int, Bound(1)]
@@ -42,6 +47,7 @@ NotNegativeInt = Annotated[int, Bound(0)]
 Positive = Annotated[float, Bound(0, above=True)]
 NotNegative = Annotated[float, Bound(0)]
 Share = Annotated[float, Bound(0, 1)]
+BelowOne = Annotated[float, Bound(0, 1, below=True)]
 
 
 def problems(config: Any) -> Iterator[tuple[str, Any, str]]:
@@ -60,8 +66,7 @@ def problems(config: Any) -> Iterator[tuple[str, Any, str]]:
     for field in dataclasses.fields(config):
         name, value = field.name, getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            inner = problems(value)
-            yield from ((f"{name}.{path}", *found) for path, *found in inner)
+            yield from ((f"{name}.{path}", at, it) for path, at, it in problems(value))
         elif isinstance(value, float) and not math.isfinite(value):
             yield name, value, "a finite number"
         elif name in bounds and value is not None:

@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
-from experiments.config.language import LanguageRun, OfmuConfig, paper_setting
-from experiments.config.parts import ForgetLoss, inner_rate
-from experiments.stages.stage import fingerprint
+from experiments.config.language import LanguageRun, OfmuConfig
+from experiments.stages.files import fingerprint
 from ofmu_jax.choices import Base, Curvature, PenaltyGradient, RetainDirection
 from ofmu_jax.methods.inner_optimizers import InnerOptimizer
+from ofmu_jax.methods.language.ofmu import ForgetLoss, paper_setting
+from ofmu_jax.methods.ofmu import NAME as OFMU
+from ofmu_jax.methods.ofmu import inner_rate
 
 Group = Literal[
     "beta",
@@ -28,7 +30,7 @@ Group = Literal[
 ]
 GROUPS: tuple[Group, ...] = get_args(Group)
 # Methods whose forget rows are split by difficulty.
-SPLIT = ("ofmu", "gradient_ascent", "grad_diff", "npo")
+SPLIT = (OFMU, "gradient_ascent", "grad_diff", "npo")
 SIMILARITIES = (
     (0.0, "cosine"),
     (0.1, "cosine"),
@@ -139,8 +141,8 @@ def variants(run: LanguageRun, options: AblationOptions) -> list[Variant]:
     key; within a group no two are the same, and equal ones of two groups share a key.
     """
     first: dict[str, Variant] = {}  # of its kind
-    for method in ("ofmu", "grad_diff", "npo"):
-        config = run.method(method)
+    for method in (OFMU, "grad_diff", "npo"):
+        config = run.config_of(method)
         first[_identity(method, config)] = Variant("", "", method, config, method)
     found: dict[tuple[str, str, str], Variant] = {}
     for group in options.groups:
@@ -226,15 +228,15 @@ def _ofmu(
     run: LanguageRun, group: str, label: str, series: str = "", **fields: Any
 ) -> Variant:
     config = dataclasses.replace(run.ofmu, **fields)
-    key = make_key("ofmu", run.ofmu, config)
-    return Variant(group, label, "ofmu", config, key, series)
+    key = make_key(OFMU, run.ofmu, config)
+    return Variant(group, label, OFMU, config, key, series)
 
 
 def _weighting(run: LanguageRun, multiples: Sequence[float]) -> list[Variant]:
     """The retain weight of two linear methods, and two of OFMU's, over one span."""
     found = []
     for method in ("grad_diff", "npo"):
-        base = run.method(method)
+        base = run.config_of(method)
         for multiple in multiples:
             alpha = float(f"{base.loss.alpha * multiple:.12g}")
             loss = dataclasses.replace(base.loss, alpha=alpha)
@@ -248,6 +250,6 @@ def _weighting(run: LanguageRun, multiples: Sequence[float]) -> list[Variant]:
         for multiple in multiples:
             value = float(f"{start * multiple:.12g}")
             fields = {field: value}
-            label, series = f"ofmu, {symbol} = {value:.6g}", f"ofmu {symbol}"
+            label, series = f"{OFMU}, {symbol} = {value:.6g}", f"{OFMU} {symbol}"
             found.append(_ofmu(run, "weighting", label, series=series, **fields))
     return found

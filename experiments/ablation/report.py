@@ -1,17 +1,11 @@
 """What an ablation leaves: ``ablations.json``, ``ablations.html``, the console."""
 
 import dataclasses
-import datetime
 import html
-import json
-import math
 import pathlib
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from rich import box
@@ -22,14 +16,13 @@ from experiments.ablation import figures, verdicts
 from experiments.ablation.grid import GROUPS, AblationOptions, Variant, changes
 from experiments.ablation.runs import CHECKED, Measured
 from experiments.ablation.statistics import statistic
-from experiments.ablation.template import TEMPLATE
 from experiments.config.language import LanguageRun
-from experiments.report import content as findings
+from experiments.domains.base import Domain
 from experiments.report import figures as plots
+from experiments.report.page import fill
 from experiments.report.summary import DASH, cell, number
-from experiments.report.template import STYLE
-from experiments.stages.stage import to_json, write_json
-from ofmu_jax.data.language.records import UnlearningData
+from experiments.shell import provenance
+from experiments.stages.files import finite, to_json, write_json, write_text
 
 SCHEMA_VERSION = 1
 COLUMNS = (
@@ -44,25 +37,22 @@ FULL = ("model_utility", "forget_quality_ks")  # with --evaluate
 
 
 def content(
-    run: LanguageRun,
+    domain: Domain,
     options: AblationOptions,
-    data: UnlearningData,
-    title: str,
     variants: Sequence[Variant],
     measured: Measured,
 ) -> dict[str, Any]:
     """Everything that was found, as JSON values; what is not finite becomes null."""
+    run = domain.run
     spreads = verdicts.spreads(variants, measured.rows, measured.before)
     difficulty = verdicts.difficulty_findings(measured.points, options.resamples)
     found = {
         "schema_version": SCHEMA_VERSION,
-        "title": f"Ablations: {title}",
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "experiments.ablations", *sys.argv[1:]]),
+        "title": f"Ablations: {domain.title}",
+        **provenance.made("experiments.ablations"),
         "recipe": dataclasses.asdict(run),
         "options": dataclasses.asdict(options),
-        "environment": findings.environment(),
-        "data": findings.sizes(data),
+        "data": dict(domain.sizes()),
         "before": {
             "seeds": measured.before,
             "statistics": _statistics(
@@ -80,7 +70,7 @@ def content(
             verdicts.difficulty_claim(difficulty),
         ],
     }
-    return _finite(to_json(found))
+    return finite(to_json(found))
 
 
 def _variant(run: LanguageRun, variant: Variant, measured: Measured) -> dict[str, Any]:
@@ -100,7 +90,7 @@ def _variant(run: LanguageRun, variant: Variant, measured: Measured) -> dict[str
         "method": variant.method,
         "key": variant.key,
         "base": variant.key == variant.method,
-        "changes": changes(run.method(variant.method), variant.config),
+        "changes": changes(run.config_of(variant.method), variant.config),
         "seeds": [row["seed"] for row in rows],
         "statistics": _statistics(values),
         "not_run": measured.not_run.get(variant.key),
@@ -113,34 +103,25 @@ def _statistics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: statistic(row.get(name) for row in rows) for name in names}
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def write(folder: pathlib.Path, found: Mapping[str, Any]) -> pathlib.Path:
     """Writes both files and returns the page's path."""
     write_json(folder / "ablations.json", found)
     path = folder / "ablations.html"
-    path.write_text(render(found), encoding="utf-8")
+    write_text(path, render(found))
     return path
 
 
 def render(found: Mapping[str, Any]) -> str:
     """The page; all text is HTML-escaped and nothing is loaded from anywhere."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     full = any(v["statistics"].get(FULL[0]) for v in found["variants"])
     columns = [*COLUMNS, *((name, name.replace("_", " ")) for name in FULL if full)]
     pictures = {
         name: [(_svg(figure, caption), caption)] if figure is not None else []
         for name, (figure, caption) in claim_figures(found).items()
     }
-    return environment.from_string(TEMPLATE).render(
-        style=Markup(STYLE),
-        found=found,
+    return fill(
+        "ablations.html.j2",
+        report=found,
         columns=[label for _, label in columns],
         claims=[
             {
@@ -155,7 +136,6 @@ def render(found: Mapping[str, Any]) -> str:
             (name, *(cell(spread[k]) for k in SPREADS))
             for name, spread in found["weighting"].items()
         ],
-        pretty=lambda value: json.dumps(value, indent=2, ensure_ascii=False),
     )
 
 

@@ -6,19 +6,20 @@ the run of each method as configured; variants lie under ``OUT/ablations``.
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 from rich.markup import escape
 
 from experiments.ablation import grid
-from experiments.ablation.grid import SPLIT, AblationOptions, Variant
-from experiments.domains.language import rows as inputs
-from experiments.domains.language.job import Problem
-from experiments.pipeline.language import REFERENCE, TARGET, Model, Pipeline
+from experiments.ablation.grid import OFMU, SPLIT, AblationOptions, Variant
+from experiments.domains.base import REFERENCE, TARGET, Model
+from experiments.domains.language.domain import LanguageDomain
+from experiments.domains.language.rows import rows_fingerprint
+from experiments.pipeline.pipeline import Pipeline, Start
 from experiments.report import content
-from experiments.stages.stage import fingerprint
+from experiments.stages.files import fingerprint
 
 CHECKED = ("forget_nll", "forget_prob", "retain_nll", "retain_prob")
 MOST_POINTS = 100  # of a trajectory
@@ -34,16 +35,6 @@ class Measured:
     points: list[dict[str, Any]]  # per method, difficulty group and seed
 
 
-@dataclasses.dataclass(frozen=True)
-class Bench:
-    """What every variant is given alike, for one seed."""
-
-    seed: int
-    target: Model
-    reference: Model | None
-    problem: Problem
-
-
 def measure(
     pipeline: Pipeline, options: AblationOptions, variants: Sequence[Variant]
 ) -> Measured:
@@ -54,42 +45,42 @@ def measure(
     """
     split = "difficulty" in options.groups
     if split:
-        _check_groups(options.difficulty_groups, len(pipeline.data.forget))
+        rows = len(cast(LanguageDomain, pipeline.domain).data.forget)
+        _check_groups(options.difficulty_groups, rows)
     unique = list({variant.key: variant for variant in variants}.values())
     measured = Measured([], [], {}, [])
-    for bench in benches(pipeline, options.evaluate):
-        before = {"seed": bench.seed, **bench.problem.checks()(bench.target.params)}
-        measured.before.append(before)
+    for start in starts(pipeline, options.evaluate):
+        before = pipeline.domain.yardstick(start.target)
+        measured.before.append({"seed": start.seed, **before})
         for variant in unique:
-            row = _variant(pipeline, bench, variant, options.evaluate, measured)
+            row = _variant(pipeline, start, variant, options.evaluate, measured)
             if row is not None:
                 measured.rows.append(row)
         if split:
             count = options.difficulty_groups
-            measured.points += _difficulty(pipeline, bench, count, measured)
+            measured.points += _difficulty(pipeline, start, count, measured)
     return measured
 
 
-def benches(pipeline: Pipeline, evaluate: bool = False) -> Iterator[Bench]:
-    """Per seed the target, the reference (if there is one), and the problem."""
-    run, trained = pipeline.run, None
+def starts(pipeline: Pipeline, evaluate: bool = False) -> Iterator[Start]:
+    """Per seed the target, the reference (if there is one), and the forget target."""
+    run, start = pipeline.run, None
     for seed in run.seeds:
-        if trained is None or not run.share_models:
+        if start is None or not run.share_models:
             reference = pipeline.trained(REFERENCE, seed)
+            if reference is not None and evaluate:
+                reference = pipeline.evaluated(reference, None)
             target = pipeline.trained(TARGET, seed)
             assert target is not None
             if evaluate:
-                for model in (reference, target):
-                    if model is not None:
-                        pipeline.finished(model, reference)
-            trained = target, reference
-        target, reference = trained
-        yield Bench(seed, target, reference, pipeline.problem(seed, target, reference))
+                target = pipeline.evaluated(target, reference)
+            start = pipeline.start(seed, target, reference)
+        yield start._replace(seed=seed)
 
 
 def _variant(
     pipeline: Pipeline,
-    bench: Bench,
+    start: Start,
     variant: Variant,
     evaluate: bool,
     measured: Measured,
@@ -98,16 +89,15 @@ def _variant(
     if variant.key != variant.method:
         folder = pipeline.run.output_dir / "ablations" / variant.key
         run = dataclasses.replace(run, output_dir=folder)
-    at = pipeline.variant(run, pipeline.data)
-    problem = dataclasses.replace(bench.problem, run=run)
+    at = pipeline.of(pipeline.domain.variant(run))
     try:
-        model = at.unlearned(variant.method, problem, bench.target)
+        model = at.unlearned(variant.method, start)
     except ValueError as error:  # above all: one update costs more than the budget
         measured.not_run[variant.key] = str(error)
         say(pipeline, f"{variant.key}: not run: {error}")
         return None
     if evaluate:
-        at.finished(model, bench.reference)
+        model = at.evaluated(model, start.reference)
     row = run_row(variant.key, model)
     say(pipeline, line(row))
     return row
@@ -140,12 +130,12 @@ def run_row(key: str, model: Model) -> dict[str, Any]:
     }
 
 
-def returned(record: dict[str, Any]) -> dict[str, float]:
+def returned(record: Mapping[str, Any]) -> dict[str, float]:
     """The check of the parameters that a run returned."""
     return [c for c in record["checks"] if c["update"] == record["update"]][-1]
 
 
-def mean_cosine(record: dict[str, Any]) -> float | None:
+def mean_cosine(record: Mapping[str, Any]) -> float | None:
     """Mean cosine of ∇L_f and ∇L_r over the updates up to the returned one.
 
     None where the method does not measure it, or returned the target unchanged.
@@ -170,33 +160,29 @@ def by_difficulty(nll: Sequence[float] | np.ndarray, count: int) -> list[np.ndar
 
 
 def _difficulty(
-    pipeline: Pipeline, bench: Bench, count: int, measured: Measured
+    pipeline: Pipeline, start: Start, count: int, measured: Measured
 ) -> Iterator[dict[str, Any]]:
     """Each group of forget rows as a request of its own, by each method.
 
     What has to stay are the retain rows of the whole request, so that what is lost
     can be compared; the other groups are neither forgotten nor kept.
     """
-    task, data = pipeline.task, pipeline.data
-    scores = task.score_encoded(bench.target.params, pipeline.forget)
+    domain = cast(LanguageDomain, pipeline.domain)
+    scores = domain.task.score_encoded(start.target.params, domain.forget)
     nll = np.array([s.avg_loss for s in scores])
     for number, rows in enumerate(by_difficulty(nll, count)):
-        forget = tuple(data.forget[i] for i in rows)
-        name = inputs.rows_fingerprint(forget)[:12]
+        forget = tuple(domain.data.forget[i] for i in rows)
+        name = rows_fingerprint(forget)[:12]
         folder = pipeline.run.output_dir / "ablations" / "difficulty" / name
-        run = dataclasses.replace(pipeline.run, output_dir=folder)
-        at = pipeline.variant(run, dataclasses.replace(data, forget=forget))
-        identity = fingerprint(bench.target.identity, at.identity)
-        target = dataclasses.replace(bench.target, identity=identity)
-        problem = dataclasses.replace(
-            bench.problem,
-            run=run,
-            data=at.data,
-            forget=[pipeline.forget[i] for i in rows],
-        )
+        run = dataclasses.replace(domain.run, output_dir=folder)
+        data = dataclasses.replace(domain.data, forget=forget)
+        at = pipeline.of(dataclasses.replace(domain, run=run, data=data))
+        identity = fingerprint(start.target.identity, at.domain.identity)
+        target = dataclasses.replace(start.target, identity=identity)
+        group = at.start(start.seed, target, start.reference)
         for method in SPLIT:
             try:
-                model = at.unlearned(method, problem, target)
+                model = at.unlearned(method, group)
             except ValueError as error:
                 measured.not_run[f"{method}, by difficulty"] = str(error)
                 continue
@@ -255,7 +241,7 @@ def say(pipeline: Pipeline, text: str) -> None:
 
 def needed_methods(groups: Sequence[str]) -> tuple[str, ...]:
     """Methods that the chosen groups run, OFMU first."""
-    names = ["ofmu"]
+    names = [OFMU]
     if "weighting" in groups:
         names += ["grad_diff", "npo"]
     if "difficulty" in groups:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.ablation.grid import Variant
+from experiments.ablation.grid import OFMU, Variant
 from experiments.ablation.statistics import (
     by_seed,
     correlation,
@@ -150,8 +150,8 @@ def spreads(
 def weighting_claim(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """(b): linear weighting is unstable; ``found`` is what `spreads` returns."""
     text = "Linear weighting of the two losses is unstable"
-    ours = found.get("ofmu ρ", {}).get("by_seed", {})
-    inner = found.get("ofmu η_in", {}).get("by_seed", {})
+    ours = found.get(f"{OFMU} ρ", {}).get("by_seed", {})
+    inner = found.get(f"{OFMU} η_in", {}).get("by_seed", {})
     parts = []
     for series in ("grad_diff α", "npo α"):
         theirs = found.get(series, {}).get("by_seed", {})
@@ -181,7 +181,7 @@ def difficulty_points(points: Rows, method: str) -> dict[str, tuple[float, float
 def difficulty_findings(points: Rows, resamples: int) -> dict[str, Any]:
     """Per method the correlation of difficulty and utility loss, against OFMU's, and
     per seed the loss of the hardest group minus that of the easiest."""
-    ours = difficulty_points(points, "ofmu")
+    ours = difficulty_points(points, OFMU)
     found = {}
     for method in dict.fromkeys(p["method"] for p in points):
         at = difficulty_points(points, method)
@@ -227,13 +227,13 @@ def _last(points: Rows) -> float:
 def difficulty_claim(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """(c): hard samples no longer cost utility; of `difficulty_findings`."""
     text = "Samples that are hard to forget no longer cost utility"
-    if "ofmu" not in found:
+    if OFMU not in found:
         return _claim("c", text, [], NOT_MEASURED)
-    ours = verdict(found["ofmu"]["correlation"])
+    ours = verdict(found[OFMU]["correlation"])
     what = "correlation of difficulty and utility loss"
-    parts = [_cost(f"{what}, ofmu", found["ofmu"]["correlation"])]
+    parts = [_cost(f"{what}, ofmu", found[OFMU]["correlation"])]
     costly = []
-    for method in (m for m in found if m != "ofmu"):
+    for method in (m for m in found if m != OFMU):
         parts.append(_cost(f"{what}, {method}", found[method]["correlation"], False))
         bears = verdict(found[method]["correlation"]) == CONFIRMED
         difference = found[method]["minus_ofmu"]

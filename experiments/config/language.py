@@ -6,36 +6,39 @@ field is its help on the command line.
 
 import dataclasses
 import pathlib
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from experiments.config.parts import Baseline as Baseline
+from experiments.config.common import Run, names_of
 from experiments.config.parts import Baselines as Baselines
 from experiments.config.parts import BudgetConfig as BudgetConfig
 from experiments.config.parts import EvalConfig as EvalConfig
-from experiments.config.parts import ForgetLoss as ForgetLoss
 from experiments.config.parts import LoraConfig as LoraConfig
-from experiments.config.parts import MethodName as MethodName
 from experiments.config.parts import ModelConfig as ModelConfig
-from experiments.config.parts import OfmuConfig as OfmuConfig
 from experiments.config.parts import TrainConfig as TrainConfig
-from experiments.config.parts import ascending_by_slope as ascending_by_slope
-from experiments.config.parts import paper_setting as paper_setting
-from experiments.config.parts import published as published
 from experiments.config.parts import small_models as small_models
+from ofmu_jax.bounds import Bound, Count, NotNegativeInt
+from ofmu_jax.methods import METHODS
+from ofmu_jax.methods.language.ofmu import Ofmu as OfmuConfig
+from ofmu_jax.methods.language.ofmu import ascending_by_slope
 
 
 @dataclasses.dataclass(frozen=True)
-class LanguageRun:
+class LanguageRun(Run):
     """What the language commands have in common."""
 
-    output_dir: pathlib.Path = pathlib.Path("runs/default")
-    """Everything is written here; run again to go on where it stopped."""
-    methods: tuple[MethodName, ...] = ("ofmu", "gradient_ascent", "grad_diff")
-    seeds: tuple[int, ...] = (0, 1)
-    share_models: bool = False
-    """One target and one reference, of the first seed, for all seeds."""
+    specs: ClassVar = METHODS
+    group: ClassVar = "baselines"
+    export_folder: ClassVar = "hf"
+
+    methods: Annotated[tuple[str, ...], names_of(METHODS)] = (
+        "ofmu",
+        "gradient_ascent",
+        "grad_diff",
+    )
+    tune: NotNegativeInt = 0
+    """Trials per method, on retain rows that play the forget set; 0: none."""
     model: str | None = None
     """Folder or hub name of the target, which knows the forget rows already."""
     retain_model: str | None = None
@@ -44,35 +47,21 @@ class LanguageRun:
     """Folder or hub name of a pretrained model to fine-tune both from."""
     prompt_format: str = "auto"
     """chat, llama2, phi, plain, …; auto looks at the tokenizer."""
-    max_length: int = 512
+    max_length: Annotated[int, Bound(2)] = 512
     """Tokens of question and answer; longer rows are refused."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; parameters are kept in float32."""
     refusals_file: pathlib.Path | None = None
     """Text file with one refusal a line, for idk_dpo; default: TOFU's idontknow.txt (or
     .jsonl) in --data-dir, else the ten built in."""
     allow_overlap: bool = False
     """Accept forget rows that are also retain rows."""
-    tune: int = 0
-    """Trials per method, on retain rows that play the forget set; 0: none."""
-    tuned_from: pathlib.Path | None = None
-    """Output folder or published results of an earlier run, whose configuration each
-    method takes over."""
-    tuned_except: tuple[MethodName, ...] = ()
-    """Methods that --tuned-from leaves as they are configured here."""
-    paper: bool = False
-    """OFMU in the paper's literal setting."""
-    checkpoint_every: int | None = None
-    """Updates between checkpoints of what is being trained; default: about once a
-    minute; 0: none."""
     mesh: str | None = None
     """Devices to spread over, such as data=2,fsdp=4,tensor=2; -1: those left."""
-    grad_accum: int = 1
+    grad_accum: Count = 1
     """Micro-batches that each batch is computed in: less memory, the same step."""
     trainable: str | None = None
     """Regular expression: unlearn in the parameters alone whose path it matches, such
     as down_proj; the others stay as they are, bit for bit. Default: in all."""
-    loss_chunk: int = 0
+    loss_chunk: NotNegativeInt = 0
     """Positions of each row whose logits are made at a time in losses on single
     tokens: less memory, the same step; 0: all."""
     remat: Literal["none", "dots", "full"] = "none"
@@ -84,8 +73,6 @@ class LanguageRun:
     """Processes of the whole job; auto finds out."""
     process_id: int | None = None
     """Which of them this is, from 0; auto finds out."""
-    export: bool = True
-    """Write a Hugging Face folder for every model."""
     model_size: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     lora: LoraConfig = LoraConfig()
@@ -101,20 +88,13 @@ class LanguageRun:
         return {f: name for f in fields if (name := getattr(self, f)) is not None}
 
     @property
+    def pretrained(self) -> str | None:
+        return self.model or self.base_model
+
+    @property
     def has_reference(self) -> bool:
         """Whether there is a retrained model, given or to be trained."""
         return self.given_models.keys() != {"model"}
-
-    def method(self, name: str) -> Any:
-        """The configuration of a method by its name."""
-        return self.ofmu if name == "ofmu" else getattr(self.baselines, name)
-
-    def with_method(self, name: str, config: Any) -> Self:
-        """The run with another configuration of one method."""
-        if name == "ofmu":
-            return dataclasses.replace(self, ofmu=config)
-        baselines = dataclasses.replace(self.baselines, **{name: config})
-        return dataclasses.replace(self, baselines=baselines)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,10 +102,9 @@ class Demo(LanguageRun):
     """Unlearn built-in fictitious people from a small model trained on the spot."""
 
     output_dir: pathlib.Path = pathlib.Path("runs/demo")
-    """Everything is written here; run again to go on where it stopped."""
-    people: int = 40
+    people: Annotated[int, Bound(2)] = 40
     """Fictitious people that the target model knows."""
-    forget_people: int = 4
+    forget_people: Count = 4
     """How many of them to forget."""
     data_seed: int = 0
     """Of the people; --seeds are of training and unlearning."""
@@ -136,21 +115,19 @@ class Tofu(LanguageRun):
     """Unlearn the authors of a TOFU forget split."""
 
     output_dir: pathlib.Path = pathlib.Path("runs/tofu")
-    """Everything is written here; run again to go on where it stopped."""
     data_dir: pathlib.Path | None = None
     """Folder with the public TOFU files; without it they come from the hub."""
     split: Literal["forget01", "forget05", "forget10"] = "forget10"
-    max_retain: int | None = None
+    max_retain: Count | None = None
     """Use only the first so many retain rows: a smaller run for small machines."""
     general_knowledge: bool = True
     """Models trained from scratch also learn the real authors and world facts, which
     a pretrained model knows; without them their model utility is 0."""
-    pretrain_epochs: int = 0
+    pretrain_epochs: NotNegativeInt = 0
     """Models trained from scratch start from one that has read the rows which
     --max-retain leaves out so many times: without it they know no language but that
     of the rows they memorise."""
     share_models: bool = True
-    """One target and one reference, of the first seed, for all seeds."""
     model_size: ModelConfig = ModelConfig(vocab_size=4096)
     ofmu: OfmuConfig = ascending_by_slope(5e-4)
     evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
@@ -161,7 +138,6 @@ class Request(LanguageRun):
     """Unlearn your own rows (a deletion request) from your own checkpoint."""
 
     output_dir: pathlib.Path = pathlib.Path("runs/request")
-    """Everything is written here; run again to go on where it stopped."""
     forget_file: pathlib.Path = pathlib.Path("forget.jsonl")
     """JSON lines with question and answer (and TOFU's perturbed fields, if any)."""
     retain_file: pathlib.Path = pathlib.Path("retain.jsonl")

@@ -6,13 +6,15 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from experiments.config.language import Demo, LanguageRun, Request, Tofu
+from experiments.config.common import Run
+from experiments.config.language import Demo, Request, Tofu
+from experiments.config.vision import Cifar
 
 Config = TypeVar("Config")
-COMMANDS = {run.__name__.lower(): run for run in (Demo, Tofu, Request)}
+COMMANDS = {run.__name__.lower(): run for run in (Demo, Tofu, Request, Cifar)}
 
 
-def run_from_json(values: Mapping[str, Any]) -> LanguageRun:
+def run_from_json(values: Mapping[str, Any]) -> Run:
     """The run whose fields, with the name of its command, were written as JSON.
 
     What is absent keeps its default.

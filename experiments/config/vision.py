@@ -2,24 +2,15 @@
 
 import dataclasses
 import pathlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from ofmu_jax.methods.vision.configs import VisionMethods
+from experiments.config.common import Run, group_of, names_of
+from ofmu_jax.bounds import Bound, Count, NotNegative, NotNegativeInt, Positive
+from ofmu_jax.methods.vision.registry import METHODS
 
-VisionMethodName = Literal[
-    "ofmu",
-    "fine_tune",
-    "random_label",
-    "gradient_ascent",
-    "influence",
-    "l1_sparse",
-    "boundary_expand",
-    "boundary_shrink",
-    "salun",
-    "scrub",
-]
+VisionMethods: Any = group_of("VisionMethods", METHODS)
 ModelName = Literal["auto", "resnet8", "resnet18", "resnet20", "resnet50", "resnet56"]
 PUBLISHED = VisionMethods()
 # For the small network on digits: the best of 0.013, 0.05 and 0.1 for forgetting a
@@ -32,69 +23,63 @@ CIFAR_SIZES = {"epochs": 182, "batch_size": 256, "unlearn_epochs": 10.0}
 
 
 @dataclasses.dataclass(frozen=True)
-class Cifar:
+class Cifar(Run):
     """Unlearn images from a classifier: CIFAR, or digits that are built in."""
 
+    specs: ClassVar = METHODS
+    group: ClassVar = "method"
+    export_folder: ClassVar = "model"
+
     output_dir: pathlib.Path = pathlib.Path("runs/cifar")
-    """Everything is written here; run again to go on where it stopped."""
     dataset: Literal["digits", "cifar10", "cifar100"] = "digits"
     data_dir: pathlib.Path | None = None
     """Folder with the prepared TFDS files of CIFAR; digits need none."""
     forget: str = "class:3"
     """random:SHARE of the training images, class:NUMBER, or file:PATH with indices."""
-    methods: tuple[VisionMethodName, ...] = (
+    methods: Annotated[tuple[str, ...], names_of(METHODS)] = (
         "ofmu",
         "fine_tune",
         "gradient_ascent",
         "salun",
     )
-    seeds: tuple[int, ...] = (0, 1)
-    """Of training and unlearning."""
-    data_seed: int = 0
+    data_seed: NotNegativeInt = 0
     """Of the split, which is the same for every model of the run."""
     share_models: bool = True
     """One original and one retrained model, of the first seed, for all seeds."""
     model: ModelName = "auto"
     """auto: resnet8 for digits, resnet18 for CIFAR."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; parameters and statistics are kept in float32."""
-    validation: float = 0.1
+    validation: Annotated[float, Bound(0, 1, below=True)] = 0.1
     """Share of the training images of each class that no model is trained on."""
-    max_train: int | None = None
+    max_train: Count | None = None
     """Use so many training images, evenly spaced: a smaller run."""
-    max_test: int | None = None
+    max_test: Count | None = None
     """Use so many test images, evenly spaced."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Of training the original and the retrained model; digits 12, CIFAR 182."""
-    batch_size: int | None = None
+    batch_size: Annotated[int, Bound(2)] | None = None
     """Of training and unlearning; digits 64, CIFAR 256."""
-    learning_rate: float = 0.1
+    learning_rate: Positive = 0.1
     """Of training: SGD, × 0.1 after half and after three quarters of it."""
-    weight_decay: float = 5e-4
-    unlearn_epochs: float | None = None
+    weight_decay: NotNegative = 5e-4
+    unlearn_epochs: Positive | None = None
     """Budget of every method alike: as many gradients of one batch as so many passes
     over the training images take; digits 5, CIFAR 10."""
     forget_target: str = "auto"
     """NLL the forget images must reach: reference, heldout, chance, none or nats;
     auto: reference. With none every method uses up its budget, as published."""
-    checks: int = 10
+    checks: Count = 10
     """How often the stopping rule looks, evenly over the budget."""
-    patience: int = 5
+    patience: Count = 5
     """Checks that do not improve, once the target is met, before it stops."""
-    check_rows: int = 1000
+    check_rows: Count = 1000
     """Images of each set in a check, at most."""
-    attack_rows: int | None = None
+    attack_rows: Count | None = None
     """Images a side in the membership attack; default: as many as test images."""
-    eval_batch_size: int = 256
-    grid_images: int = 8
+    eval_batch_size: Count = 256
+    grid_images: NotNegativeInt = 8
     """Forget images in the picture of predictions; 0: no picture."""
-    checkpoint_every: int | None = None
-    """Updates between checkpoints of what is being trained; default: about once a
-    minute; 0: none."""
-    tune: int = 0
+    tune: NotNegativeInt = 0
     """Trials per method, on images that are not reported; 0: none."""
-    paper: bool = False
-    """OFMU in the paper's literal setting."""
     rates: Literal["auto", "published"] = "auto"
     """auto: on digits, random_label and salun step at 0.1 unless told otherwise;
     published: every rate that is not given is that of ResNet-18 on CIFAR-10."""
@@ -118,25 +103,7 @@ def resolved(run: Cifar) -> Cifar:
         **{name: v for name, v in sizes.items() if getattr(run, name) is None},
         method=_with_rates(run.method) if small and run.rates == "auto" else run.method,
     )
-    for name in ("seeds", "methods"):
-        values = getattr(fresh, name)
-        if not values:
-            raise ValueError(f"--{name} is empty; give at least one.")
-        if len(set(values)) < len(values):
-            raise ValueError(f"--{name} names one twice: {' '.join(map(str, values))}.")
-    least = {"epochs": 1, "batch_size": 2, "checks": 1, "check_rows": 1}
-    least |= {"eval_batch_size": 1, "grid_images": 0, "attack_rows": 1}
-    least |= {"checkpoint_every": 0, "tune": 0}
-    for name, low in least.items():
-        value = getattr(fresh, name)
-        if value is not None and value < low:
-            option = name.replace("_", "-")
-            raise ValueError(f"--{option} is {value}; give at least {low}.")
-    assert fresh.unlearn_epochs is not None  # filled in above
-    if not fresh.unlearn_epochs > 0:
-        raise ValueError(
-            f"--unlearn-epochs is {fresh.unlearn_epochs}; give a number above 0."
-        )
+    fresh.check()
     if fresh.tune and fresh.forget_target == "heldout":
         raise ValueError(
             "--tune scores on the validation images and --forget-target heldout aims "

@@ -19,12 +19,11 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 
-from experiments.config.language import LanguageRun, Request
-from experiments.config.stored import run_from_json
+from experiments.config.stored import COMMANDS, run_from_json
 from experiments.deletion import record as deletion
 from experiments.deletion.record import DeletionError
+from experiments.domains.base import Evidence
 from experiments.shell import console
-from ofmu_jax.data.language.records import QA, UnlearningData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Verify:
     output_dir: tyro.conf.Positional[pathlib.Path]
     """The run's --output-dir."""
     forget_file: pathlib.Path | None = None
-    """The forget rows, where they are no longer where the run had them."""
+    """The forget rows, or the indices of images, where they are now."""
     retain_file: pathlib.Path | None = None
     """The same for the retain rows of a request."""
     holdout_file: pathlib.Path | None = None
@@ -84,33 +83,24 @@ def verify(options: Verify) -> Iterator[Check]:
         raise ValueError(f"--tolerance is {limit}; give a number from 0 on.")
     out = options.output_dir
     key = deletion.key_of(options.key_file or out)
-    names = sorted(
-        path.parent.parent.relative_to(out).as_posix()
-        for path in out.glob(f"*/seed*/hf/{deletion.RECORD}")
-    )
-    if not names:
+    records = {path.parent for path in out.glob(f"*/seed*/*/{deletion.RECORD}")}
+    if not records:
         raise DeletionError(
             f"{out} has no exported model with a {deletion.RECORD}; give the "
             "--output-dir of a run that exports (--export)."
         )
-    rescoring = None
-    if options.metrics:
-        from experiments.deletion.rescoring import (
-            Rescoring,  # late: hashes need no model
-        )
-
-        rescoring = Rescoring()
-    for name in sorted({*names, *_expected(out)}):
-        yield from _Model(options, key, name, rescoring).checks()
+    known: dict[str, Evidence] = {}
+    for folder in sorted({*records, *_expected(out)}):
+        yield from _Model(options, key, folder, known).checks()
 
 
-def _expected(out: pathlib.Path) -> Iterator[str]:
-    """The models that the run's last command must have left a record of."""
+def _expected(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The exports that the run's last command must have left a record in."""
     try:
         config = json.loads((out / "config.json").read_bytes())
-        if config["export"]:
-            for method in config["methods"]:
-                yield from (f"{method}/seed{seed}" for seed in config["seeds"])
+        name = COMMANDS[config["command"]].export_folder
+        for method in config["methods"] if config["export"] else ():
+            yield from (out / method / f"seed{n}" / name for n in config["seeds"])
     except (OSError, ValueError, KeyError, TypeError):
         return  # the records that are there are checked all the same
 
@@ -118,10 +108,16 @@ def _expected(out: pathlib.Path) -> Iterator[str]:
 class _Model:
     """The checks of one model."""
 
-    def __init__(self, options: Verify, key: bytes, name: str, rescoring: Any):
-        self.options, self.key, self.name = options, key, name
-        self.rescoring = rescoring  # None: only hashes
-        self.folder = options.output_dir / name / "hf"
+    def __init__(
+        self,
+        options: Verify,
+        key: bytes,
+        folder: pathlib.Path,
+        known: dict[str, Evidence],
+    ):
+        self.options, self.key, self.folder = options, key, folder
+        self.known = known  # run, as JSON -> its evidence, read once
+        self.name = folder.parent.relative_to(options.output_dir).as_posix()
 
     def checks(self) -> Iterator[Check]:
         try:
@@ -144,33 +140,36 @@ class _Model:
         made = f"{record['method']['name']}/seed{record['seed']}"
         problem = "" if made == self.name else f"the record is that of {made}"
         yield self._check("place", problem, "method and seed")
-        run = self._run(record["run"])
-        data = _data(run)
-        rows = _forget_rows(self.options, run, data)
+        evidence = self._evidence(record["run"])
+        rows = evidence.items("forget")
         problem = _rows_problem(forget["row_hashes"], self.key, rows)
         yield self._check("forget rows", problem, f"{len(rows)} rows")
         yield self._set("forget set", forget, rows)
-        yield self._set("retain set", record["retain"], data.retain)
-        files = deletion.file_hashes(self.folder)
+        yield self._set("retain set", record["retain"], evidence.items("retain"))
+        files = deletion.exported_files(self.folder)
         yield self._files("exported files", record["model"]["files"], files)
         for role in ("base", "reference"):
             if record[role] is not None:
                 yield self._source(role, record[role])
-        if self.rescoring is not None:
-            yield from self._metrics(record, run, data)
+        if self.options.metrics:
+            yield from self._metrics(record, evidence)
 
     def _check(self, name: str, problem: str, found: str = "") -> Check:
         return Check(self.name, name, not problem, problem or found)
 
-    def _run(self, values: Mapping[str, Any]) -> LanguageRun:
-        run = run_from_json(values)
-        if isinstance(run, Request):
-            names = ("forget_file", "retain_file", "holdout_file")
-            given = {name: getattr(self.options, name) for name in names}
-            run = dataclasses.replace(run, **{k: v for k, v in given.items() if v})
-        return run
+    def _evidence(self, values: Mapping[str, Any]) -> Evidence:
+        from experiments.domains.of import evidence_of  # late: --help is quick
 
-    def _set(self, name: str, recorded: Mapping[str, Any], rows: Sequence[QA]) -> Check:
+        key = json.dumps(values, sort_keys=True)
+        if key not in self.known:
+            names = ("forget_file", "retain_file", "holdout_file")
+            places = {name: getattr(self.options, name) for name in names}
+            self.known[key] = evidence_of(run_from_json(values), places)
+        return self.known[key]
+
+    def _set(
+        self, name: str, recorded: Mapping[str, Any], rows: Sequence[Any]
+    ) -> Check:
         same = recorded["set_hash"] == deletion.set_hash(self.key, rows)
         same = same and recorded["rows"] == len(rows)
         problem = "" if same else f"not the {recorded['rows']} recorded rows"
@@ -199,26 +198,24 @@ class _Model:
         if recorded["in_output_dir"]:
             place = self.options.output_dir / place
         try:
-            files = deletion.file_hashes(place, deletion.WEIGHTS)
+            files = deletion.weight_files(place)
         except ValueError as error:
             return self._check(f"{role} weights", str(error))
         return self._files(f"{role} weights", recorded["files"], files)
 
     def _metrics(
-        self, record: Mapping[str, Any], run: LanguageRun, data: UnlearningData
+        self, record: Mapping[str, Any], evidence: Evidence
     ) -> Iterator[Check]:
-        from experiments.deletion.rescoring import differences, tolerance
-
         reference = record["reference"]
         if reference is not None:
             reference = self.options.output_dir / reference["source"]
         try:
-            found = self.rescoring.evaluation(self.folder, run, data, reference)
+            found = evidence.rescored(self.folder, reference)
+            limit = self.options.tolerance
+            limit = evidence.tolerance(self.folder) if limit is None else limit
         except (ValueError, FloatingPointError) as error:
             yield self._check("metrics", f"cannot be scored again: {error}")
             return
-        limit = self.options.tolerance
-        limit = tolerance(self.folder) if limit is None else limit
         recorded = record["evaluation"]
         ends = {k: list(v) for k, v in found.intervals.items()}
         for name, ours in (("metrics", found.metrics), ("intervals", ends)):
@@ -226,23 +223,42 @@ class _Model:
             yield self._check(name, problem, f"{len(ours)}, within {limit:g}")
 
 
-def _data(run: LanguageRun) -> UnlearningData:
-    from experiments.pipeline.execute_language import load_data
+def differences(
+    recorded: Mapping[str, Any], found: Mapping[str, Any], limit: float
+) -> str:
+    """Names the values that differ; "" if none does.
 
-    return load_data(run)[0]
+    >>> differences({"a": 1.0, "b": [0.0, 2.0]}, {"a": 1.001, "b": [0.0, 3.0]}, 0.01)
+    'b is [0, 3], recorded [0, 2]'
+    """
+    names = sorted(recorded.keys() | found.keys())
+    wrong = [
+        f"{name} is {_shown(found.get(name))}, recorded {_shown(recorded.get(name))}"
+        for name in names
+        if not _near(recorded.get(name), found.get(name), limit)
+    ]
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    return "; ".join(wrong[:3]) + more
 
 
-def _forget_rows(
-    options: Verify, run: LanguageRun, data: UnlearningData
-) -> Sequence[QA]:
-    if options.forget_file is None or isinstance(run, Request):
-        return data.forget
-    from ofmu_jax.data.language.json_lines import read_json_lines
+def _near(recorded: Any, found: Any, limit: float) -> bool:
+    if recorded is None or found is None:
+        return False
+    if isinstance(found, list):
+        pairs = zip(recorded, found, strict=False)
+        return len(recorded) == len(found) and all(_near(a, b, limit) for a, b in pairs)
+    return math.isclose(recorded, found, rel_tol=limit, abs_tol=limit)
 
-    return read_json_lines(options.forget_file)
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "absent"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    return f"{value:.4g}"
 
 
-def _rows_problem(recorded: Sequence[str], key: bytes, rows: Sequence[QA]) -> str:
+def _rows_problem(recorded: Sequence[str], key: bytes, rows: Sequence[Any]) -> str:
     """What is wrong with the rows, one by one; "" if nothing is."""
     found = deletion.row_hashes(key, rows)
     if len(found) != len(recorded):

@@ -11,7 +11,6 @@ test a guess. `experiments.verify` checks all of it.
 import dataclasses
 import datetime
 import fnmatch
-import functools
 import hashlib
 import hmac
 import json
@@ -21,18 +20,17 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.config.language import LanguageRun
+from experiments.config.common import Run
+from experiments.domains.base import Evidence
 from experiments.shell import provenance
-from experiments.stages.stage import plain, to_json, write_json
-from ofmu_jax.data.language.records import QA, UnlearningData
+from experiments.stages.files import plain, to_json, write_json
+from experiments.stages.hashes import file_hashes
 from ofmu_jax.evals.evaluation import Evaluation
-from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.training.checkpoint import sync
 
 SCHEMA, VERSION = "ofmu_jax.deletion", 1
 RECORD, KEY = "deletion.json", "deletion.key"
 WEIGHTS = "*.safetensors*"
-FIELDS = tuple(field.name for field in dataclasses.fields(QA))
 _TRAINING = (
     "stopped",
     "finite",
@@ -95,15 +93,15 @@ def digest(key: bytes, value: Any) -> str:
     return hmac.new(key, text.encode("utf-8"), hashlib.sha256).hexdigest()
 
 
-def row_hashes(key: bytes, rows: Sequence[QA]) -> list[str]:
-    """The hash of each row with all its fields, in order."""
-    return [digest(key, dataclasses.asdict(row)) for row in rows]
+def row_hashes(key: bytes, rows: Sequence[Any]) -> list[str]:
+    """The hash of each row (or image), which is a JSON value, in order."""
+    return [digest(key, row) for row in rows]
 
 
-def set_hash(key: bytes, rows: Sequence[QA]) -> str:
+def set_hash(key: bytes, rows: Sequence[Any]) -> str:
     """One hash of the rows, whatever their order.
 
-    >>> a, b = QA("a?", "A."), QA("b?", "B.")
+    >>> a, b = {"question": "a?"}, {"question": "b?"}
     >>> set_hash(b"k", [a, b]) == set_hash(b"k", [b, a]) != set_hash(b"k", [a, a])
     True
     """
@@ -120,32 +118,6 @@ def seal(key: bytes, record: Mapping[str, Any]) -> str:
     return digest(key, {k: v for k, v in record.items() if k != "seal"})
 
 
-def file_hashes(folder: str | pathlib.Path, pattern: str = "*") -> dict[str, str]:
-    """SHA-256 of a model's files; a hub name is looked up in the local cache.
-
-    The record itself is left out, as are folders.
-    """
-    found = huggingface.locate(folder)
-    return {
-        path.name: _sha256(path, path.stat().st_mtime_ns, path.stat().st_size)
-        for path in sorted(found.glob(pattern))
-        if path.is_file() and path.name != RECORD
-    }
-
-
-def model_files(folder: str | pathlib.Path) -> dict[str, str]:
-    """SHA-256 of what a model is read from: weights, config, tokenizer."""
-    read = lambda name: any(fnmatch.fnmatch(name, p) for p in huggingface.FILES)
-    return {name: value for name, value in file_hashes(folder).items() if read(name)}
-
-
-@functools.lru_cache(maxsize=4096)
-def _sha256(path: pathlib.Path, *unchanged: int) -> str:
-    """A base model is hashed once, not once for every method and seed."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 @dataclasses.dataclass(frozen=True)
 class Unlearned:
     """An unlearned model with what it was made from."""
@@ -158,10 +130,9 @@ class Unlearned:
     evaluation: Evaluation
     base: str | pathlib.Path  # before unlearning: as given, or the run's own export
     reference: pathlib.Path | None  # export of the retrained model
-    tokenizer_from_data: bool
 
 
-def leave_record(run: LanguageRun, data: UnlearningData, model: Unlearned) -> None:
+def leave_record(run: Run, evidence: Evidence, model: Unlearned) -> None:
     """Writes ``deletion.json`` into the export, unless it is there and is up to date.
 
     Raises:
@@ -176,33 +147,37 @@ def leave_record(run: LanguageRun, data: UnlearningData, model: Unlearned) -> No
             return
     except DeletionError:
         pass
-    content = make_record(run, data, model, key) | {"identity": identity}
+    content = make_record(run, evidence, model, key) | {"identity": identity}
     write_json(path, content | {"seal": seal(key, content)})
 
 
 def make_record(
-    run: LanguageRun, data: UnlearningData, model: Unlearned, key: bytes
+    run: Run, evidence: Evidence, model: Unlearned, key: bytes
 ) -> dict[str, Any]:
     """The content of ``deletion.json``, as JSON values."""
+    forget, retain = (evidence.items(part) for part in ("forget", "retain"))
     return {
         "schema": SCHEMA,
         "version": VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "forget": {
-            "data": data.name,
-            "rows": len(data.forget),
+            "data": evidence.name,
+            "rows": len(forget),
             "hash": "HMAC-SHA256 of canonical JSON",
             "key_id": key_id(key),
-            "fields": list(FIELDS),
-            "row_hashes": row_hashes(key, data.forget),
-            "set_hash": set_hash(key, data.forget),
+            "fields": list(evidence.fields),
+            "row_hashes": row_hashes(key, forget),
+            "set_hash": set_hash(key, forget),
         },
-        "retain": {"rows": len(data.retain), "set_hash": set_hash(key, data.retain)},
-        "method": {"name": model.method, "config": to_json(run.method(model.method))},
+        "retain": {"rows": len(retain), "set_hash": set_hash(key, retain)},
+        "method": {
+            "name": model.method,
+            "config": to_json(run.config_of(model.method)),
+        },
         "seed": model.seed,
-        "run": _run_json(run),
+        "run": _choices(run),
         "training": {name: model.training.get(name) for name in _TRAINING},
-        "model": {"files": file_hashes(model.folder)},
+        "model": {"files": exported_files(model.folder)},
         "base": _source(run, model.base),
         "reference": model.reference and _source(run, model.reference),
         "evaluation": {
@@ -212,7 +187,7 @@ def make_record(
             "notes": model.evaluation.notes,
         },
         "code": model.training.get("code") or provenance.code(),
-        "notes": _notes(model),
+        "notes": _notes(evidence, model),
     }
 
 
@@ -238,29 +213,33 @@ def read_record(path: pathlib.Path) -> dict[str, Any]:
     return record
 
 
-def _notes(model: Unlearned) -> list[str]:
+def exported_files(folder: pathlib.Path) -> dict[str, str]:
+    """SHA-256 of an export's files, but for the record itself."""
+    return file_hashes(folder, lambda name: name != RECORD)
+
+
+def weight_files(folder: str | pathlib.Path) -> dict[str, str]:
+    """SHA-256 of the files that hold a model's weights."""
+    return file_hashes(folder, lambda name: fnmatch.fnmatch(name, WEIGHTS))
+
+
+def _choices(run: Run) -> dict[str, Any]:
+    """The run's choices but those of the methods and where it is."""
+    choices = to_json(run.without_methods())
+    del choices["output_dir"]
+    return choices
+
+
+def _notes(evidence: Evidence, model: Unlearned) -> list[str]:
     notes = ["No text of a row is in this record; rows are hashed with a key."]
-    if model.tokenizer_from_data:
-        notes.append(
-            "The tokenizer was built from the data, forget rows included: its "
-            "vocabulary (tokenizer.json) holds words of theirs."
-        )
+    notes += evidence.notes()
     if not model.training.get("finite", True):
         notes.append("Training broke off: see training.stopped.")
     return notes
 
 
-def _source(run: LanguageRun, source: str | pathlib.Path) -> dict[str, Any]:
+def _source(run: Run, source: str | pathlib.Path) -> dict[str, Any]:
     """Where a model is (inside the run's folder: relative to it) and its weights."""
     inside = isinstance(source, pathlib.Path)
     name = source.relative_to(run.output_dir).as_posix() if inside else source
-    files = file_hashes(source, WEIGHTS)
-    return {"source": name, "in_output_dir": inside, "files": files}
-
-
-def _run_json(run: LanguageRun) -> dict[str, Any]:
-    """The run's choices but those of the methods."""
-    fields = to_json(run)
-    for name in ("ofmu", "baselines", "output_dir"):
-        del fields[name]
-    return {"command": type(run).__name__.lower(), **fields}
+    return {"source": name, "in_output_dir": inside, "files": weight_files(source)}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import qmc
 
-from ofmu_jax.methods.language.configs import Range
+from ofmu_jax.methods import Range
 
 SPREAD = 6  # trials, at least, before the others gather around the best
 REACH = 0.15  # of them in each direction, as a share of every range

@@ -123,11 +123,12 @@ def shapes_of_batches(
     number = jax.ShapeDtypeStruct((count, rows), jnp.float32, sharding=lie)
     plain = dict.fromkeys(("input_ids", "labels", "attention_mask"), tokens)
     forget: dict[str, Any] = dict(plain)
-    if build.needs(name, run, "reference_nll"):
+    carries = run.specs[name].carries(run.config_of(name))
+    if carries.reference_nll:
         forget["reference_nll"] = number
-    if build.needs(name, run, "target_nll"):
+    if carries.target_nll is not None:
         forget["target_nll"] = number
-    if build.needs(name, run, "alternative"):
+    if carries.alternative:
         forget |= {"alternative": plain, "alternative_reference_nll": number}
     return {"forget": forget, "retain": plain}
 

@@ -10,18 +10,19 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import tyro
 
+from experiments.config.common import names_of
 from experiments.config.language import (
     Baselines,
     BudgetConfig,
     EvalConfig,
     LanguageRun,
     LoraConfig,
-    MethodName,
     OfmuConfig,
     Request,
 )
 from experiments.shell import arguments as commands
 from ofmu_jax.choices import Curvature, PenaltyGradient
+from ofmu_jax.methods import METHODS
 
 MODULE = "experiments.plan"
 DESCRIPTION = """Memory, work and traffic of one update, before it is paid for.
@@ -65,9 +66,7 @@ class Plan:
     """A known name (llama-2-70b, smollm2-135m, …), a folder or a config.json."""
     mesh: str = "data=1"
     """Devices to spread over, such as fsdp=16 or data=2,fsdp=8,tensor=4."""
-    methods: Annotated[tuple[MethodName, ...], tyro.conf.arg(aliases=("--method",))] = (
-        "ofmu",
-    )
+    methods: Annotated[tuple[str, ...], names_of(METHODS, "--method")] = ("ofmu",)
     batch_size: int = 16
     length: int = 512
     """Tokens of a row, padding included."""
@@ -153,17 +152,13 @@ def variants(plan: Plan) -> Iterator[tuple[str, LanguageRun, dict[str, Any]]]:
     """
     run = run_of(plan)
     for name in plan.methods:
-        if name != "ofmu":
-            yield name, run, {}
-            continue
-        config = plan.ofmu
-        curvatures = plan.curvatures if config.beta else (config.curvature,)
-        penalties = plan.penalty_gradients if config.rho else (config.penalty_gradient,)
-        for curvature, penalty in itertools.product(curvatures, penalties):
-            options: dict[str, Any] = {
-                "curvature": curvature,
-                "penalty_gradient": penalty,
-            }
+        config = run.config_of(name)
+        spans = {
+            field: getattr(plan, f"{field}s") if used else (getattr(config, field),)
+            for field, used in run.specs[name].derivatives(config).items()
+        }
+        for values in itertools.product(*spans.values()):
+            options: dict[str, Any] = dict(zip(spans, values, strict=True))
             changed = dataclasses.replace(config, **options)
             yield name, run.with_method(name, changed), options
 
@@ -174,6 +169,7 @@ def rows(plan: Plan) -> Iterator[Row]:
     Raises:
       ValueError: a model that is unknown, a mesh or sizes that do not fit.
     """
+    from experiments.config.refuse import check_run
     from experiments.domains.language import mesh as scale
     from experiments.domains.language import refuse
     from experiments.domains.language.task import LanguageTask
@@ -187,7 +183,7 @@ def rows(plan: Plan) -> Iterator[Row]:
             f"--length {plan.length} is more than the {config.max_position_embeddings} "
             f"positions of {plan.model}; give fewer tokens."
         )
-    refuse.check_values(run_of(plan))
+    check_run(run_of(plan))
     mesh = estimate.mesh_of(plan.mesh, plan.tpu)
     part = scale.micro_batch("--batch-size", plan.batch_size, plan.grad_accum)
     placement.check_rows(part, mesh, "--batch-size / --grad-accum")
@@ -240,7 +236,7 @@ def table(plan: Plan, found: Sequence[Row]) -> Any:
     notes = [Text(f"{_label(r)}: {r.problem}") for r in found if r.problem]
     if any(row.found and row.found.unknown_loops for row in found):
         notes.append(Text("Some loops are counted once: their length is not known."))
-    if plan.dtype == "bfloat16" and any(_subtracts(plan, row) for row in found):
+    if any(_unfit(plan, row) for row in found):
         notes.append(
             Text(
                 "differences: of gradients they are noise in bfloat16, and "
@@ -250,12 +246,11 @@ def table(plan: Plan, found: Sequence[Row]) -> Any:
     return Group(result, *notes)
 
 
-def _subtracts(plan: Plan, row: Row) -> bool:
-    """Whether a row's options subtract gradients, and are in effect."""
-    from experiments.domains.language import refuse
-
+def _unfit(plan: Plan, row: Row) -> bool:
+    """Whether experiments.run would refuse a row's options."""
     options: dict[str, Any] = row.options
-    return bool(refuse.differences(dataclasses.replace(plan.ofmu, **options)))
+    config = dataclasses.replace(run_of(plan).config_of(row.method), **options)
+    return any(METHODS[row.method].unfit(config, plan.dtype))
 
 
 def title(plan: Plan) -> str:

@@ -17,8 +17,9 @@ from experiments.ablation import report
 from experiments.report import figures as plots
 from experiments.report import published, tables
 from experiments.report.summary import cell
+from experiments.shell import provenance
 
-SCHEMA, VERSION = "ofmu_jax.ablations", 1
+SCHEMA = published.ABLATIONS
 KEPT = ("role", "method", "seed", "metrics", "gradient_evaluations", "updates")
 STEP = ("step", "gradient_evaluations", "cosine")  # of the trajectory of the group beta
 
@@ -32,16 +33,7 @@ def read(run_dir: pathlib.Path) -> dict[str, Any]:
       OSError: there are none.
     """
     text = (run_dir / "ablations.json").read_text(encoding="utf-8")
-    return distil(json.loads(text), published.commit_of_code())
-
-
-def load(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a published file of ablations.
-
-    Raises:
-      ValueError: it is none, or of another version.
-    """
-    return published.load(path, {SCHEMA: VERSION})
+    return distil(json.loads(text), provenance.commit())
 
 
 def distil(content: Row, commit: str | None = None) -> dict[str, Any]:
@@ -50,7 +42,7 @@ def distil(content: Row, commit: str | None = None) -> dict[str, Any]:
     names = ("options", "variants", "not_run", "weighting", "difficulty", "claims")
     return published.cut(
         {
-            **published.header(SCHEMA, VERSION, content, commit),
+            **published.header(SCHEMA, content, commit),
             **{name: content[name] for name in names},
             "before": {"statistics": content["before"]["statistics"]},
             "runs": [_run(row, row["method"] in drawn) for row in content["runs"]],
@@ -65,31 +57,14 @@ def _run(row: Row, drawn: bool) -> dict[str, Any]:
     return kept | {"trajectory": small}
 
 
-def differences(found: Row, theirs: Row) -> list[str]:
-    """Where runs and groups of difficulty differ from those published, exactly."""
-    ours, known = _outcomes(found), _outcomes(theirs)
-    lines = []
-    for key, values in ours.items():
-        if key not in known:
-            lines.append(f"{key}: not published")
-            continue
-        other = known[key]
-        lines += [
-            f"{key}: {name} is {values.get(name)}, published {other.get(name)}"
-            for name in dict.fromkeys((*values, *other))
-            if values.get(name) != other.get(name)
-        ]
-    return lines
-
-
-def _outcomes(content: Row) -> dict[str, Row]:
+def outcomes(result: Row) -> dict[str, Row]:
     """Run, or group of difficulty, -> what repeats."""
-    runs = {f"{r['method']}, seed {r['seed']}": r["metrics"] for r in content["runs"]}
+    runs = {f"{r['method']}, seed {r['seed']}": r["metrics"] for r in result["runs"]}
     groups = {
         f"{p['method']}, seed {p['seed']}, difficulty {p['group']}": {
             name: value for name, value in p.items() if name != "seconds"
         }
-        for p in content["difficulty"]["points"]
+        for p in result["difficulty"]["points"]
     }
     return runs | groups
 

@@ -1,6 +1,6 @@
 """The tables of the published results, as a page that is read in the repository.
 
-    python -m experiments.results_page
+    python -m experiments.publish --tables
 
 writes ``experiments/results/TABLES.md``, and the figures of ablations, from the files
 of `experiments.publish` beside it. Each number is one of a file, none typed by hand.
@@ -8,25 +8,18 @@ of `experiments.publish` beside it. Each number is one of a file, none typed by 
 
 import itertools
 import pathlib
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from experiments.publishing import ablations as publish_ablations
-from experiments.publishing import run
-from experiments.report import glossary, published, tables
-from experiments.report.comparison import HEADS, agreement_text, comparison_rows
-from experiments.report.summary import DASH
+from experiments.publishing import ablations, run
+from experiments.report import published, tables
+from experiments.stages.files import write_text
 
-VERSIONS = {
-    run.SCHEMA: run.VERSION,
-    publish_ablations.SCHEMA: publish_ablations.VERSION,
-}
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 PAGE = "TABLES.md"
 INTRODUCTION = f"""# Tables of the measured results
 
-Written by `python -m experiments.results_page` from the files in this folder; see
+Written by `python -m experiments.publish --tables` from the files in this folder; see
 README.md for how to repeat one. {tables.CAPTION} With one seed there is no interval.
 """
 
@@ -38,7 +31,7 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
       ValueError: a file that is none of published results.
     """
     files = sorted(folder.glob("*.json"))
-    return {path.name: published.load(path, VERSIONS) for path in files}
+    return {path.name: published.load(path) for path in files}
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -61,62 +54,15 @@ def section(name: str, result: Mapping[str, Any]) -> str:
         f"{len(place['devices'])} × {place['devices'][0]}.",
         "",
     ]
-    ablations = result["schema"] == publish_ablations.SCHEMA
-    show = publish_ablations.section if ablations else _run
-    return "\n".join([*lines, show(name, result)])
+    kind = ablations if result["schema"] == published.ABLATIONS else run
+    return "\n".join([*lines, kind.section(name, result)])
 
 
-def _run(name: str, result: Mapping[str, Any]) -> str:
-    """The metrics of a run, its methods compared, its tuning trials."""
-    del name
-    lines = [tables.markdown_table(result)]
-    if rows := comparison_rows(result):
-        lines += [tables.markdown(_used([list(HEADS), *rows])), agreement_text(result)]
-        lines.append("")
-    if result["tuning"]:
-        lines += ["Tuning trials, trial 0 first; the chosen one is bold:", ""]
-        lines.append(tables.markdown(_trials(result["tuning"])))
-    return "\n".join(lines)
-
-
-def _used(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The table without columns that say nothing anywhere."""
-    kept = [k for k in range(len(rows[0])) if any(row[k] != DASH for row in rows[1:])]
-    return [[row[k] for k in kept] for row in rows]
-
-
-def _trials(tuning: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
-    rows = [["Method", "scores, 0 is best"]]
-    for method, trials in tuning.items():
-        scores = [f"{trial['score']:.3f}" for trial in trials]
-        marked = [
-            f"**{score}**" if trial["chosen"] else score
-            for score, trial in zip(scores, trials, strict=True)
-        ]
-        rows.append(
-            [
-                glossary.method_label({"role": "unlearned", "method": method}),
-                ", ".join(marked),
-            ]
-        )
-    return rows
-
-
-def main() -> int:
-    """Writes the page; returns the exit status."""
-    try:
-        results = read(RESULTS)
-        text = page(results)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    (RESULTS / PAGE).write_text(text, encoding="utf-8")
+def write() -> pathlib.Path:
+    """Writes the page and the figures of all published files; returns its path."""
+    results = read(RESULTS)
+    write_text(RESULTS / PAGE, page(results))
     for name, result in results.items():
-        if result["schema"] == publish_ablations.SCHEMA:
-            publish_ablations.write_figures(RESULTS, name, result)
-    print(RESULTS / PAGE)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        if result["schema"] == published.ABLATIONS:
+            ablations.write_figures(RESULTS, name, result)
+    return RESULTS / PAGE

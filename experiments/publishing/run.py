@@ -1,31 +1,16 @@
-"""Distils the report of a run into a small file of results, or checks one again.
+"""Distils the report of a run into a published file, and shows it as tables."""
 
-    python -m experiments.publish RUN_DIR experiments/results/NAME.json
-    python -m experiments.publish --check RUN_DIR experiments/results/NAME.json
-    python -m experiments.publish --ablations RUN_DIR experiments/results/NAME.json
-
-The file has the command, the code and the machine, the recipe, the metrics and costs of
-every model by seed, their summary and comparison, and the tuning trials. It has no
-trajectories, no texts of the data and no paths of the machine: of an absolute path its
-last component is left. ``--check`` compares the models of a run with those published,
-metric by metric and exactly; it ends with 1 if any differs. A run of fewer seeds or
-methods than were published is compared in what it has.
-"""
-
-import dataclasses
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-
-from experiments.publishing import ablations as publish_ablations
-from experiments.report import glossary, published, write
+from experiments.report import glossary, published, tables, write
+from experiments.report.comparison import HEADS, agreement_text, comparison_rows
 from experiments.report.gaps import AGGREGATE, FORGET_GAP
-from experiments.stages.stage import write_json
+from experiments.report.summary import DASH
+from experiments.shell import provenance
 
-SCHEMA, VERSION = "ofmu_jax.result", 1
+SCHEMA = published.RUN
 COUNTS = ("gradient_evaluations", "outer_steps", "forget_target")  # the same each time
 COSTS = ("seconds", "peak_bytes")  # of the machine
 TRIAL = ("trial", "config", "score", "chosen", "gradient_evaluations", "seconds")
@@ -33,7 +18,6 @@ ALWAYS = (AGGREGATE, FORGET_GAP, "indistinguishable_from_reference")
 WALL_TIME = ("run_time_minutes",)  # a metric that no run repeats
 
 Row = Mapping[str, Any]
-Key = tuple[str, str, int]  # role, method, seed
 
 
 def read(run_dir: pathlib.Path) -> dict[str, Any]:
@@ -43,7 +27,7 @@ def read(run_dir: pathlib.Path) -> dict[str, Any]:
       OSError: there is none.
       ValueError: it cannot be read.
     """
-    return distil(write.load_report(run_dir), published.commit_of_code())
+    return distil(write.load_report(run_dir), provenance.commit())
 
 
 def distil(content: Row, commit: str | None = None) -> dict[str, Any]:
@@ -55,7 +39,7 @@ def distil(content: Row, commit: str | None = None) -> dict[str, Any]:
     """
     complete = write.complete(content)
     result = {
-        **published.header(SCHEMA, VERSION, complete, commit),
+        **published.header(SCHEMA, complete, commit),
         "models": [_model(model) for model in complete["models"]],
         "summary": [_summary(row) for row in complete["summary"]],
         "comparison": complete["comparison"],
@@ -71,96 +55,70 @@ def _model(model: Row) -> dict[str, Any]:
     names = (*COUNTS, *COSTS, "stopped")
     facts = {k: model[k] for k in names if model.get(k) is not None}
     key = {k: model[k] for k in ("role", "method", "seed")}
-    return {**key, "metrics": _published(model["metrics"]), **facts}
+    return {**key, "metrics": _kept(model["metrics"]), **facts}
 
 
 def _summary(row: Row) -> dict[str, Any]:
-    return {**row, "metrics": _published(row["metrics"])}
+    return {**row, "metrics": _kept(row["metrics"])}
 
 
-def _published(metrics: Row) -> dict[str, Any]:
+def _kept(metrics: Row) -> dict[str, Any]:
     """The metrics of a model but for variants and derived numbers."""
     names = glossary.ordered(metrics)
     kept = [n for n in names if n in ALWAYS or not glossary.metric(n).minor]
     return {name: metrics[name] for name in kept}
 
 
-def differences(found: Row, theirs: Row) -> list[str]:
-    """Where the models of a run differ from those published; both distilled.
-
-    A metric counts as equal only if it is the very same number. Wall time and memory
-    belong to a machine and are not compared.
-    """
-    known = {_key(model): model for model in theirs["models"]}
-    lines = []
-    for model in found["models"]:
-        role, method, seed = key = _key(model)
-        where = f"{method}, seed {seed}" + ("" if role == "unlearned" else f" ({role})")
-        if key not in known:
-            lines.append(f"{where}: not published")
-            continue
-        ours, other = _comparable(model), _comparable(known[key])
-        for name in dict.fromkeys((*ours, *other)):
-            a, b = (side.get(name, "absent") for side in (ours, other))
-            if a != b:
-                lines.append(f"{where}: {name} is {a}, published {b}")
-    return lines
+def outcomes(result: Row) -> dict[str, Row]:
+    """Model -> what repeats: not wall time and memory, which are of a machine."""
+    return {_name(model): _repeats(model) for model in result["models"]}
 
 
-def _key(model: Row) -> Key:
-    return model["role"], model["method"], model["seed"]
+def _name(model: Row) -> str:
+    role = "" if model["role"] == "unlearned" else f" ({model['role']})"
+    return f"{model['method']}, seed {model['seed']}{role}"
 
 
-def _comparable(model: Row) -> dict[str, Any]:
+def _repeats(model: Row) -> dict[str, Any]:
     counts = {name: model[name] for name in COUNTS if name in model}
     metrics = model["metrics"]
     return counts | {name: metrics[name] for name in metrics if name not in WALL_TIME}
 
 
-def load(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a published file of a run.
-
-    Raises:
-      ValueError: it is none, or of another version.
-    """
-    return published.load(path, {SCHEMA: VERSION})
+# --- on a page --------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Publishes the results of a run, or checks a run against published ones."""
-
-    # Folder of the run (its --output-dir).
-    run_dir: Annotated[pathlib.Path, tyro.conf.Positional]
-    # File of results, such as experiments/results/NAME.json.
-    file: Annotated[pathlib.Path, tyro.conf.Positional]
-    # Compare the run with the file instead of writing it.
-    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    # The folder's ablations (experiments.ablations), in place of its run.
-    ablations: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    options = tyro.cli(Options, prog="python -m experiments.publish", args=arguments)
-    try:
-        kind = publish_ablations if options.ablations else sys.modules[__name__]
-        found = kind.read(options.run_dir)
-        if not options.check:
-            options.file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(options.file, found)
-            print(options.file)
-            return 0
-        lines = kind.differences(found, kind.load(options.file))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for line in lines:
-        print(line)
-    count = len(found["runs" if options.ablations else "models"])
-    print(f"{count} models compared with {options.file}: {len(lines)} differences")
-    return 1 if lines or not count else 0
+def section(name: str, result: Row) -> str:
+    """The metrics of a run, its methods compared, its tuning trials."""
+    del name
+    lines = [tables.markdown_table(result)]
+    if rows := comparison_rows(result):
+        lines += [tables.markdown(_used([list(HEADS), *rows])), agreement_text(result)]
+        lines.append("")
+    if result["tuning"]:
+        lines += ["Tuning trials, trial 0 first; the chosen one is bold:", ""]
+        lines.append(tables.markdown(_trials(result["tuning"])))
+    return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _used(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The table without columns that say nothing anywhere."""
+    kept = [k for k in range(len(rows[0])) if any(row[k] != DASH for row in rows[1:])]
+    return [[row[k] for k in kept] for row in rows]
+
+
+def _trials(tuning: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
+    rows = [["Method", "scores, 0 is best"]]
+    for method, trials in tuning.items():
+        scores = [f"{trial['score']:.3f}" for trial in trials]
+        marked = [
+            f"**{score}**" if trial["chosen"] else score
+            for score, trial in zip(scores, trials, strict=True)
+        ]
+        rows.append(
+            [
+                glossary.method_label({"role": "unlearned", "method": method}),
+                ", ".join(marked),
+            ]
+        )
+    return rows

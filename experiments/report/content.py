@@ -1,103 +1,43 @@
 """From the models of a run to the report's content: rows, trajectories, claims."""
 
-import dataclasses
-import datetime
-import os
-import pathlib
-import platform
-import shlex
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from experiments.config.language import LanguageRun
-from experiments.pipeline.language import REFERENCE, TARGET, Model
+from experiments.domains.base import Domain, Goal, Model
 from experiments.report.remarks import remarks
-from experiments.stages.stage import to_json, write_json
-from ofmu_jax.data.language.records import UnlearningData
-from ofmu_jax.version import __version__
-
-KEPT, NEAR = 0.9, 0.1  # the goals that a run is held against
+from experiments.shell import provenance
+from experiments.stages.files import to_json
 
 
 def report_content(
-    run: LanguageRun,
-    data: UnlearningData,
+    domain: Domain,
     models: Sequence[Model],
-    title: str,
-    trials: Mapping[str, Sequence[dict[str, Any]]] | None = None,
+    trials: Mapping[str, Sequence[dict[str, Any]]],
 ) -> dict[str, Any]:
     """The dict that `report.write.write_report` takes (its schema says what)."""
     return {
         "schema_version": 1,
-        "title": title,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "experiments.run", *sys.argv[1:]]),
-        "recipe": to_json(run),
-        "environment": environment(),
-        "data": sizes(data),
-        "models": [_row(model) for model in models],
-        "notes": remarks(run, models),
-        "claims": claims(models),
-        "tuning": dict(trials or {}),
+        "title": domain.title,
+        **provenance.made("experiments.run"),
+        "recipe": to_json(domain.run),
+        "data": dict(domain.sizes()),
+        "models": [_row(domain, model) for model in models],
+        "notes": [*domain.notes(models), *remarks(domain.kept, models)],
+        "claims": list(claims(domain.goals, models)),
+        "tuning": dict(trials),
     }
 
 
-def environment() -> dict[str, Any]:
-    """Versions and devices that the numbers came from."""
-    return {
-        "ofmu_jax": __version__,
-        "jax": jax.__version__,
-        "devices": [str(device) for device in jax.devices()],
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": processor(),
-        "cores": os.cpu_count(),
-    }
-
-
-def processor(cpuinfo: pathlib.Path = pathlib.Path("/proc/cpuinfo")) -> str:
-    """The processor's model; its architecture where the system has none.
-
-    With family, model number and stepping where they are known: virtual machines
-    give processors that compute differently the same name.
-    """
-    try:
-        lines = cpuinfo.read_text().splitlines()
-    except OSError:
-        lines = []
-    found: dict[str, str] = {}
-    for line in lines:
-        name, _, value = (part.strip() for part in line.partition(":"))
-        found.setdefault(name, value)
-    if "model name" not in found:
-        return platform.machine()
-    kinds = {"family": "cpu family", "model": "model", "stepping": "stepping"}
-    numbers = [f"{kind} {found[k]}" for kind, k in kinds.items() if k in found]
-    return ", ".join([found["model name"], *numbers])
-
-
-def sizes(data: UnlearningData) -> dict[str, Any]:
-    """Name of the data and rows of each of its sets."""
-    counts = {
-        field.name: len(rows)
-        for field in dataclasses.fields(data)
-        if isinstance(rows := getattr(data, field.name), tuple)
-    }
-    return {"name": data.name, "counts": counts}
-
-
-def _row(model: Model) -> dict[str, Any]:
+def _row(domain: Domain, model: Model) -> dict[str, Any]:
     evaluation, record = model.evaluation, model.record
     assert evaluation is not None
     return {
         "role": model.role,
         "method": model.name,
         "seed": model.seed,
-        "metrics": evaluation.metrics,
+        "metrics": {**evaluation.metrics, **domain.costs(model)},
         "intervals": {name: list(ends) for name, ends in evaluation.intervals.items()},
         "missing": [f"{k}: {reason}" for k, reason in evaluation.missing.items()],
         "notes": evaluation.notes,
@@ -113,9 +53,10 @@ def _row(model: Model) -> dict[str, Any]:
     }
 
 
-def trajectory(record: dict[str, Any], most: int = 400) -> list[dict[str, Any]]:
+def trajectory(record: Mapping[str, Any], most: int = 400) -> list[dict[str, Any]]:
     """Metrics per update and the checks between them, at most ``most`` updates."""
     cost = record.get("gradient_evaluations_per_update", 1.0)
+    setup = record.get("setup_gradient_evaluations", 0.0)
     metrics = record.get("metrics", [])
     stride = max(1, -(-len(metrics) // most))
     rows: dict[int, dict[str, Any]] = {}
@@ -127,69 +68,36 @@ def trajectory(record: dict[str, Any], most: int = 400) -> list[dict[str, Any]]:
     return [
         {
             "step": step,
-            "gradient_evaluations": step * cost,
+            "gradient_evaluations": step * cost + (setup if step else 0),
             **{k: v for k, v in row.items() if k != "update"},
         }
         for step, row in sorted(rows.items())
     ]
 
 
-def claims(models: Sequence[Model]) -> list[dict[str, Any]]:
-    """Whether OFMU kept what was to be kept and forgot what was to be forgotten.
-
-    Both are measured on held-out questions where the data has them, as means over
-    the seeds, and each method's numbers stand beside OFMU's.
-    """
-    found = []
-    unlearned = dict.fromkeys(m.name for m in models if m.role == "unlearned")
-    for name in unlearned:
-        kept = _pairs(models, name, TARGET, "retain")
-        if kept is not None:
-            ours, theirs, metric = kept
-            share = ours / theirs if theirs else float("nan")
-            found.append(
-                {
-                    "method": name,
-                    "text": f"{name} keeps at least {KEPT:.0%} of the target model's "
-                    "retain probability",
-                    "holds": bool(share >= KEPT),
-                    "evidence": f"{metric}: {ours:.3f} of {theirs:.3f}, {share:.1%}",
-                }
-            )
-        forgot = _pairs(models, name, REFERENCE, "forget")
-        if forgot is not None:
-            ours, theirs, metric = forgot
-            found.append(
-                {
-                    "method": name,
-                    "text": f"{name}'s forget probability is within {NEAR} of the "
-                    "retrained reference's",
-                    "holds": bool(abs(ours - theirs) <= NEAR),
-                    "evidence": f"{metric}: {ours:.3f}, reference {theirs:.3f}",
-                }
-            )
-    return found
+def claims(goals: Sequence[Goal], models: Sequence[Model]) -> Iterator[dict[str, Any]]:
+    """Whether each method reached the goals of its domain, as means over the seeds."""
+    for name in dict.fromkeys(m.name for m in models if m.role == "unlearned"):
+        for goal in goals:
+            for metric in goal.metrics:
+                ours = _values(models, name, metric)
+                theirs = _values(models, goal.against, metric)
+                if ours and theirs:
+                    yield _claim(goal, name, metric, np.mean(ours), np.mean(theirs))
+                    break
 
 
-def _pairs(models: Sequence[Model], name: str, against: str, part: str):
-    """Means over seeds of a method's probability and of another model's."""
-    for metric in (f"{part}_heldout_Q_A_Prob", f"{part}_Q_A_Prob"):
-        ours = _values(models, name, metric)
-        theirs = _values(models, against, metric)
-        if ours and theirs:
-            return float(np.mean(ours)), float(np.mean(theirs)), metric
-    return None
+def _claim(goal: Goal, name: str, metric: str, ours, theirs) -> dict[str, Any]:
+    share = ours / theirs if theirs else float("nan")
+    values = {"metric": metric, "ours": ours, "theirs": theirs, "share": share}
+    return {
+        "method": name,
+        "text": goal.text.format(name=name),
+        "holds": bool(goal.holds(float(ours), float(theirs))),
+        "evidence": goal.evidence.format(**values),
+    }
 
 
 def _values(models: Sequence[Model], name: str, metric: str) -> list[float]:
-    return [
-        m.evaluation.metrics[metric]
-        for m in models
-        if m.name == name and m.evaluation and metric in m.evaluation.metrics
-    ]
-
-
-def write_config(folder: pathlib.Path, run: LanguageRun) -> None:
-    """Writes ``config.json``: the command's every choice."""
-    command = {"command": type(run).__name__.lower()}
-    write_json(folder / "config.json", command | to_json(run))
+    found = [m.evaluation.metrics for m in models if m.name == name and m.evaluation]
+    return [metrics[metric] for metrics in found if metric in metrics]

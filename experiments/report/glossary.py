@@ -1,39 +1,49 @@
 """What the metrics of a report are called, what they mean and where they should be."""
 
 import dataclasses
+import tomllib
 from collections.abc import Iterable, Mapping
+from importlib import resources
 from typing import Any
 
-from experiments.report.glossary_entries import METRICS, Goal, Metric
-from ofmu_jax.methods.language.registry import METHODS
+from ofmu_jax.methods.language import registry as language
+from ofmu_jax.methods.vision import registry as vision
 
-# Other names that the same quantity goes by.
-_ALIASES = {
-    "forget_heldout_Prob": "forget_heldout_Q_A_Prob",
-    "retain_heldout_Prob": "retain_heldout_Q_A_Prob",
-    "forget_quality_D": "forget_quality_ks",
-    "exact_memorisation": "exact_memorization",
-    **{
-        f"{name}_auc": name
-        for name in ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
-    },
-}
-_BY_NAME = {metric.name: metric for metric in METRICS}
+_TEXT = resources.files("experiments.report").joinpath("glossary.toml")
+_ENTRIES = tomllib.loads(_TEXT.read_text(encoding="utf-8"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One metric: ``label`` for tables, ``text`` for people new to the field."""
+
+    name: str
+    label: str
+    goal: str  # reference, higher, lower, zero or unknown
+    text: str = ""
+    minor: bool = False  # a variant or a derived number: left out of the bar charts
+
+    @property
+    def sign(self) -> str:
+        """Sign of the goal, such as ``↑``."""
+        return _ENTRIES["goals"][self.goal][0]
+
+    @property
+    def goal_text(self) -> str:
+        """The goal in words."""
+        return _ENTRIES["goals"][self.goal][1]
+
+
+def _metric(name: str, text: str = "", **fields: Any) -> Metric:
+    return Metric(name, text=text.format_map(_ENTRIES["phrases"]), **fields)
+
+
+_BY_NAME = {name: _metric(name, **entry) for name, entry in _ENTRIES["metrics"].items()}
 _ORDER = {name: place for place, name in enumerate(_BY_NAME)}
-_SETS = {"ra": "real authors", "wf": "world facts", "retain": "retain"}
+_SETS, _ALIASES = _ENTRIES["sets"], _ENTRIES["aliases"]
 _METHODS = {
-    "target": "Target (before)",
-    "retrained": "Retrained (goal)",
-    "ofmu": "OFMU",
-    "fine_tune": "Fine-tuning",
-    "random_label": "Random labels",
-    "influence": "Influence unlearning",
-    "l1_sparse": "l1-sparse",
-    "boundary_expand": "Boundary expanding",
-    "boundary_shrink": "Boundary shrinking",
-    "salun": "SalUn",
-    "scrub": "SCRUB",
-    **{name: spec.title for name, spec in METHODS.items()},
+    **_ENTRIES["methods"],
+    **{n: spec.title for n, spec in (vision.METHODS | language.METHODS).items()},
 }
 
 # What stands for forgetting and for keeping where one number has to.
@@ -60,10 +70,9 @@ def metric(name: str) -> Metric:
     group, _, rest = name.partition("_")
     if group in _SETS and rest:
         label = f"{_SETS[group]} {rest.replace('Q_A_', '').replace('_', ' ')}"
-        goal: Goal = "higher"
         if rest.startswith(("Q_A_", "Truth_Ratio")):
             text = f"As for retain, on the {_SETS[group]} set."
-            return Metric(name, label, goal, text)
+            return Metric(name, label, "higher", text)
     label = name.replace("_", " ")
     if name.endswith("_gap"):
         text = "Distance of this attack's AUC from the retrained model's."

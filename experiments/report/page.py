@@ -21,25 +21,39 @@ from experiments.report.comparison import (
 )
 from experiments.report.gaps import AGGREGATE
 from experiments.report.summary import DASH, core_metrics, half_width, mebibytes, number
-from experiments.report.template import STYLE, TEMPLATE
 from experiments.report.words import card, count, duration, lead, mean_of
 
 Row = Mapping[str, Any]
 
 
+def fill(template: str, **values: Any) -> str:
+    """A file of ``templates/`` with values, all of whose text is HTML-escaped.
+
+    What UTF-8 has not, half a pair of surrogates, is a reference in it.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("experiments.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    pretty = functools.partial(json.dumps, indent=2, ensure_ascii=False)
+    environment.filters["pretty"] = pretty
+    page = environment.get_template(template).render(**values)
+    return page.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
+
+
 def render_html(report: Row) -> str:
     """The page of a complete report (`experiments.report.write.complete`).
 
-    All text of the report is HTML-escaped; trajectories must have been read in.
+    Its trajectories must have been read in.
     """
     summary = report["summary"]
     # A page has room for more than a console, but not for everything.
     core = [glossary.metric(name) for name in core_metrics(summary)[:9]]
     names = glossary.ordered(n for row in summary for n in row["metrics"])
     figures, undrawn = _figures(report)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(TEMPLATE).render(
-        style=Markup(STYLE),
+    return fill(
+        "report.html.j2",
         report={"notes": [], **report},
         lead=lead(report),
         cards=[card(row, report) for row in summary if row["role"] == "unlearned"],
@@ -62,8 +76,6 @@ def render_html(report: Row) -> str:
         ],
         gaps=_gaps(report),
         glossary=[m for m in map(glossary.metric, names) if m.text],
-        environment=_pretty(report["environment"]),
-        recipe=_pretty(report["recipe"]),
     )
 
 
@@ -222,7 +234,3 @@ def _figures(report: Row) -> tuple[list[dict[str, Any]], list[str]]:
         svg = Markup(plots.to_svg(figure, html.escape(name)))
         drawn.append({"svg": svg, "caption": f"{name}: {caption}"})
     return drawn, undrawn
-
-
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)

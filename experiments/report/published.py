@@ -6,27 +6,26 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-import ofmu_jax.version
-from experiments.shell import provenance
-
+Outcomes = Mapping[str, Mapping[str, Any]]  # who -> what repeats, by name
+RUN, ABLATIONS = "ofmu_jax.result", "ofmu_jax.ablations"
+VERSIONS = {RUN: 1, ABLATIONS: 1}
 ENVIRONMENT = ("jax", "python", "devices", "cpu", "cores")
 
 
 def header(
-    schema: str, version: int, content: Mapping[str, Any], commit: str | None
+    schema: str, content: Mapping[str, Any], commit: str | None
 ) -> dict[str, Any]:
     """The first fields of a file: its kind, the command, the code and the machine.
 
     Args:
       schema: the kind of file.
-      version: of the kind.
       content: with the title, the command, … as the run left them.
       commit: of the code, where it is known.
     """
     environment = content["environment"]
     return {
         "schema": schema,
-        "version": version,
+        "version": VERSIONS[schema],
         "title": content["title"],
         "created": content["created"],
         "command": without_paths(content["command"]),
@@ -67,12 +66,12 @@ def _last(text: str) -> str:
     return path.name if path.is_absolute() or text.startswith("~") else text
 
 
-def load(path: pathlib.Path, versions: Mapping[str, int]) -> dict[str, Any]:
+def load(path: pathlib.Path, *schemas: str) -> dict[str, Any]:
     """Reads a published file.
 
     Args:
       path: of the file.
-      versions: the schemas that may be, with the version of each.
+      *schemas: kinds that it may be of; without any, all that there are.
 
     Raises:
       ValueError: it is none, or of another version.
@@ -81,17 +80,29 @@ def load(path: pathlib.Path, versions: Mapping[str, int]) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
-    schema, version = content.get("schema"), content.get("version")
-    if schema not in versions or versions[schema] != version:
+    found = content.get("schema"), content.get("version")
+    versions = [(schema, VERSIONS[schema]) for schema in schemas or VERSIONS]
+    if found not in versions:
         raise ValueError(
-            f"{path} has schema and version {(schema, version)}; this code reads "
-            f"{list(versions.items())}: publish it again."
+            f"{path} has schema and version {found}; this code reads {versions}: "
+            "publish it again."
         )
     return content
 
 
-def commit_of_code() -> str | None:
-    """The commit that the package lies in, with ``-dirty`` where files differ."""
-    state = provenance.git_state(pathlib.Path(ofmu_jax.version.__file__))
-    commit = state["git_commit"]
-    return f"{commit}-dirty" if commit and state["git_changed"] else commit
+def differences(ours: Outcomes, theirs: Outcomes) -> list[str]:
+    """Where ours are not exactly as those published; what is theirs alone is none.
+
+    >>> differences({"npo, seed 0": {"a": 1}}, {"npo, seed 0": {"b": 2}})[0]
+    'npo, seed 0: a is 1, published absent'
+    """
+    lines = []
+    for key, values in ours.items():
+        if key not in theirs:
+            lines.append(f"{key}: not published")
+            continue
+        for name in dict.fromkeys((*values, *theirs[key])):
+            a, b = (side.get(name, "absent") for side in (values, theirs[key]))
+            if a != b:
+                lines.append(f"{key}: {name} is {a}, published {b}")
+    return lines

@@ -1,53 +1,43 @@
-"""What a reader of a run's report has to know before the numbers."""
+"""Models of a run that are no result: broken off, broken, or left as they were."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from experiments.config.language import LanguageRun
-from experiments.domains.language import rows
-from experiments.pipeline.language import TARGET, Model
+from experiments.domains.base import TARGET, Kept, Model
 
-BROKEN = 0.1  # share of the target's retain probability below which a model is useless
+BROKEN = 0.1  # share of what the target kept below which a model is useless
 
 
-def remarks(run: LanguageRun, models: Sequence[Model]) -> list[str]:
-    """Models that broke or were left as they were, and where refusals are from."""
-    found = [] if "idk_dpo" not in run.methods else [taught(run)]
+def remarks(kept: Kept, models: Sequence[Model]) -> Iterator[str]:
+    """What a reader has to know before the numbers.
+
+    Args:
+      kept: what tells that a model broke: less than `BROKEN` of the target's value is
+        left, both counted from chance.
+    """
     target: Model | None = None
     for model in models:
         if model.name == TARGET:
             target = model
         elif model.role == "unlearned" and target is not None:
-            found += _outcome(model, target)
-    return found
+            yield from _outcome(kept, model, target)
 
 
-def taught(run: LanguageRun) -> str:
-    """Which refusals IdkDPO teaches."""
-    texts, path = rows.refusals_of(run)
-    if path is not None:
-        return f"idk_dpo teaches the {len(texts)} refusals of {path}, one for each row."
-    return (
-        f"idk_dpo teaches the {len(texts)} refusals that are built in, one for each "
-        "row (TOFU's own has 100: idontknow.txt or idontknow.jsonl in --data-dir, or "
-        "--refusals-file)."
-    )
-
-
-def _outcome(model: Model, target: Model) -> list[str]:
-    if model.evaluation is None or target.evaluation is None:
-        return []
+def _outcome(kept: Kept, model: Model, target: Model) -> Iterator[str]:
+    assert model.evaluation is not None and target.evaluation is not None
     ours, theirs = model.evaluation.metrics, target.evaluation.metrics
-    who = f"{model.name}, seed {model.seed}"
     if not model.record.get("finite", True):
-        return [f"{who} broke off and is no result: {model.record.get('stopped')}."]
-    if ours == theirs:
-        return [
-            f"{who} left the model as it was: not one metric differs from the target's."
-        ]
-    name = "retain_Q_A_Prob"
-    if name in ours and ours[name] < BROKEN * theirs.get(name, 0.0):
-        return [
-            f"{who} broke the model: {ours[name]:.3f} is left of a retain probability "
-            f"of {theirs[name]:.3f}; its other numbers say nothing about forgetting."
-        ]
-    return []
+        yield f"{model.title} broke off and is no result: {model.record['stopped']}."
+    elif ours == theirs:
+        yield (
+            f"{model.title} left the model as it was: not one metric differs from "
+            "the target's."
+        )
+    elif kept.metric in ours and kept.metric in theirs:
+        left, before = ours[kept.metric], theirs[kept.metric]
+        if left - kept.floor < BROKEN * (before - kept.floor):
+            chance = f" ({kept.floor:.3f} by chance)" if kept.floor else ""
+            yield (
+                f"{model.title} broke the model: {left:.3f} is left of a {kept.words} "
+                f"of {before:.3f}{chance}; its other numbers say nothing about "
+                "forgetting."
+            )

@@ -33,14 +33,12 @@ Schema, version 1 (`validate_report` checks it; further keys are allowed):
 import dataclasses
 import datetime
 import json
-import math
 import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import numpy as np
 import tyro
 
 from experiments.report.gaps import with_gaps
@@ -48,6 +46,7 @@ from experiments.report.page import render_html
 from experiments.report.ranking import compare
 from experiments.report.schema import validate_report as validate_report
 from experiments.report.summary import summarise as summarise
+from experiments.stages.files import finite, write_json, write_text
 
 JSON_NAME, HTML_NAME, COMPARISON_NAME = "report.json", "report.html", "comparison.html"
 
@@ -75,8 +74,8 @@ def write_report(
     page = render_html(with_trajectories(content, folder))
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / JSON_NAME, folder / HTML_NAME
-    _write(paths[0], json.dumps(content, indent=1, allow_nan=False) + "\n")
-    _write(paths[1], page)
+    write_json(paths[0], content, allow_nan=False)
+    write_text(paths[1], page)
     return paths
 
 
@@ -85,36 +84,12 @@ def complete(report: Mapping[str, Any]) -> dict[str, Any]:
     gaps to the retrained model among the metrics, and the comparison of methods."""
     validate_report(report)
     not_finite = list(report.get("not_finite") or [])
-    content = _plain(dict(report), "", not_finite)
+    content = finite(report, not_finite)
     content["models"] = with_gaps(content["models"])
     content["summary"] = summarise(content["models"])
     content["comparison"] = compare(content["models"])
     content["not_finite"] = sorted(set(not_finite))
     return content
-
-
-def _plain(value: Any, path: str, not_finite: list[str]) -> Any:
-    """JSON values only; what is not finite becomes None and its path is noted."""
-    if isinstance(value, Mapping):
-        return {
-            str(k): _plain(v, f"{path}.{k}" if path else str(k), not_finite)
-            for k, v in value.items()
-        }
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(v, f"{path}[{i}]", not_finite) for i, v in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        not_finite.append(path)
-        return None
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, pathlib.PurePath):
-        return str(value)
-    raise ValueError(
-        f"{path} is {value!r} ({type(value).__name__}); it must be a number, text, a "
-        "list or an object."
-    )
 
 
 def with_trajectories(
@@ -223,7 +198,7 @@ def render(
         path, report = output_dir / COMPARISON_NAME, merge_reports(reports)
     else:
         path, report = output_dir / HTML_NAME, complete(next(iter(reports.values())))
-    _write(path, render_html(report))
+    write_text(path, render_html(report))
     return path
 
 
@@ -248,13 +223,6 @@ def _moved(report: Mapping[str, Any], way: str) -> dict[str, Any]:
         for m in report["models"]
     ]
     return {**report, "models": models}
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    """Writes a file so that a crash leaves the old one or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
-    partial.replace(path)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,14 +1,10 @@
-"""What a run tells while it goes on: progress, JSON lines, event files."""
+"""What a run tells while it goes on: notes, warnings, errors, progress."""
 
-import json
-import math
-import pathlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
-import tensorboardX
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -20,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ofmu_jax.parallel.distributed import OtherProcessError, is_main
+from ofmu_jax.parallel.distributed import OtherProcessError
 
 # A log file has no width of its own; the tables need about a hundred columns.
 console = Console(width=None if sys.stdout.isatty() else 110)
@@ -67,34 +63,3 @@ def progress() -> Iterator[Progress]:
     )
     with Progress(*columns, console=console) as bar:
         yield bar
-
-
-class MetricsLog:
-    """Writes ``metrics.jsonl`` and event files into a folder, in process 0 alone."""
-
-    def __init__(self, folder: pathlib.Path):
-        self._writes = is_main()
-        if not self._writes:
-            return
-        self._lines = (folder / "metrics.jsonl").open("w", buffering=1)
-        self._events = tensorboardX.SummaryWriter(str(folder / "events"))
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds one row; values that are not finite are null in the JSON lines."""
-        if not self._writes:
-            return
-        row = {
-            name: value if math.isfinite(value) else None
-            for name, value in values.items()
-        }
-        self._lines.write(json.dumps({"update": step, **row}) + "\n")
-        for name, value in values.items():
-            if math.isfinite(value):
-                self._events.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Flushes both."""
-        if not self._writes:
-            return
-        self._lines.close()
-        self._events.close()

@@ -1,62 +1,102 @@
-"""One training run with its progress bar, its logs and its record."""
+"""One training with its progress bar, its logs and its record."""
 
-import dataclasses
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, cast
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from rich.progress import Progress
 
-from experiments.shell import console
+from experiments.stages.metrics_log import MetricsLog
 from experiments.stages.saver import StageSaver
+from ofmu_jax import training
 from ofmu_jax.methods import Method, Part
+from ofmu_jax.methods.base import Params
 from ofmu_jax.parallel import sharding
-from ofmu_jax.training import loop, placement
+from ofmu_jax.training import placement
+
+
+class Job(NamedTuple):
+    """One training: what `fit` takes, and what its fingerprint is made of.
+
+    Either ``method`` is there, or ``once``, which does everything at once.
+    """
+
+    made_from: tuple[Any, ...]  # every choice that its result depends on
+    method: Method | None
+    start: Callable[[], Params]
+    stream: Callable[[], Iterable[Any]]
+    num_updates: int = 1
+    check: training.Check | None = None
+    check_every: int = 1
+    stopping: training.StoppingRule | None = None
+    part: Part | None = None  # of the parameters, that the method is one of
+    network: Any = None  # of the result, where it is not that of the domain
+    setup_cost: float = 0.0  # gradients of one batch, before the first update
+    once: Callable[[Params], Params] | None = None
+    remedy: str = ""  # where the training breaks
 
 
 def fit(
-    method: Method,
-    params: Any,
-    stream: Iterable[Any],
+    job: Job,
     *,
     label: str,
     progress: Progress,
     saver: StageSaver,
     mesh: Mesh | None = None,
-    part: Part | None = None,
     seed: int = 0,
-    check: loop.Check | None = None,
-    **options: Any,
-) -> tuple[loop.Run, dict[str, Any]]:
-    """Runs a method; its stage gets metrics.jsonl and event files while it goes on.
+) -> tuple[Params, dict[str, Any]]:
+    """Runs a job; its stage gets metrics.jsonl and event files while it goes on.
 
     Args:
       label: of the progress bar.
       saver: of the stage; if it has a snapshot, the run goes on from there.
-      mesh: to place everything on; its batches are then this process's rows.
-      part: of the parameters that the method is one of. Those that are given, those
-        that the check gets and those of the result are of the whole model.
+      mesh: to place everything on; the batches are then this process's rows.
       seed: of adapters.
-      **options: of `ofmu_jax.training.loop.run`.
 
     Returns:
-      The run, and its record as JSON values: cost, reason of the end, metrics, checks.
+      The parameters of the whole model, and a record as JSON values: cost, reason of
+      the end, metrics, checks. Its seconds are without those of the checks.
     """
+    check = _Timed(job.check)
+    saver.aside = lambda: check.seconds
+    if job.once is not None:
+        params, record = _once(job, job.once, check, progress, label)
+    else:
+        params, record = _updates(job, check, label, progress, saver, mesh, seed)
+    cost = 0.0 if job.method is None else job.method.gradient_evaluations
+    return params, record | {
+        "gradient_evaluations": job.setup_cost + record["updates"] * cost,
+        "gradient_evaluations_per_update": cost,
+        "setup_gradient_evaluations": job.setup_cost,
+    }
+
+
+def _updates(
+    job: Job,
+    check: "_Timed",
+    label: str,
+    progress: Progress,
+    saver: StageSaver,
+    mesh: Mesh | None,
+    seed: int,
+) -> tuple[Params, dict[str, Any]]:
+    """Update after update, by `training.run`."""
+    assert job.method is not None
+    method, params, stream = job.method, job.start(), job.stream()
     if mesh is not None:
         method, params = placement.on_mesh(method, mesh), sharding.place(params, mesh)
         stream = placement.placed(cast(Any, stream), mesh)
     whole: Callable[[Any], Any] = lambda found: found
-    if part is not None:
-        params, fixed = part.split(params, jax.random.key(seed))
-        whole = _merging(part, fixed, mesh)
-        options["fixed"] = fixed
-        if mesh is not None:
-            params = sharding.place(params, mesh)
-        if check is not None:
-            check = lambda found, of_whole=check: of_whole(whole(found))
-    log = console.MetricsLog(saver.stage_folder)
-    bar = progress.add_task(label, total=options["num_updates"], note="")
+    fixed = None
+    if job.part is not None:
+        params, fixed = job.part.split(params, jax.random.key(seed))
+        whole = _merging(job.part, fixed, mesh)
+        params = params if mesh is None else sharding.place(params, mesh)
+    log = MetricsLog(saver.stage_folder)
+    bar = progress.add_task(label, total=job.num_updates, note="")
 
     def on_update(done: int, metrics: dict[str, float]) -> None:
         log.write(done, metrics)
@@ -64,35 +104,83 @@ def fit(
         note = " ".join(f"{k} {v:.3f}" for k, v in losses.items())
         progress.update(bar, completed=done, note=note)
 
-    result = loop.run(
+    result = training.run(
         method,
         params,
         stream,
-        check=check,
+        num_updates=job.num_updates,
+        check=None if job.check is None else lambda found: check(whole(found)),
+        check_every=job.check_every,
+        stopping=job.stopping,
         on_update=on_update,
         saver=saver,
-        **options,
+        fixed=fixed,
     )
-    result = dataclasses.replace(result, params=whole(result.params))
-    jax.block_until_ready(result.params)
+    params = whole(result.params)
+    jax.block_until_ready(params)
     seconds = saver.seconds
     for row in result.checks:
         values = {f"eval_{k}": v for k, v in row.items() if k != "update"}
         log.write(int(row["update"]), values)
     log.close()
     progress.update(bar, total=result.updates, note="")
-    return result, {
+    return params, {
         "seconds": seconds,
         "updates": result.updates,
         "update": result.update,
         "stopped": result.stopped,
         "finite": result.finite,
-        "gradient_evaluations": result.updates * method.gradient_evaluations,
-        "gradient_evaluations_per_update": method.gradient_evaluations,
         "peak_bytes": result.peak_bytes,
         "metrics": result.metrics,
         "checks": result.checks,
     }
+
+
+def _once(
+    job: Job,
+    once: Callable[[Params], Params],
+    check: "_Timed",
+    progress: Progress,
+    label: str,
+) -> tuple[Params, dict[str, Any]]:
+    """Everything in one step; where that is not finite, the model stays as it was."""
+    bar = progress.add_task(label, total=1, note="")
+    start = job.start()
+    before = {"update": 0, **check(start)}
+    started = time.perf_counter()
+    result = once(start)
+    jax.block_until_ready(result)
+    seconds = time.perf_counter() - started
+    after = {"update": 1, **check(result)}
+    progress.update(bar, completed=1)
+    finite = all(np.isfinite(value) for value in after.values())
+    why = "one step, at its full cost"
+    if not finite:
+        why = "a check after its one step was not finite"
+    return result if finite else start, {
+        "seconds": seconds,
+        "updates": 1,
+        "update": int(finite),
+        "stopped": why,
+        "finite": finite,
+        "peak_bytes": None,
+        "metrics": [],
+        "checks": [before, after] if finite else [before],
+    }
+
+
+class _Timed:
+    """A check, and the seconds that it took: they are not the method's own."""
+
+    def __init__(self, check: training.Check | None):
+        self.check, self.seconds = check, 0.0
+
+    def __call__(self, params: Params) -> Mapping[str, float]:
+        jax.block_until_ready(params)
+        started = time.perf_counter()
+        found = {} if self.check is None else self.check(params)
+        self.seconds += time.perf_counter() - started
+        return found
 
 
 def _merging(part: Part, fixed: Any, mesh: Mesh | None) -> Callable[[Any], Any]:

@@ -1,12 +1,12 @@
 """One job at a time in an output folder: two would empty each other's stages."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import socket
 from collections.abc import Iterator
-from typing import TextIO
+
+import filelock
 
 from experiments.shell import console
 from ofmu_jax.parallel.distributed import on_main
@@ -25,50 +25,47 @@ def held(folder: pathlib.Path) -> Iterator[None]:
     Raises:
       FileExistsError: another job works there.
     """
-    handles: list[TextIO] = []
+    locks: list[filelock.BaseFileLock] = []
     made = not folder.exists()
-    on_main(lambda: handles.append(_locked(folder)))
+    on_main(lambda: locks.append(_locked(folder)))
     try:
         yield
     finally:
-        for handle in handles:
+        for lock in locks:
             (folder / NAME).unlink(missing_ok=True)
-            handle.close()
+            lock.release()
             if made:
                 with contextlib.suppress(OSError):  # it is not empty
                     folder.rmdir()
 
 
-def _locked(folder: pathlib.Path) -> TextIO:
+def _locked(folder: pathlib.Path) -> filelock.BaseFileLock:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
-    handle = path.open("a+", encoding="utf-8")
+    path.touch()  # a folder that cannot be written to is an error of its own
+    # A soft lock would outlive a process that is killed.
+    lock = filelock.FileLock(
+        path, blocking=False, fallback_to_soft=False, on_acquired=_sign
+    )
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:  # by another job
-        handle.seek(0)
-        owner = handle.read().strip() or "another process"
-        handle.close()
+        lock.acquire()
+    except filelock.Timeout:
+        owner = ""
+        with contextlib.suppress(FileNotFoundError):
+            owner = path.read_text(encoding="utf-8").strip()
         raise FileExistsError(
-            f"{folder} is in use by {owner}; wait until it is done, or choose another "
-            "--output-dir."
+            f"{folder} is in use by {owner or 'another process'}; wait until it is "
+            "done, or choose another --output-dir."
         ) from None
     except OSError as error:
         console.note(
             f"{folder} lies where files cannot be locked ({error.strerror}); start no "
             "second job there."
         )
-    if not _is_at(path, handle):  # the one that held it has just removed it
-        handle.close()
-        return _locked(folder)
-    handle.truncate(0)
-    handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    handle.flush()
-    return handle
+    return lock
 
 
-def _is_at(path: pathlib.Path, handle: TextIO) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(handle.fileno()))
-    except FileNotFoundError:
-        return False
+def _sign(handle: int) -> None:
+    """Writes into the lock's file who holds it."""
+    os.ftruncate(handle, 0)
+    os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())

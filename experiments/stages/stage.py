@@ -1,54 +1,17 @@
 """Stages: folders that are either done for one fingerprint or done again."""
 
-import dataclasses
-import hashlib
 import json
 import pathlib
 import shutil
 from typing import Any
 
 from experiments.shell import console
-from ofmu_jax.parallel.distributed import is_main, on_main
+from experiments.stages.files import write_json
+from ofmu_jax.parallel.distributed import on_main
 from ofmu_jax.training.checkpoint import sync, sync_tree
 
 # What a stage's folder may lack and still be done: nobody reads it but people.
 FOR_PEOPLE = ("metrics.jsonl", "events")
-
-
-def fingerprint(*parts: Any) -> str:
-    """SHA-256 of dataclasses, paths and JSON-able values; equal input, equal text."""
-    text = json.dumps(parts, sort_keys=True, default=plain)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses as dicts and paths as text, for `json.dumps`."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if isinstance(value, pathlib.PurePath):
-        return str(value)
-    raise TypeError(f"cannot write {type(value).__name__} as JSON: {value!r}")
-
-
-def to_json(value: Any) -> Any:
-    """A dataclass, or what holds some, as plain JSON values."""
-    return json.loads(json.dumps(value, default=plain))
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON so that a crash leaves the old file or the new one, never half.
-
-    So does a reboot: when it returns, the new one is on the disk.
-
-    Of several processes only the first writes.
-    """
-    if not is_main():
-        return
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1, default=plain) + "\n")
-    sync(partial)
-    partial.replace(path)
-    sync(path.parent)
 
 
 class Stage:

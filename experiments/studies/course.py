@@ -7,7 +7,6 @@ network, where there is a rate to measure and none to compare with.
 
 import dataclasses
 import itertools
-import json
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from rich.table import Table
 import ofmu_jax
 from experiments.shell import arguments as commands
 from experiments.shell import console
+from experiments.stages.files import write_json
 from experiments.studies.quadratic import (
     Problem,
     Quadratic,
@@ -236,8 +236,9 @@ def work(config: Convergence) -> None:
     console.console.print(table(rows))
     config.output_dir.mkdir(parents=True, exist_ok=True)
     settings = dataclasses.asdict(config) | {"output_dir": str(config.output_dir)}
-    text = json.dumps({"config": settings, "rows": rows}, indent=1)
-    (config.output_dir / "convergence.json").write_text(text, encoding="utf-8")
+    write_json(
+        config.output_dir / "convergence.json", {"config": settings, "rows": rows}
+    )
     figure(rows).savefig(config.output_dir / "convergence.svg")
     console.console.print(f"Written: {config.output_dir}", highlight=False)
 

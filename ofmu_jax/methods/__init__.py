@@ -1,16 +1,18 @@
 """Unlearning methods: each builds one pure update step from two losses.
 
-`METHODS` lists the baselines by name, with their defaults, what they need and where
-they may be tuned; `build` makes one of them.
+`METHODS` lists those for language models by name, with their defaults, what they need
+and where they may be tuned; `build` makes one of them.
 """
 
+from ofmu_jax.methods.base import Carries as Carries
 from ofmu_jax.methods.base import Method as Method
-from ofmu_jax.methods.language.builders import Setting as Setting
-from ofmu_jax.methods.language.configs import Range as Range
-from ofmu_jax.methods.language.registry import LEARNING_RATE as LEARNING_RATE
+from ofmu_jax.methods.base import Range as Range
+from ofmu_jax.methods.base import Spec as Spec
 from ofmu_jax.methods.language.registry import METHODS as METHODS
-from ofmu_jax.methods.language.registry import MethodSpec as MethodSpec
 from ofmu_jax.methods.language.registry import build as build
+from ofmu_jax.methods.language.setting import LEARNING_RATE as LEARNING_RATE
+from ofmu_jax.methods.language.setting import Baseline as Baseline
+from ofmu_jax.methods.language.setting import Setting as Setting
 from ofmu_jax.methods.ofmu import ofmu_method as ofmu_method
 from ofmu_jax.methods.parts.lora import Adapter as Adapter
 from ofmu_jax.methods.parts.lora import Lora as Lora

@@ -1,6 +1,13 @@
-"""What every unlearning method is: a pure step over stacked minibatches."""
+"""What every unlearning method is: a pure step over stacked minibatches, and an entry.
 
-from collections.abc import Callable, Mapping
+The step is a `Method`; the entry that a registry has of it is a `Spec`: defaults, what
+is searched, and how the step is made.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -31,3 +38,85 @@ class Method(NamedTuple):
 def minibatch(batches: Any, index: int | jax.Array) -> Any:
     """Minibatch ``index`` of stacked ones."""
     return jax.tree.map(lambda x: jnp.asarray(x)[index], batches)
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """What a hyper-parameter is searched in: an interval, on a log scale or not."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"{self} is empty, or its logarithm does not exist.")
+
+    def at(self, fraction: float) -> float:
+        """The value ``fraction`` of the way from low to high, 0 … 1.
+
+        >>> Range(0.25, 4.0, log=True).at(0.5), Range(1.0, 2.0).at(0.5)
+        (1.0, 1.5)
+        """
+        if self.log:
+            return self.low * (self.high / self.low) ** fraction
+        return self.low + (self.high - self.low) * fraction
+
+    def fraction(self, value: float) -> float:
+        """How far on the way from low to high a value is: the inverse of `at`.
+
+        Values outside count as the nearer end.
+
+        >>> Range(0.25, 4.0, log=True).fraction(1.0), Range(1.0, 2.0).fraction(9.0)
+        (0.5, 1.0)
+        """
+        value = min(max(value, self.low), self.high)
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+
+@dataclasses.dataclass(frozen=True)
+class Carries:
+    """What the forget batches of a method hold beside tokens and labels."""
+
+    reference_nll: bool = False
+    alternative: bool = False  # the rows with a refusal, and its reference NLL
+    target_nll: float | None = None  # in multiples of the forget target; None: none
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """A method's entry in the registry of its domain.
+
+    Texts that ``unfit`` and ``cautions`` give name the options of the command line.
+    """
+
+    title: str
+    source: str  # arXiv number of the paper
+    config: Any  # every hyper-parameter, rates included, at its default
+    build: Callable[[Any, Any], Any]  # (config, setting) -> Method, of images: Plan
+    search: Mapping[str, Range]  # field of the config ("loss.beta") -> where it may lie
+    carries: Callable[[Any], Carries] = lambda config: Carries()
+    needs_hidden_fn: bool = False
+    paper: Callable[[Any], Any] | None = None  # config -> its paper's literal setting
+    # Field that says how a derivative is taken -> whether that has an effect.
+    derivatives: Callable[[Any], Mapping[str, bool]] = lambda config: {}
+    # (config, dtype) -> why it cannot work; (…, given model or None) -> what to know.
+    unfit: Callable[[Any, str], Iterable[str]] = lambda config, dtype: ()
+    cautions: Callable[[Any, str, str | None], Iterable[str]] = lambda *_: ()
+
+
+def spec_of(specs: Mapping[str, Spec], name: str) -> Spec:
+    """The entry of that name.
+
+    Raises:
+      ValueError: if there is none; the message has the nearest name and all others.
+    """
+    if name in specs:
+        return specs[name]
+    near = difflib.get_close_matches(name, specs, n=1)
+    raise ValueError(
+        f"method {name!r} is unknown{f' (did you mean {near[0]}?)' if near else ''}; "
+        f"choose one of {', '.join(specs)}."
+    )

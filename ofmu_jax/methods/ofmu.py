@@ -1,12 +1,209 @@
-"""OFMU as a method: the transform, minibatches and the count of its cost."""
+"""OFMU as a method: config, transform, minibatches and the count of its cost."""
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import optax
 
 from ofmu_jax import transform
 from ofmu_jax.bilevel import is_static_zero
-from ofmu_jax.methods.base import BatchLoss, Method, minibatch
+from ofmu_jax.bounds import Count, NotNegative, Positive
+from ofmu_jax.choices import (
+    Base,
+    Curvature,
+    PenaltyGradient,
+    RetainDirection,
+    Similarity,
+)
+from ofmu_jax.methods.base import BatchLoss, Carries, Method, Range, Spec, minibatch
+from ofmu_jax.methods.inner_optimizers import (
+    InnerOptimizer,
+    inner_optimizer,
+    maximum_of,
+)
+
+NAME = "ofmu"  # in every registry
+_EXACT = {"curvature": "jvp", "penalty_gradient": "exact"}  # without differences
+
+
+@dataclasses.dataclass(frozen=True)
+class OfmuConfig:
+    """What OFMU has in every domain, which adds its forget losses and outer steps."""
+
+    forget_loss: str = "target_cross_entropy"
+    ceiling: Positive = 1.05
+    """What a bounded loss ascends to, in multiples of the forget target."""
+    inner_steps: Count = 2
+    """T, steps of ascent on Φ."""
+    inner_optimizer: InnerOptimizer = "clipped"
+    """clipped: gradients of norm at most 1; normalized: of norm 1; polyak: steps that
+    close the fraction η_in of the gap to the forget loss's maximum, by its slope."""
+    inner_learning_rate: Positive = 0.1
+    """η_in, of the inner optimizer."""
+    inner_max_step: Positive = 2e-3
+    """The longest step of polyak, in norms of the parameters."""
+    outer_steps: Count = 2
+    outer_learning_rate: Positive = 1e-3
+    weight_decay: NotNegative = 0.0
+    beta: NotNegative = 0.1
+    """Weight of the gradient similarity in Φ; 0 leaves it and its cost out."""
+    similarity: Similarity = "cosine"
+    rho: NotNegative = 1e-2
+    """Weight of ‖∇Φ‖² in F; 0 leaves it and its cost out."""
+    rho_growth: Positive = 1.02
+    """γ: ρ grows by this factor every outer iteration."""
+    base: Base = "inner"
+    """Where the outer step starts: from the inner result, or where that began."""
+    curvature: Curvature = "linearize"
+    retain_direction: RetainDirection = "frozen"
+    penalty_gradient: PenaltyGradient = "secant"
+    penalty_clip: Positive | None = 1.0
+    """The penalty's norm is at most this multiple of the retain gradient's."""
+
+    def create(
+        self,
+        forget_loss: BatchLoss,
+        retain_loss: BatchLoss,
+        outer_optimizer: optax.GradientTransformation,
+        **options,
+    ) -> Method:
+        """The method, of losses as `ofmu_method` takes them; ``options`` go there."""
+        rho: Any = self.rho
+        if rho and self.rho_growth != 1.0:
+            rho = optax.exponential_decay(rho, 1, self.rho_growth)
+        inner = inner_optimizer(
+            self.inner_optimizer,
+            self.inner_learning_rate,
+            maximum=maximum_of(self.forget_loss, self.beta, self.similarity),
+            longest=self.inner_max_step,
+        )
+        return ofmu_method(
+            forget_loss,
+            retain_loss,
+            outer_optimizer=outer_optimizer,
+            inner_optimizer=inner,
+            inner_steps=self.inner_steps,
+            outer_steps=self.outer_steps,
+            beta=self.beta,
+            rho=rho,
+            similarity=self.similarity,
+            base=self.base,
+            curvature=self.curvature,
+            retain_direction=self.retain_direction,
+            penalty_gradient=self.penalty_gradient,
+            penalty_clip=self.penalty_clip,
+            **options,
+        )
+
+
+Config = TypeVar("Config", bound=OfmuConfig)
+
+
+def paper_setting(config: Config, **plain: Any) -> Config:
+    """The algorithm as the paper writes it: plain ascent on cross-entropy, exact.
+
+    With both terms: one that a recipe leaves out gets its weight in `OfmuConfig`, and
+    so does the inner rate where it was a fraction.
+
+    Args:
+      plain: what makes a step of the domain's outer optimizer a plain one.
+    """
+    return dataclasses.replace(
+        config,
+        beta=config.beta or OfmuConfig.beta,
+        rho=config.rho or OfmuConfig.rho,
+        forget_loss="cross_entropy",
+        inner_steps=5,
+        inner_optimizer="sgd",
+        inner_learning_rate=inner_rate(config, "sgd"),
+        outer_steps=1,
+        similarity="cosine",
+        rho_growth=1.1,
+        base="outer",
+        curvature="vjp",
+        retain_direction="fresh",
+        penalty_gradient="exact",
+        penalty_clip=None,
+        **plain,
+    )
+
+
+def inner_rate(config: OfmuConfig, optimizer: InnerOptimizer) -> float:
+    """η_in for another inner optimizer: polyak's is a fraction, the others' a step."""
+    if (optimizer == "polyak") == (config.inner_optimizer == "polyak"):
+        return config.inner_learning_rate
+    return 0.5 if optimizer == "polyak" else OfmuConfig.inner_learning_rate
+
+
+def derivatives(config: OfmuConfig) -> dict[str, bool]:
+    """Fields that say how derivatives are taken, and whether their term is there."""
+    return {"curvature": bool(config.beta), "penalty_gradient": bool(config.rho)}
+
+
+def unfit(config: OfmuConfig, dtype: str) -> Iterator[str]:
+    """Differences of gradients where the model rounds the step between them away."""
+    for name, used in derivatives(config).items() if dtype == "bfloat16" else ():
+        if used and getattr(config, name) == "finite_difference":
+            flag = f"--{NAME}.{name.replace('_', '-')}"
+            yield (
+                f"{flag} finite_difference compares gradients at parameters that "
+                "differ by less than --dtype bfloat16 can tell: the model rounds them, "
+                f"and noise is left; give {flag} {_EXACT[name]}, or --dtype float32."
+            )
+
+
+def cautions(config: OfmuConfig, dtype: str, given: str | None) -> Iterator[str]:
+    """Noise in the secant penalty, and rates too high for a ``given`` model."""
+    fixed = config.inner_optimizer != "polyak"  # whose steps find their own length
+    fast = fixed and config.inner_learning_rate > 0.05
+    if given is not None and (fast or config.outer_learning_rate > 1e-4):
+        yield (
+            "the learning rates are those of small models trained from scratch; for a "
+            f"pretrained model such as {given} 1e-5 is usual: "
+            f"--{NAME}.outer-learning-rate, --train.learning-rate, … Inner steps of "
+            f"length 0.1 (--{NAME}.inner-learning-rate) broke one of 135M parameters."
+        )
+    if dtype == "bfloat16" and config.rho and config.penalty_gradient == "secant":
+        yield (
+            f"--{NAME}.penalty-gradient secant subtracts gradients of two ascent "
+            "steps, and --dtype bfloat16 rounds each to 3 digits: with short steps "
+            "little but noise is left of the penalty. "
+            f"--{NAME}.penalty-gradient exact and --dtype float32 do without."
+        )
+
+
+def entry(
+    config: OfmuConfig,
+    build: Callable[[Any, Any], Any],
+    outer_rate: Range,
+    *,
+    paper: Callable[[Any], Any],
+    search: Mapping[str, Range] | None = None,
+    carries: Callable[[Any], Carries] = lambda config: Carries(),
+) -> Spec:
+    """The entry of OFMU in the registry of a domain.
+
+    Args:
+      outer_rate: where the outer learning rate is searched; it and the inner one stand
+        in for the one of other methods.
+      paper: `paper_setting` with what the domain adds.
+      search: of further fields.
+    """
+    inner_rate = {"inner_learning_rate": Range(1e-2, 1.0, log=True)}
+    more = {**(search or {}), "ceiling": Range(1.0, 1.3)}
+    return Spec(
+        "OFMU",
+        "2509.22483",
+        config,
+        build,
+        {"outer_learning_rate": outer_rate, **inner_rate, **more},
+        carries=carries,
+        paper=paper,
+        derivatives=derivatives,
+        unfit=unfit,
+        cautions=cautions,
+    )
 
 
 def ofmu_method(forget_loss: BatchLoss, retain_loss: BatchLoss, **options) -> Method:

@@ -56,7 +56,7 @@ def test_no_variant_is_there_twice_and_each_says_what_it_changes(base):
             assert [v.key for v in rows].count("ofmu") == 1
     configs = {}
     for v in found:
-        changed = ablation_grid.changes(run.method(v.method), v.config)
+        changed = ablation_grid.changes(run.config_of(v.method), v.config)
         assert bool(changed) == (v.key != v.method)
         same = configs.setdefault(v.key, v.config)
         assert same == v.config
@@ -68,7 +68,7 @@ def test_no_variant_is_there_twice_and_each_says_what_it_changes(base):
 def test_a_variant_changes_what_its_group_is_named_after(group):
     options = AblationOptions(groups=(group,), rhos=(0.0, 0.5))
     for v in ablation_grid.variants(TINY, options):
-        changed = ablation_grid.changes(TINY.method(v.method), v.config)
+        changed = ablation_grid.changes(TINY.config_of(v.method), v.config)
         if group == "weighting":
             assert len(changed) <= 1
             assert changed.keys() <= {"loss.alpha", "rho", "inner_learning_rate"}

@@ -32,7 +32,7 @@ def llama():
 
 def unlearning(name, part, micro_batches=1):
     apply, hidden, _ = llama()
-    config = RUN.method(name)
+    config = RUN.config_of(name)
     return build.unlearning(name, config, 60, apply, hidden, micro_batches, part)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ofmu_jax.data.vision.images import Labelled
 from ofmu_jax.losses import vision
-from ofmu_jax.methods.vision import classifier, configs, registry
+from ofmu_jax.methods.vision import classifier, descent, ofmu, registry
 from ofmu_jax.methods.vision.boundary import nearest_class, with_one_more_class
 from ofmu_jax.methods.vision.influence import influence, influence_cost, woodfisher
 from ofmu_jax.methods.vision.saliency import top_share, total_gradient
@@ -22,7 +22,7 @@ from ofmu_jax.models import resnet
 RNG = np.random.default_rng(0)
 CONFIG = resnet.ResNetConfig("resnet8", 3, mean=(0.5,), std=(0.25,))
 SIZE, BATCH = 4, 4
-METHODS = configs.VisionMethods()
+CONFIGS = {name: spec.config for name, spec in registry.METHODS.items()}
 
 
 def images(count: int) -> Labelled:
@@ -82,7 +82,7 @@ def test_preparing_draws_labels_for_forget_images_only_and_afresh_each_step():
 
 
 def test_a_descent_moves_parameters_and_averages_as_a_training_step():
-    plan = registry.train(SETTING, optax.sgd(0.1))
+    plan = descent.train(SETTING, optax.sgd(0.1))
     assert plan.method is not None
     start, batch = variables(), stacked(RETAIN, False)
     state = plan.method.init(start)
@@ -109,7 +109,7 @@ def test_a_descent_moves_parameters_and_averages_as_a_training_step():
 
 def test_ofmu_moves_the_averages_once_it_has_accepted_an_update():
     config = dataclasses.replace(
-        METHODS.ofmu, inner_steps=1, outer_steps=2, beta=0.1, rho=1e-2
+        CONFIGS["ofmu"], inner_steps=1, outer_steps=2, beta=0.1, rho=1e-2
     )
     plan = registry.build("ofmu", SETTING, config)
     assert plan.method is not None and plan.stream == "paired"
@@ -202,7 +202,7 @@ def test_many_classes_are_relabelled_in_one_shuffle():
 
     def stream(config, **order):
         setting = SETTING._replace(config=config)
-        method = dataclasses.replace(METHODS.random_label, **order)
+        method = dataclasses.replace(CONFIGS["random_label"], **order)
         return registry.build("random_label", setting, method).stream
 
     assert (stream(CONFIG), stream(many)) == ("sequential", "mixed")
@@ -210,7 +210,7 @@ def test_many_classes_are_relabelled_in_one_shuffle():
 
 
 def test_salun_moves_half_of_the_weights_and_counts_its_mask():
-    plan = registry.build("salun", SETTING, METHODS.salun)
+    plan = registry.build("salun", SETTING, CONFIGS["salun"])
     assert plan.method is not None
     assert plan.setup_cost == 2  # 6 images in batches of 4
     assert plan.num_updates(40.0) == 38
@@ -304,7 +304,7 @@ def test_the_nearest_class_lies_beyond_an_adversarial_step():
 
 def test_expanding_adds_a_class_and_leaves_the_others_as_they_are():
     grown = with_one_more_class(variables(), jax.random.key(3))
-    plan = registry.build("boundary_expand", SETTING, METHODS.boundary_expand)
+    plan = registry.build("boundary_expand", SETTING, CONFIGS["boundary_expand"])
     assert plan.config is not None and plan.config.num_classes == 4
     predict = jax.jit(resnet.predict, static_argnums=0)
     before = predict(CONFIG, variables(), FORGET.images)
@@ -342,13 +342,13 @@ def test_scrub_ascends_then_descends_and_stops_ascending():
 
 
 def test_every_config_has_a_method_and_a_cost():
-    for name in configs.NAMES:
-        plan = registry.build(name, SETTING, getattr(METHODS, name))
+    for name in CONFIGS:
+        plan = registry.build(name, SETTING, CONFIGS[name])
         assert (plan.method is None) == (name == "influence")
         if plan.method is not None:
             assert plan.num_updates(SETTING.budget) >= 1
     costs = {
-        name: registry.build(name, SETTING, getattr(METHODS, name)).method
+        name: registry.build(name, SETTING, CONFIGS[name]).method
         for name in ("fine_tune", "boundary_shrink", "scrub")
     }
     found = {k: m.gradient_evaluations for k, m in costs.items() if m is not None}
@@ -361,13 +361,13 @@ def test_wrong_names_and_missing_targets_are_refused():
         registry.build("npo", SETTING, None)
     plan = SETTING._replace(forget_target=None)
     with pytest.raises(ValueError, match="needs a target"):
-        registry.build("ofmu", plan, METHODS.ofmu)
+        registry.build("ofmu", plan, CONFIGS["ofmu"])
     with pytest.raises(ValueError, match="choose batch or running"):
         classifier.logits_fn(CONFIG, classifier.Context(None), "layer")  # type: ignore
 
 
 def test_the_paper_setting_is_the_paper_s():
-    paper = configs.paper_setting(METHODS.ofmu)
+    paper = ofmu.paper_setting(CONFIGS["ofmu"])
     assert (paper.forget_loss, paper.base, paper.outer_steps) == (
         "cross_entropy",
         "outer",
@@ -381,7 +381,7 @@ def test_the_paper_setting_is_the_paper_s():
 
 @pytest.mark.parametrize("name", ["random_label", "boundary_shrink", "scrub"])
 def test_a_step_moves_the_network_and_leaves_what_is_frozen(name):
-    plan = registry.build(name, SETTING, getattr(METHODS, name))
+    plan = registry.build(name, SETTING, CONFIGS[name])
     assert plan.method is not None
     forget, retain = stacked(FORGET, True), stacked(RETAIN, False)
     batches = {
@@ -401,8 +401,8 @@ def test_a_step_moves_the_network_and_leaves_what_is_frozen(name):
 
 
 def test_ofmu_bounds_each_image_only_where_whole_classes_are_forgotten():
-    loss_of = lambda setting, **options: registry._forget_loss(
-        setting, configs.Ofmu(**options)
+    loss_of = lambda setting, **options: ofmu.forget_loss_of(
+        ofmu.Ofmu(**options), setting
     )
     kept = np.array([1, 2] * 6, np.int32)
     forgotten = Labelled(FORGET.images, np.zeros(6, np.int32))

@@ -182,7 +182,7 @@ def test_bytes_per_device_fall_as_the_devices_of_fsdp():
 
 def test_resnet_update_is_that_of_one_device():
     from ofmu_jax.methods.vision.classifier import Prepare, sgd
-    from ofmu_jax.methods.vision.registry import train
+    from ofmu_jax.methods.vision.descent import train
     from ofmu_jax.methods.vision.setting import Setting
     from ofmu_jax.models.resnet import ResNetConfig, init_variables
 

@@ -8,14 +8,14 @@ import pytest
 from meshes import assert_equal_updates
 
 from ofmu_jax.data.vision.images import Labelled
-from ofmu_jax.methods.vision import configs, registry
+from ofmu_jax.methods.vision import registry
 from ofmu_jax.methods.vision.classifier import Prepare
 from ofmu_jax.methods.vision.setting import Setting
 from ofmu_jax.models.resnet import ResNetConfig, init_variables
 
 CONFIG = ResNetConfig("resnet8")
 ROWS = 8
-NAMES = [name for name in configs.NAMES if name != "influence"]  # no update
+NAMES = [name for name in registry.METHODS if name != "influence"]  # no update
 PARTS = {
     "forget": {"forget": True},
     "retain": {"retain": False},
@@ -52,7 +52,7 @@ def test_every_update_is_that_of_one_device(name):
         budget=40.0,
         forget_target=1.0,
     )
-    config = getattr(configs.VisionMethods(), name.split(",")[0])
+    config = registry.METHODS[name.split(",")[0]].config
     if "both" in name:
         config = dataclasses.replace(config, beta=0.1, rho=0.01)
     plan = registry.build(name.split(",")[0], setting, config)

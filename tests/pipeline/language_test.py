@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import transformers
+from experiments.pipeline.execute_language import run_language, with_general_knowledge
 
 from experiments.config.language import (
     BudgetConfig,
@@ -22,7 +23,6 @@ from experiments.config.language import (
 from experiments.deletion import check
 from experiments.deletion import record as deletion
 from experiments.pipeline import tuning
-from experiments.pipeline.execute_language import run_language, with_general_knowledge
 from experiments.report import content as findings
 from experiments.run import main, parse
 from experiments.stages import stage as stages
@@ -123,7 +123,7 @@ def test_run_again_redoes_nothing_and_reports_the_same(finished):
 def test_other_settings_redo_only_what_depends_on_them(finished, tmp_path):
     run, _ = finished
     before = marks(run.output_dir)
-    config = dataclasses.replace(run.method("grad_diff"), learning_rate=2e-4)
+    config = dataclasses.replace(run.config_of("grad_diff"), learning_rate=2e-4)
     run_language(dataclasses.replace(run, seeds=(0,)).with_method("grad_diff", config))
     after = marks(run.output_dir)
     redone = {name for name in before if before[name] != after[name]}

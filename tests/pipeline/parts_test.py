@@ -7,6 +7,8 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from experiments.pipeline.execute_language import check_run, run_language
+from experiments.pipeline.language import Model, Pipeline
 from rich.progress import Progress
 from safetensors.numpy import load_file
 
@@ -22,10 +24,8 @@ from experiments.config.stored import run_from_json
 from experiments.deletion import check as verify
 from experiments.deletion import record
 from experiments.domains.language import job, method, refuse
-from experiments.pipeline.execute_language import check_run, run_language
-from experiments.pipeline.language import Model, Pipeline
 from experiments.run import parse
-from experiments.stages.stage import fingerprint, to_json
+from experiments.stages.files import fingerprint, to_json
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.methods import Lora, Subset
 

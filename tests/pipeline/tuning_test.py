@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments.pipeline.execute_language import run_language
+from experiments.pipeline.language import Pipeline
 from rich.progress import Progress
 
 import experiments
@@ -23,10 +25,8 @@ from experiments.config.language import (
 from experiments.domains.language import job, rows
 from experiments.domains.language import method as build
 from experiments.pipeline import execute_language, search, tuning
-from experiments.pipeline.execute_language import run_language
-from experiments.pipeline.language import Pipeline
-from experiments.publishing import run as publish
 from experiments.report import content as findings
+from experiments.report import published
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.data.language.records import DataError
 from ofmu_jax.methods import METHODS
@@ -51,12 +51,12 @@ def test_every_method_of_the_registry_has_its_options():
     fields = {field.name for field in dataclasses.fields(language.Baselines)}
     assert fields == set(METHODS)
     for name in METHODS:
-        assert isinstance(TINY.method(name).loss, type(METHODS[name].config))
+        assert isinstance(TINY.config_of(name).loss, type(METHODS[name].config))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_trials_start_with_the_configuration_and_stay_in_the_space(name):
-    config = TINY.method(name)
+    config = TINY.config_of(name)
     space = tuning.search_space(name)
     found = search.trials(config, space, 5)
     assert found == search.trials(config, space, 5)
@@ -69,7 +69,7 @@ def test_trials_start_with_the_configuration_and_stay_in_the_space(name):
 
 @pytest.mark.parametrize(("count", "spread"), [(1, 1), (6, 6), (9, 6), (16, 8)])
 def test_later_trials_gather_around_the_best(count, spread):
-    config, space = TINY.method("npo"), tuning.search_space("npo")
+    config, space = TINY.config_of("npo"), tuning.search_space("npo")
     goal = {"learning_rate": 2e-3, "loss.beta": 0.05, "loss.alpha": 0.7}
     seen = []
 
@@ -255,16 +255,16 @@ def test_configurations_of_another_version_are_refused(tmp_path):
 def test_published_results_are_a_source_of_configurations():
     run = dataclasses.replace(language.Tofu(), methods=("ofmu", "simnpo", "idk_dpo"))
     found = tuning.tuned_elsewhere(run, RESULTS / "tofu_forget01_tuning.json")
-    trials = publish.load(RESULTS / "tofu_forget01_tuning.json")["tuning"]
+    trials = published.load(RESULTS / "tofu_forget01_tuning.json")["tuning"]
     for name in run.methods:
         (chosen,) = (trial for trial in trials[name] if trial["chosen"])
-        config = dataclasses.asdict(found.method(name))  # may have newer fields
+        config = dataclasses.asdict(found.config_of(name))  # may have newer fields
         assert config | chosen["config"] == config
-    assert found.method("simnpo") != run.method("simnpo")
+    assert found.config_of("simnpo") != run.config_of("simnpo")
     kept = dataclasses.replace(run, tuned_except=("simnpo",))
     kept = tuning.tuned_elsewhere(kept, RESULTS / "tofu_forget01_tuning.json")
-    assert kept.method("simnpo") == run.method("simnpo")
-    assert kept.method("idk_dpo") == found.method("idk_dpo")
+    assert kept.config_of("simnpo") == run.config_of("simnpo")
+    assert kept.config_of("idk_dpo") == found.config_of("idk_dpo")
 
 
 @pytest.mark.parametrize("options", [{"methods": ("npo",)}, {"tuned_from": None}])

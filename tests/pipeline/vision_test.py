@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import tyro
 
-from experiments.config.vision import Cifar, resolved
+from experiments.config.vision import Cifar, VisionMethods, resolved
 from experiments.domains.vision.grid import grid_lines
 from experiments.domains.vision.task import VisionTask, forget_target
 from experiments.pipeline import execute_vision, search, tuning_vision
 from experiments.report.write import load_report
 from ofmu_jax.data.vision.images import load_images
 from ofmu_jax.data.vision.split import make_split
-from ofmu_jax.methods.vision.configs import NAMES, SEARCH, Ofmu, SalUn, VisionMethods
+from ofmu_jax.methods.vision.ofmu import Ofmu
+from ofmu_jax.methods.vision.registry import METHODS
+from ofmu_jax.methods.vision.saliency import SalUn
 from ofmu_jax.models import resnet
 
 TINY = Cifar(
@@ -110,10 +112,8 @@ def test_run_again_redoes_nothing_and_another_rate_only_its_method(finished):
 
 
 def test_every_method_has_a_name_on_the_command_line():
-    assert set(NAMES) == set(
-        execute_vision.Cifar.__dataclass_fields__["method"].default.__dict__
-    )
-    task = task_of(dataclasses.replace(TINY, methods=NAMES))
+    assert set(METHODS) == set(vars(Cifar().method))
+    task = task_of(dataclasses.replace(TINY, methods=tuple(METHODS)))
     assert task.config.name == "resnet8"
     assert len(task.sets["train"]) == 113 and task.budget == 15  # ⌈2 · 113 / 16⌉
 
@@ -153,9 +153,15 @@ def test_a_class_that_boundary_expanding_adds_has_a_name():
     [
         ({"seeds": ()}, "--seeds is empty"),
         ({"methods": ("ofmu", "ofmu")}, "--methods names one twice: ofmu ofmu"),
-        ({"epochs": 0}, "--epochs is 0; give at least 1"),
-        ({"batch_size": 1}, "--batch-size is 1; give at least 2"),
+        ({"epochs": 0}, "--epochs is 0; it must be at least 1"),
+        ({"batch_size": 1}, "--batch-size is 1; it must be at least 2"),
         ({"unlearn_epochs": 0.0}, "--unlearn-epochs is 0.0"),
+        ({"methods": ("salum",)}, "--methods: .* did you mean salun"),
+        ({"method": VisionMethods(salun=SalUn(density=0.0))}, None),
+        (
+            {"method": VisionMethods(ofmu=Ofmu(rho=math.nan))},
+            "--ofmu.rho is nan; it must be a finite number",
+        ),
         ({"forget": "file:x", "max_train": 50}, "leave out --max-train"),
     ],
 )
@@ -219,10 +225,9 @@ def test_tuning_from_a_file_of_indices_draws_as_many(tmp_path):
     assert len(other.forget) == 40
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", METHODS)
 def test_every_vision_method_has_a_space_that_its_config_fits(name):
-    config = getattr(VisionMethods(), name)
-    space = SEARCH[name]
+    config, space = METHODS[name].config, METHODS[name].search
     for trial in search.trials(config, space, 3)[1:]:
         for field, span in space.items():
             assert span.low <= getattr(trial, field) <= span.high

@@ -5,9 +5,11 @@ import json
 
 import pytest
 
-from experiments.publishing import ablations as publish_ablations
+from experiments import publish
+from experiments.publishing import ablations as of_ablations
 from experiments.publishing import page as results_page
-from experiments.publishing import run as publish
+from experiments.publishing import run as of_run
+from experiments.report import published as files
 from experiments.report import write
 
 SECRET = "a text of the data"
@@ -127,13 +129,14 @@ def test_check(tmp_path, content, published, capsys):
 
 
 def test_a_metric_on_one_side_alone_differs(published):
-    found = publish.load(published)
+    found = files.load(published, files.RUN)
     other = copy.deepcopy(found)
     del other["models"][1]["metrics"]["model_utility"]
+    found, other = of_run.outcomes(found), of_run.outcomes(other)
     line = "ofmu, seed 0: model_utility is 0.6, published absent"
-    assert publish.differences(found, other) == [line]
+    assert files.differences(found, other) == [line]
     line = "ofmu, seed 0: model_utility is absent, published 0.6"
-    assert publish.differences(other, found) == [line]
+    assert files.differences(other, found) == [line]
 
 
 def test_what_cannot_be_read(tmp_path, published, capsys):
@@ -203,16 +206,16 @@ def test_ablations_are_published_checked_and_shown(tmp_path, capsys):
     capsys.readouterr()
     assert publish.main(check) == 1
     shown = capsys.readouterr().out
-    assert "ofmu-beta-1.0, seed 0: cosine is 0.1, published None" in shown
-    result = publish_ablations.load(file)
+    assert "ofmu-beta-1.0, seed 0: cosine is 0.1, published absent" in shown
+    result = files.load(file, files.ABLATIONS)
     page = results_page.section("x.json", result)
     assert "| **β = 0** | 0.250 | 0.750 | 3.000 |" in page
     assert "### (a) A claim: refuted" in page and "-0.500, n = 1" in page
     assert "![Cosine of the gradients" in page and "(x_a.svg)" in page
-    written = publish_ablations.write_figures(tmp_path, "x.json", result)
+    written = of_ablations.write_figures(tmp_path, "x.json", result)
     assert written == ["x_a.svg"]
     first = (tmp_path / "x_a.svg").read_bytes()
-    publish_ablations.write_figures(tmp_path, "x.json", result)
+    of_ablations.write_figures(tmp_path, "x.json", result)
     assert (tmp_path / "x_a.svg").read_bytes() == first
     assert publish.main(["--ablations", str(tmp_path / "none"), str(file)]) == 2
 
@@ -221,7 +224,7 @@ def test_the_page_of_tables_is_that_of_the_files():
     folder = results_page.RESULTS
     written = (folder / results_page.PAGE).read_text(encoding="utf-8")
     assert written == results_page.page(results_page.read(folder)), (
-        "run python -m experiments.results_page"
+        "run python -m experiments.publish --tables"
     )
     for path in folder.glob("*.json"):
         assert f"`{path.name}`" in written

@@ -13,8 +13,8 @@ from experiments.stages import lock
 
 HOLDER = """
 import pathlib, sys, time
-from experiments import locks
-with locks.held(pathlib.Path(sys.argv[1])):
+from experiments.stages import lock
+with lock.held(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """

@@ -6,6 +6,7 @@ import shutil
 import jax.numpy as jnp
 import pytest
 
+from experiments.stages import files
 from experiments.stages import stage as stages
 from ofmu_jax.training import checkpoint
 from ofmu_jax.training.checkpoint import CheckpointError
@@ -99,7 +100,7 @@ def test_other_settings_lose_nothing_that_anyone_would_miss(tmp_path, capsys):
 def test_results_are_on_the_disk_before_the_mark_says_so(tmp_path, monkeypatch):
     done = []
     real = stages.sync
-    for name in (stages, checkpoint):
+    for name in (files, stages, checkpoint):
         monkeypatch.setattr(name, "sync", lambda p: (done.append(p.name), real(p)))
     stage = stages.Stage(tmp_path / "out/results", "toy")
     folder = stage.begin()

@@ -7,6 +7,8 @@ of its message: the value at fault and what to do about it.
 import dataclasses
 import functools
 
+from experiments.pipeline.execute_language import check_run, load_data
+
 from experiments.config.language import (
     Baselines,
     BudgetConfig,
@@ -19,7 +21,6 @@ from experiments.config.language import (
 )
 from experiments.domains.language import refuse
 from experiments.domains.language import task as language
-from experiments.pipeline.execute_language import check_run, load_data
 from ofmu_jax.data.language.records import QA, DataError
 from ofmu_jax.data.language.tofu import load_custom
 
@@ -208,7 +209,7 @@ CASES = {
     "no seed": (value(seeds=()), ValueError, "--seeds is empty", "give at least one"),
     "seed": (value(seeds=(0, -1)), ValueError, "--seeds has -1", "numbers from 0"),
     "no method": (value(methods=()), ValueError, "--methods is empty"),
-    "method": (value(methods=("ofum",)), ValueError, "'ofum'", "known methods: ofmu"),
+    "method": (value(methods=("ofum",)), ValueError, "'ofum'", "did you mean ofmu"),
     "retain rows": (value(Tofu(), max_retain=0), ValueError, "--max-retain is 0"),
     "people": (
         value(forget_people=0),

@@ -106,8 +106,8 @@ def main(folder: str, num_updates: str, pause: str) -> None:
     import json
     import pathlib
 
-    from experiments.shell.console import MetricsLog
     from experiments.stages import stage as stages
+    from experiments.stages.metrics_log import MetricsLog
     from experiments.stages.saver import resumable
 
     stage = stages.Stage(pathlib.Path(folder), "toy")

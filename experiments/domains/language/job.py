@@ -1,64 +1,57 @@
-"""An unlearning run from its configuration: budget, rows, checks, stopping rule."""
+"""Trainings of a language run as jobs: rows, budget, checks, fingerprint."""
 
-import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from experiments.config.language import LanguageRun
-from experiments.domains.language import method as build
-from experiments.domains.language import rows as inputs
-from experiments.domains.language import target as targets
+from experiments.config.language import LanguageRun, TrainConfig
+from experiments.domains.base import updates_within
+from experiments.domains.language import method as made
+from experiments.domains.language.rows import (
+    refusals_of,
+    rows_fingerprint,
+    training_rows,
+)
+from experiments.domains.language.target import Look
 from experiments.domains.language.task import LanguageTask, Params
-from experiments.stages.stage import fingerprint
-from ofmu_jax.data.language import batches
+from experiments.stages.fit import Job
+from ofmu_jax.data import streams
+from ofmu_jax.data.language import batches, refusals
 from ofmu_jax.data.language.prompts import Encoded
-from ofmu_jax.data.language.records import UnlearningData
+from ofmu_jax.data.language.records import QA, UnlearningData
 from ofmu_jax.methods import Method
-from ofmu_jax.training import loop
+from ofmu_jax.training import StoppingRule
 
 
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """What all methods are given alike, for one seed."""
+def training(
+    task: LanguageTask,
+    rows: Sequence[QA],
+    config: TrainConfig,
+    seed: int,
+    grad_accum: int,
+    start: Callable[[], Params],
+) -> Job:
+    """Fine-tuning on ``rows``: of a base, a target or a reference."""
+    size, epochs = config.batch_size, config.epochs
+    updates = batches.num_batches(len(rows), size, epochs)
 
-    run: LanguageRun
-    task: LanguageTask
-    data: UnlearningData
-    forget: Sequence[Encoded]
-    retain: Sequence[Encoded]
-    target: Params  # of the model before unlearning
-    reference: Params | None  # of the retrained model
-    seed: int
-
-    def forget_target(self) -> float | None:
-        """Nats per token at which the forget rows count as forgotten."""
-        return targets.forget_target(
-            self.run.budget.forget_target,
-            self.data,
-            self.task,
-            self.target,
-            self.reference,
+    def stream():
+        found = batches.single_batches(
+            task.encode(rows),
+            size,
+            seed,
+            num_stack=1,
+            trim_to=32,
+            shard=task.shard,
+            **task.padding,
         )
+        return streams.named(found, "retain")
 
-    def checks(self) -> targets.Checks:
-        """What the stopping rule looks at."""
-        rows = self.run.budget.check_rows
-        return targets.Checks(self.task, self.forget, self.retain, rows)
-
-
-def identity(problem: Problem, name: str, forget_target: float | None) -> str:
-    """Fingerprint of a method's run, but for the model it starts from."""
-    run = problem.run
-    refusals = build.needs(name, run, "alternative") and inputs.refusals_of(run)[0]
-    part = build.part_of(run)
-    return fingerprint(
-        name,
-        run.method(name),
-        run.budget,
-        forget_target,
-        problem.seed,
-        refusals,
-        *(() if part is None else (type(part).__name__, part)),
+    return Job(
+        (rows_fingerprint(rows), config),
+        made.fine_tuning(task.loss_apply_fn, config, updates, grad_accum),
+        start,
+        stream,
+        updates,
+        remedy="lower --train.learning-rate",
     )
 
 
@@ -69,59 +62,74 @@ def num_updates(name: str, run: LanguageRun, task: LanguageTask) -> tuple[Method
       ValueError: if it allows none, or the configuration does not work.
     """
     budget = run.budget.gradient_evaluations
-    method = build.unlearning(
+    method = made.unlearning(
         name,
-        run.method(name),
+        run.config_of(name),
         budget,
         task.loss_apply_fn,
         task.hidden_fn_of,
         run.grad_accum,
-        build.part_of(run),
+        made.part_of(run),
     )
-    updates = int(budget // method.gradient_evaluations)
-    if updates < 1:
-        raise ValueError(
-            f"one update of {name} takes {method.gradient_evaluations:g} gradient "
-            f"evaluations, more than --budget.gradient-evaluations {budget}; raise it."
-        )
-    return method, updates
+    cost = method.gradient_evaluations
+    option = "--budget.gradient-evaluations"
+    return method, updates_within(budget, cost, name=name, option=option)
 
 
-def make(
-    problem: Problem, name: str, forget_target: float | None
-) -> tuple[Method, dict[str, Any]]:
-    """The method, and the arguments of `ofmu_jax.training.loop.run` beside it.
+def unlearning(
+    name: str,
+    run: LanguageRun,
+    task: LanguageTask,
+    data: UnlearningData,
+    forget: Sequence[Encoded],
+    retain: Sequence[Encoded],
+    target: Params,
+    seed: int,
+    goal: float | None,
+) -> Job:
+    """A method on the rows of a request; as many updates as the budget allows.
 
-    The number of updates is what the common budget of gradient evaluations allows.
+    Args:
+      data: the rows in words; ``forget`` and ``retain`` are the same, encoded.
+      target: parameters of the model before unlearning.
+      goal: nats per token at which the forget rows count as forgotten.
+
+    Raises:
+      ValueError: if the budget allows no update, or the method needs a goal.
     """
-    run, task, budget = problem.run, problem.task, problem.run.budget
     method, updates = num_updates(name, run, task)
-    forget, retain, length = inputs.training_rows(
-        name,
-        run,
-        task,
-        problem.data.forget,
-        problem.forget,
-        problem.retain,
-        problem.target,
-        problem.seed,
-        forget_target,
+    carries = run.specs[name].carries(run.config_of(name))
+    if carries.target_nll is not None and goal is None:
+        raise ValueError(
+            f"{name} ascends to a forget target and there is none: set "
+            "--budget.forget-target to reference, chance or a number, or choose "
+            f"another --{name.replace('_', '-')}.forget-loss."
+        )
+    texts = refusals_of(run)[0] if carries.alternative else ()
+    part = made.part_of(run)
+
+    def stream():
+        refused = refusals.refused(data.forget, texts, seed) if texts else ()
+        rows = training_rows(
+            task, forget, retain, carries, target, refused=refused, goal=goal
+        )
+        return batches.paired_batches(
+            *rows[:2],
+            run.budget.batch_size,
+            seed,
+            num_stack=method.batches_per_update,
+            length=rows[2],
+            shard=task.shard,
+        )
+
+    return Job(
+        (run.config_of(name), run.budget, texts, type(part).__name__, part),
+        method,
+        lambda: target,
+        stream,
+        updates,
+        check=Look(task, forget, retain, run.budget.check_rows),
+        check_every=max(1, round(updates / run.budget.checks)),
+        stopping=StoppingRule(goal, run.budget.patience),
+        part=part,
     )
-    stream = batches.paired_batches(
-        forget,
-        retain,
-        budget.batch_size,
-        problem.seed,
-        num_stack=method.batches_per_update,
-        length=length,
-        shard=task.shard,
-    )
-    return method, {
-        "stream": stream,
-        "part": build.part_of(run),
-        "seed": problem.seed,
-        "num_updates": updates,
-        "check": problem.checks(),
-        "check_every": max(1, round(updates / budget.checks)),
-        "stopping": loop.StoppingRule(forget_target, budget.patience),
-    }

@@ -1,5 +1,6 @@
-"""What a run aims at: the forget target, and the checks against it."""
+"""What a run aims at: the forget target, and the look at how far it has come."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,18 +8,13 @@ import numpy as np
 from experiments.domains.language.task import LanguageTask, Params
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import UnlearningData
+from ofmu_jax.data.order import evenly_spaced
 
 UNRELATED = "answers to other questions"
+CHOICES = ("reference", "chance", "auto", "none")
 
 
-def spaced(items: Sequence, most: int) -> list:
-    """At most ``most`` of the items, evenly spaced, in order."""
-    if len(items) <= most:
-        return list(items)
-    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
-
-
-class Checks:
+class Look:
     """Mean NLL and probability of the training rows, for the stopping rule.
 
     All forget rows and at most ``rows`` retain rows; none of them is a question of
@@ -33,7 +29,8 @@ class Checks:
         rows: int,
     ):
         self.task = task
-        self.sets = {"forget": list(forget), "retain": spaced(retain, rows)}
+        chosen = evenly_spaced(len(retain), rows)
+        self.sets = {"forget": list(forget), "retain": [retain[i] for i in chosen]}
 
     def __call__(self, params: Params) -> Mapping[str, float]:
         values = {}
@@ -65,6 +62,7 @@ def forget_target(
     Raises:
       ValueError: if the choice is unknown or needs what is not there.
     """
+    check_choice(choice)
     choice = resolved(choice, reference is not None)
     if choice == "none":
         return None
@@ -77,13 +75,20 @@ def forget_target(
         return _mean_nll(task, reference, [(r.question, r.answer) for r in data.forget])
     if choice == "chance":
         return _mean_nll(task, target, chance_pairs(data)[0])
+    return float(choice)
+
+
+def check_choice(choice: str) -> None:
+    """Raises ValueError for what is neither a word nor a finite number of nats."""
     try:
-        return float(choice)
+        known = choice in CHOICES or math.isfinite(float(choice))
     except ValueError:
+        known = False
+    if not known:
         raise ValueError(
-            f"forget_target={choice!r} is unknown; use reference, chance, auto, none "
-            "or a number of nats per token."
-        ) from None
+            f"--budget.forget-target is {choice}; it must be {', '.join(CHOICES)} or a "
+            "number of nats per token."
+        )
 
 
 def resolved(choice: str, has_reference: bool) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from experiments.config.language import EvalConfig, LanguageRun
+from experiments.domains.base import BASE, REFERENCE, TARGET
 from experiments.domains.language import mesh as scale
 from ofmu_jax.data.language import batches, prompts, refusals
 from ofmu_jax.data.language.padding import InteriorEot
@@ -32,6 +33,7 @@ from ofmu_jax.parallel import distributed, sharding
 from ofmu_jax.training import placement
 
 Params = Any
+FIELDS = {TARGET: "model", REFERENCE: "retain_model", BASE: "base_model"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,17 +224,17 @@ class LanguageTask:
 def make_task(
     run: LanguageRun, data: UnlearningData
 ) -> tuple[LanguageTask, dict[str, Params]]:
-    """The task of a run, and the parameters that were given: target, reference, base.
+    """The task of a run, and the parameters that were given, by role.
 
     Raises:
       ValueError: if two given models differ in architecture.
     """
-    roles = {"model": "target", "retain_model": "reference", "base_model": "base"}
     given: dict[str, Params] = {}
     mesh = scale.mesh_of(run)
     config = source = None
-    for field, name in run.given_models.items():
-        role = roles[field]
+    for role, field in FIELDS.items():
+        if (name := getattr(run, field)) is None:
+            continue
         with scale.loading(mesh):
             found, params = huggingface.load_pretrained(name, dtype="float32")
         given[role] = params if mesh is None else sharding.place(params, mesh)

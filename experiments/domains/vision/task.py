@@ -4,8 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,9 +13,8 @@ import numpy as np
 from experiments.config.vision import Cifar
 from ofmu_jax.data.streams import named
 from ofmu_jax.data.vision.batches import image_batches, paired_image_batches
-from ofmu_jax.data.vision.images import ImageSet, Labelled, evenly_spaced
+from ofmu_jax.data.vision.images import ImageSet, Labelled
 from ofmu_jax.data.vision.split import Split
-from ofmu_jax.evals.language.scores import EvaluationError
 from ofmu_jax.evals.vision import metrics as evals
 from ofmu_jax.methods.vision.classifier import Prepare
 from ofmu_jax.methods.vision.setting import Plan, Setting
@@ -134,67 +132,3 @@ def predictor(config: ResNetConfig):
 def label_nll(p: np.ndarray, part: Labelled) -> np.ndarray:
     """−log of each label's probability, (N,); at most 69 nats, as p ≥ 1e-30."""
     return -np.log(np.maximum(p[np.arange(len(p)), part.labels], 1e-30))
-
-
-class Checks:
-    """NLL and accuracy on forget and retain images, for the stopping rule."""
-
-    def __init__(self, task: VisionTask, config: ResNetConfig):
-        self.task, self.config = task, config
-        self.seconds = 0.0  # spent in checks: not the method's own time
-        rows = task.run.check_rows
-        self.sets = {
-            name: task.sets[name].take(evenly_spaced(len(task.sets[name]), rows))
-            for name in ("forget", "retain")
-        }
-
-    def __call__(self, variables: Variables) -> Mapping[str, float]:
-        jax.block_until_ready(variables)
-        started = time.perf_counter()
-        values = {}
-        for name, part in self.sets.items():
-            try:
-                p = self.task.probabilities(self.config, variables, part)
-            except EvaluationError:  # diverged: the loop ends at a value not finite
-                values |= {f"{name}_nll": math.nan, f"{name}_accuracy": math.nan}
-                continue
-            values[f"{name}_nll"] = float(label_nll(p, part).mean())
-            values[f"{name}_accuracy"] = evals.accuracy(p, part.labels)
-        self.seconds += time.perf_counter() - started
-        return values
-
-
-def forget_target(
-    task: VisionTask, original: Variables, retrained: Variables
-) -> float | None:
-    """The mean NLL at which the forget images count as forgotten; None: no target.
-
-    ``reference``: of the retrained model on them. ``heldout``: of the original model on
-    the validation images, which needs no retrained model, but says nothing about a
-    class that is forgotten whole. ``chance``: log of the number of classes.
-
-    Raises:
-      ValueError: an unknown choice, or one that needs validation images.
-    """
-    choice = task.run.forget_target
-    if choice == "none":
-        return None
-    if choice in ("auto", "reference"):
-        return task.mean_nll(task.config, retrained, task.sets["forget"])
-    if choice == "chance":
-        return math.log(task.data.num_classes)
-    if choice == "heldout":
-        if not len(task.sets["validation"]) or task.split.spec.startswith("class:"):
-            raise ValueError(
-                "--forget-target heldout needs validation images of the classes that "
-                "are forgotten; set --validation above 0 and forget random:… or "
-                "file:…, or use reference or chance."
-            )
-        return task.mean_nll(task.config, original, task.sets["validation"])
-    try:
-        return float(choice)
-    except ValueError:
-        raise ValueError(
-            f"--forget-target {choice} is unknown; use reference, heldout, chance, "
-            "none or a number of nats."
-        ) from None

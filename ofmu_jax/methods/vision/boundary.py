@@ -4,14 +4,42 @@ Both move forget images across a decision boundary. Expanding gives them to a ne
 class of their own; shrinking to the class that a small adversarial step leads to.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ofmu_jax.bounds import NotNegative, Positive
 from ofmu_jax.losses import vision
-from ofmu_jax.models.resnet import Variables
+from ofmu_jax.methods.base import Method, Spec
+from ofmu_jax.methods.rules.frozen import FORWARD_COST, copy_params
+from ofmu_jax.methods.vision.classifier import (
+    Context,
+    descend,
+    logits_fn,
+    vision_method,
+)
+from ofmu_jax.methods.vision.descent import SMALL_RATE, Descent, descent
+from ofmu_jax.methods.vision.setting import Plan, Setting
+from ofmu_jax.models.resnet import Variables, predict
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundaryExpand(Descent):
+    """BE: forget images become a class of their own, which stays in the head."""
+
+    learning_rate: Positive = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundaryShrink(Descent):
+    """BS: forget images get the label beyond their nearest boundary."""
+
+    learning_rate: Positive = 1e-4
+    epsilon: NotNegative = 0.1
+    """Size of the adversarial step, as a share of the pixel range."""
 
 
 def with_one_more_class(variables: Variables, key: jax.Array) -> Variables:
@@ -54,3 +82,59 @@ def nearest_class(
     """The label (B,) that the frozen model gives each image after an FGSM step."""
     moved = fast_gradient_sign(logits_fn, batch["images"], batch["labels"], epsilon)
     return jnp.argmax(logits_fn(moved), -1)
+
+
+def boundary_expand(config: BoundaryExpand, setting: Setting) -> Plan:
+    """Cross-entropy of forget images as a class that the network did not have."""
+    grown = dataclasses.replace(
+        setting.config, num_classes=setting.config.num_classes + 1
+    )
+    new_class = setting.config.num_classes
+
+    def loss(logits, params, batch):
+        labels = jnp.full_like(batch["labels"], new_class)
+        return vision.cross_entropy(logits, params, {**batch, "labels": labels})
+
+    plan = descent(
+        setting._replace(config=grown),
+        config.sgd(),
+        loss,
+        "forget",
+        "forget",
+    )
+    key = jax.random.fold_in(jax.random.key(setting.seed), new_class)
+    grow = lambda variables: with_one_more_class(variables, key)
+    return plan._replace(config=grown, start=grow)
+
+
+def boundary_shrink(config: BoundaryShrink, setting: Setting) -> Plan:
+    """Cross-entropy of forget images as their nearest other class, before it."""
+    optimizer = config.sgd()
+
+    def build(context: Context) -> Method:
+        logits = logits_fn(setting.config, context)
+
+        def loss(params, batch):
+            before = lambda images: predict(setting.config, context.frozen, images)
+            labels = nearest_class(before, batch, config.epsilon)
+            return vision.cross_entropy(logits, params, {**batch, "labels": labels})
+
+        return descend(loss, optimizer, "forget")
+
+    method = vision_method(
+        build,
+        setting.config,
+        setting.prepare,
+        averages_from="forget",
+        freeze=copy_params,
+        extra_cost=1 + FORWARD_COST,  # the adversarial step, and its label
+    )
+    return Plan(method, "forget")
+
+
+BOUNDARY_EXPAND = Spec(
+    "Boundary expanding", "2303.11570", BoundaryExpand(), boundary_expand, SMALL_RATE
+)
+BOUNDARY_SHRINK = Spec(
+    "Boundary shrinking", "2303.11570", BoundaryShrink(), boundary_shrink, SMALL_RATE
+)

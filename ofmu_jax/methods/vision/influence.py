@@ -6,6 +6,7 @@ is applied by a recursion of rank-one corrections over single retain images that
 two vectors only, and the step is multiplied by a tuned α.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -13,11 +14,24 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from ofmu_jax.bounds import Count, NotNegative
 from ofmu_jax.data.vision.images import Labelled
 from ofmu_jax.losses import vision
+from ofmu_jax.methods.base import Range, Spec
 from ofmu_jax.methods.vision.classifier import Context, logits_fn
 from ofmu_jax.methods.vision.saliency import num_batches, total_gradient
+from ofmu_jax.methods.vision.setting import Plan, Setting
 from ofmu_jax.models.resnet import ResNetConfig, Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Influence:
+    """IU: one step along the inverse Fisher matrix."""
+
+    alpha: NotNegative = 1.0
+    """α, length of the step in units of the influence estimate."""
+    samples: Count = 1000
+    """Single retain images that the inverse is built from."""
 
 
 def woodfisher_step(carry, gradient: jax.Array, count: int):
@@ -121,3 +135,31 @@ def influence_cost(
     """Gradients of one batch: two full passes, and 1 / B for each single image."""
     full = num_batches(forget, batch_size) + num_batches(retain, batch_size)
     return full + min(max(2, samples), len(retain)) / batch_size
+
+
+def build(config: Influence, setting: Setting) -> Plan:
+    """All at once, at the cost of the gradients that it takes."""
+    sets = (setting.forget, setting.retain)
+    cost = influence_cost(*sets, config.samples, setting.batch_size)
+    return Plan(
+        None,
+        setup_cost=cost,
+        one_shot=lambda variables: influence(
+            setting.config,
+            variables,
+            *sets,
+            alpha=config.alpha,
+            samples=config.samples,
+            batch_size=setting.batch_size,
+            seed=setting.seed,
+        ),
+    )
+
+
+SPEC = Spec(
+    "Influence unlearning",
+    "2304.04934",
+    Influence(),
+    build,
+    {"alpha": Range(1.0, 20.0, log=True)},
+)

@@ -1,17 +1,53 @@
-"""SalUn's weight mask (arXiv 2310.12508): where forgetting has a large gradient."""
+"""Random labels, and SalUn (arXiv 2310.12508): the same where a mask lets weights move.
 
+The mask is where forgetting has a large gradient.
+"""
+
+import dataclasses
+import functools
 import math
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ofmu_jax.bounds import Bound, Positive
 from ofmu_jax.data.vision.images import Labelled
 from ofmu_jax.losses import vision
-from ofmu_jax.methods.vision.classifier import Context, Prepare, logits_fn
+from ofmu_jax.methods.base import Method, Range, Spec
+from ofmu_jax.methods.vision.classifier import (
+    Context,
+    Prepare,
+    descend,
+    logits_fn,
+    only_where,
+    vision_method,
+)
+from ofmu_jax.methods.vision.descent import RATE, Descent
+from ofmu_jax.methods.vision.setting import Plan, Setting, Stream
 from ofmu_jax.models.resnet import ResNetConfig, Variables
+
+Order = Literal["auto", "sequential", "mixed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomLabel(Descent):
+    """RL: forget images with labels drawn afresh, then retain images."""
+
+    order: Order = "auto"
+    """sequential: all forget, then all retain images an epoch; mixed: one shuffle;
+    auto: as published, mixed where there are 100 classes or more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SalUn(RandomLabel):
+    """RL on the weights with the largest forget gradient."""
+
+    learning_rate: Positive = 0.013
+    density: Annotated[float, Bound(0, 1, above=True)] = 0.5
+    """Share of weights that may move."""
 
 
 def numbered(part: Labelled, batch_size: int, seed: int) -> list[dict[str, Any]]:
@@ -83,3 +119,63 @@ def top_share(tree: Any, density: float) -> Any:
     parts = zip(jnp.split(mask, sizes), leaves, strict=True)
     masks = [part.reshape(leaf.shape) for part, leaf in parts]
     return jax.tree.unflatten(structure, masks)
+
+
+def random_label(config: RandomLabel, setting: Setting) -> Plan:
+    """Descends on the labels that `Prepare` draws."""
+    build = lambda context: _relabelled(setting, context, config.sgd())
+    method = vision_method(
+        build, setting.config, setting.prepare, averages_from="union"
+    )
+    return Plan(method, _order(config, setting))
+
+
+def _order(config: RandomLabel, setting: Setting) -> Stream:
+    if config.order != "auto":
+        return config.order
+    return "mixed" if setting.config.num_classes >= 100 else "sequential"
+
+
+def _relabelled(setting: Setting, context: Context, optimizer) -> Method:
+    loss = functools.partial(
+        vision.cross_entropy,
+        logits_fn(setting.config, context),
+        labels="random_labels",
+    )
+    return descend(loss, optimizer, "union")
+
+
+def salun(config: SalUn, setting: Setting) -> Plan:
+    """The same with a mask, made before the first update."""
+    plain = config.sgd()
+
+    def mask_of(variables: Variables) -> Any:
+        gradient = total_gradient(
+            setting.config,
+            variables,
+            setting.forget,
+            setting.batch_size,
+            setting.prepare,
+            setting.seed,
+        )
+        return top_share(gradient, config.density)
+
+    def build(context: Context) -> Method:
+        optimizer = plain
+        if context.frozen is not None:  # absent only in the outline
+            optimizer = only_where(context.frozen, plain)
+        return _relabelled(setting, context, optimizer)
+
+    method = vision_method(
+        build,
+        setting.config,
+        setting.prepare,
+        averages_from="union",
+        freeze=mask_of,
+    )
+    cost = num_batches(setting.forget, setting.batch_size)
+    return Plan(method, _order(config, setting), setup_cost=cost)
+
+
+RANDOM_LABEL = Spec("Random labels", "1911.04933", RandomLabel(), random_label, RATE)
+SALUN = Spec("SalUn", "2310.12508", SalUn(), salun, RATE | {"density": Range(0.1, 0.9)})

@@ -1,11 +1,37 @@
 """SCRUB (Kurmanji et al. 2023, arXiv 2302.09880): away from the teacher on forget
 images, towards it on retain images, by turns."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
 
-from ofmu_jax.methods.base import BatchLoss, Method, minibatch
+from ofmu_jax.bounds import Count, NotNegative, Positive, Share
+from ofmu_jax.losses import vision
+from ofmu_jax.methods.base import BatchLoss, Method, Range, Spec, minibatch
+from ofmu_jax.methods.rules.frozen import copy_params
+from ofmu_jax.methods.vision.classifier import Context, logits_fn, vision_method
+from ofmu_jax.methods.vision.descent import Descent
+from ofmu_jax.methods.vision.setting import Plan, Setting
+from ofmu_jax.models.resnet import predict
+
+
+@dataclasses.dataclass(frozen=True)
+class Scrub(Descent):
+    """SCRUB: away from the teacher on forget images, towards it on retain images."""
+
+    learning_rate: Positive = 5e-4
+    alpha: NotNegative = 0.5
+    """α, weight of the divergence on retain images."""
+    gamma: NotNegative = 1.0
+    """γ, weight of the cross-entropy on retain images."""
+    temperature: Positive = 4.0
+    min_steps: Count = 1
+    """Steps on retain images after each step on forget images."""
+    max_fraction: Share = 0.5
+    """Share of the updates in which forget images are still ascended on."""
 
 
 def scrub(
@@ -61,3 +87,52 @@ def scrub(
         gradient_evaluations=steps * (1 + teacher_passes / 3),
         parameter_updates=steps,
     )
+
+
+def build(config: Scrub, setting: Setting) -> Plan:
+    """SCRUB on the network as it was; forget images in a share of the updates."""
+    optimizer = config.sgd()
+
+    def build_for(max_updates: int):
+        def on_parameters(context: Context) -> Method:
+            logits = logits_fn(setting.config, context)
+            teacher = lambda images: predict(setting.config, context.frozen, images)
+            divergence = functools.partial(
+                vision.distillation,
+                logits,
+                teacher_fn=teacher,
+                temperature=config.temperature,
+            )
+            keep = lambda p, b: (
+                config.gamma * vision.cross_entropy(logits, p, b)
+                + config.alpha * divergence(p, b)
+            )
+            return scrub(
+                divergence,
+                keep,
+                optimizer,
+                max_updates=max_updates,
+                min_steps=config.min_steps,
+            )
+
+        return vision_method(
+            on_parameters,
+            setting.config,
+            setting.prepare,
+            averages_from="retain",
+            averages="after",
+            freeze=copy_params,
+        )
+
+    plan = Plan(build_for(0), "paired")
+    updates = plan.num_updates(setting.budget)
+    return plan._replace(method=build_for(round(config.max_fraction * updates)))
+
+
+SPEC = Spec(
+    "SCRUB",
+    "2302.09880",
+    Scrub(),
+    build,
+    {"learning_rate": Range(1e-4, 1e-1, log=True)},
+)

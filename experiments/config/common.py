@@ -1,0 +1,138 @@
+"""What runs of every domain have: the methods, their tuning, where results go.
+
+The text after each field is its help on the command line.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, Self, cast
+
+import tyro
+
+from ofmu_jax.bounds import NotNegativeInt, problems
+from ofmu_jax.methods import Baseline, Spec
+from ofmu_jax.methods.base import spec_of
+
+
+def names_of(specs: Mapping[str, Spec], *aliases: str) -> Any:
+    """The help of a field that takes names of methods."""
+    return tyro.conf.arg(help=f"Of {', '.join(specs)}.", aliases=aliases)
+
+
+def group_of(name: str, specs: Mapping[str, Spec]) -> type:
+    """A frozen dataclass with the config of each method as a field."""
+
+    def kind(config: Any) -> Any:
+        generic = isinstance(config, Baseline)
+        return cast(Any, Baseline)[type(config.loss)] if generic else type(config)
+
+    return dataclasses.make_dataclass(
+        name,
+        [(n, kind(spec.config), spec.config) for n, spec in specs.items()],
+        frozen=True,
+        namespace={"__doc__": "One entry per method."},
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the commands of all domains have in common."""
+
+    specs: ClassVar[Mapping[str, Spec]]  # all methods of the domain
+    group: ClassVar[str]  # field with the methods' configs that are no field themselves
+    export_folder: ClassVar[str]  # of a model, within its own
+
+    output_dir: pathlib.Path = pathlib.Path("runs/default")
+    """Everything is written here; run again to go on where it stopped."""
+    methods: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1)
+    """Of training and unlearning."""
+    share_models: bool = False
+    """One target and one reference, of the first seed, for all seeds."""
+    tune: NotNegativeInt = 0
+    tuned_from: pathlib.Path | None = None
+    """Output folder or published results of an earlier run, whose configuration each
+    method takes over."""
+    tuned_except: tuple[str, ...] = ()
+    """Methods that --tuned-from leaves as they are configured here."""
+    paper: bool = False
+    """OFMU in the paper's literal setting."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation; parameters and statistics are kept in float32."""
+    checkpoint_every: NotNegativeInt | None = None
+    """Updates between checkpoints of what is being trained; default: about once a
+    minute; 0: none."""
+    export: bool = True
+    """Write a folder for every model, to be loaded elsewhere."""
+
+    @property
+    def pretrained(self) -> str | None:
+        """The given model that the run starts from, if any."""
+        return None
+
+    def config_of(self, name: str) -> Any:
+        """The configuration of a method by its name."""
+        group = getattr(self, self.group)
+        return getattr(group if hasattr(group, name) else self, name)
+
+    def with_method(self, name: str, config: Any) -> Self:
+        """The run with another configuration of one method."""
+        group, changed = getattr(self, self.group), {name: config}
+        if hasattr(group, name):
+            changed = {self.group: dataclasses.replace(group, **changed)}
+        return dataclasses.replace(self, **changed)
+
+    def without_methods(self) -> dict[str, Any]:
+        """Its fields, with the name of its command, but for the methods' configs."""
+        names = [field.name for field in dataclasses.fields(self)]
+        kept = [n for n in names if n != self.group and n not in self.specs]
+        fields = {name: getattr(self, name) for name in kept}
+        return {"command": type(self).__name__.lower(), **fields}
+
+    def in_paper(self) -> Self:
+        """With --paper, methods that have a literal setting of their paper in it."""
+        run = self
+        for name, spec in self.specs.items() if self.paper else ():
+            if spec.paper is not None:
+                run = run.with_method(name, spec.paper(run.config_of(name)))
+        return run
+
+    def check(self) -> None:
+        """Refuses names that are not known and numbers out of range or not finite.
+
+        Only the methods that the run uses are looked at.
+
+        Raises:
+          ValueError: naming the option, its value, and what it must be.
+        """
+        for name in ("seeds", "methods"):
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"--{name} is empty; give at least one.")
+            if len(set(values)) < len(values):
+                twice = " ".join(map(str, values))
+                raise ValueError(f"--{name} names one twice: {twice}.")
+        for option in ("methods", "tuned_except"):
+            for name in getattr(self, option):
+                try:
+                    spec_of(self.specs, name)
+                except ValueError as error:
+                    raise ValueError(f"--{option.replace('_', '-')}: {error}") from None
+        for seed in self.seeds:
+            if not 0 <= seed < 2**32:
+                raise ValueError(
+                    f"--seeds has {seed}; give numbers from 0 to 2**32 - 1, such as "
+                    "0 1 2."
+                )
+        for path, value, problem in self._problems():
+            flag = f"--{path.replace('_', '-')}"
+            raise ValueError(f"{flag} is {value}; it must be {problem}.")
+
+    def _problems(self) -> Iterator[tuple[str, Any, str]]:
+        """What `bounds.problems` finds, but in no method that the run does not use."""
+        for path, value, problem in problems(self):
+            path = path.removeprefix(f"{self.group}.")
+            name = path.partition(".")[0]
+            if name in self.methods or name not in self.specs:
+                yield path, value, problem

@@ -1,0 +1,231 @@
+"""What language and images each give the pipeline: the protocol of a domain."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, Self
+
+from jax.sharding import Mesh
+
+from experiments.config.common import Run
+from experiments.stages.fit import Job
+from ofmu_jax.evals.evaluation import Evaluation
+from ofmu_jax.methods.base import Params
+
+TARGET, REFERENCE, BASE = "target", "retrained", "base"
+
+
+class Given(NamedTuple):
+    """A model that is handed in: its parameters, and where they are from."""
+
+    params: Params
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """One model of a run: where its parameters come from and what was found."""
+
+    role: str  # "target", "retrained" or "unlearned"
+    name: str  # the method, or the role
+    seed: int
+    params: Params  # None once nothing asks for them any more
+    identity: str  # fingerprint of everything it was made from
+    record: Mapping[str, Any]  # what its training left
+    folder: pathlib.Path  # of its stages
+    network: Any = None  # where it is not that of the domain
+    evaluation: Evaluation | None = None
+    export: str | None = None  # relative to the run's folder
+
+    @property
+    def title(self) -> str:
+        """Its name in progress bars and notes."""
+        return f"{self.name}, seed {self.seed}"
+
+
+class Goal(NamedTuple):
+    """Something that an unlearned model is held against, as means over seeds."""
+
+    text: str  # of the claim, with {name} for the method
+    metrics: Sequence[str]  # the first that both have is taken
+    against: str  # TARGET or REFERENCE
+    holds: Callable[[float, float], bool]  # (ours, theirs)
+    evidence: str  # with {metric}, {ours}, {theirs}, {share}
+
+
+class Kept(NamedTuple):
+    """The metric whose loss tells that a model broke."""
+
+    metric: str
+    words: str
+    floor: float = 0.0  # its value by chance
+
+
+class Scored(NamedTuple):
+    """A trial: its score (lower is better), and the numbers that it is made of."""
+
+    score: float
+    check: Mapping[str, float]
+    reference: Mapping[str, float]
+
+
+class Evidence(Protocol):
+    """What a deletion record tells of the data, and how an export is scored again."""
+
+    name: str  # of the data
+    fields: Sequence[str]  # of each item
+
+    def items(self, part: str) -> Sequence[Any]:
+        """What ``forget`` or ``retain`` consists of, as JSON values to be hashed."""
+        ...
+
+    def notes(self) -> Sequence[str]:
+        """What a reader of the record should know."""
+        ...
+
+    def rescored(
+        self, folder: pathlib.Path, reference: pathlib.Path | None
+    ) -> Evaluation:
+        """The evaluation of an exported model, against an exported reference."""
+        ...
+
+    def tolerance(self, folder: pathlib.Path) -> float:
+        """How far its metrics may be off, absolute or relative."""
+        ...
+
+
+class Domain(Protocol):
+    """Language or images, of one run and its data: all that the pipeline asks."""
+
+    @property
+    def run(self) -> Any:
+        """The `Run`."""
+
+    @property
+    def title(self) -> str:
+        """Of the report."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Fingerprint of the data, the architecture and what was given."""
+        ...
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """None: one device."""
+
+    @property
+    def kept(self) -> Kept:
+        """What tells that a model broke."""
+        ...
+
+    @property
+    def goals(self) -> Sequence[Goal]:
+        """What every method is held against."""
+        ...
+
+    def refuse(self) -> None:
+        """Raises for what cannot work, before anything is trained."""
+
+    def variant(self, run: Run) -> Self:
+        """The same data and models with other settings."""
+        ...
+
+    def with_base(self, base: Model) -> Self:
+        """All models start from this one."""
+        ...
+
+    def given(self, role: str) -> Given | None:
+        """A model that was handed in."""
+        ...
+
+    def training(self, role: str, seed: int) -> Job | None:
+        """How a base, a target or a reference is trained; None: there is none."""
+        ...
+
+    def forget_target(self, target: Params, reference: Params | None) -> float | None:
+        """The NLL at which the forget set counts as forgotten; None: no target."""
+        ...
+
+    def unlearning(
+        self, name: str, seed: int, target: Params, goal: float | None
+    ) -> Job:
+        """A method within the common budget. Raises ValueError if it does not fit."""
+        ...
+
+    def outline(self, network: Any = None) -> Params:
+        """Shapes of the parameters, to restore them by."""
+        ...
+
+    def evaluated_by(self) -> tuple[Any, ...]:
+        """What an evaluation depends on, beside the model and the reference."""
+        ...
+
+    def evaluate(
+        self, folder: pathlib.Path, model: Model, reference: Model | None
+    ) -> Evaluation:
+        """All metrics of a model; what else is kept of them goes into ``folder``."""
+        ...
+
+    def export(self, folder: pathlib.Path, model: Model) -> None:
+        """Writes the model's folder, whole or not at all."""
+
+    def evidence(self) -> Evidence:
+        """For the deletion record of an export."""
+        ...
+
+    def base_source(self) -> str | None:
+        """Folder or hub name of the target, if it was given and is still the same."""
+        ...
+
+    def costs(self, model: Model) -> Mapping[str, float]:
+        """Metrics of the training's cost, which no evaluation repeats."""
+        ...
+
+    def validation(self, folder: pathlib.Path) -> Self:
+        """The request that methods are tuned on: of it, no row is reported."""
+        ...
+
+    def yardstick(self, reference: Model) -> Any:
+        """What of the validation request's reference a trial is scored against."""
+        ...
+
+    def scored(self, model: Model, yardstick: Any) -> Scored:
+        """How near a trial is to it."""
+        ...
+
+    def sizes(self) -> Mapping[str, Any]:
+        """Name of the data and rows of each of its sets."""
+        ...
+
+    def warnings(self) -> Sequence[str]:
+        """What a user should know before anything is trained."""
+        ...
+
+    def notes(self, models: Sequence[Model]) -> Sequence[str]:
+        """What a reader of the report has to know of the data and the numbers."""
+        ...
+
+
+def updates_within(
+    budget: float, cost: float, *, name: str, option: str, setup: float = 0.0
+) -> int:
+    """How many updates a budget of gradients allows a method.
+
+    Args:
+      budget: gradients of one batch, of the whole run; ``option`` sets it.
+      cost: of one update.
+      setup: before the first one.
+
+    Raises:
+      ValueError: if it allows none.
+    """
+    updates = int((budget - setup) // cost)
+    if updates < 1:
+        before = f" after a setup of {setup:g}" if setup else ""
+        raise ValueError(
+            f"one update of {name} takes {cost:g} gradient evaluations{before}, more "
+            f"than {option} allows ({budget:g}); raise it."
+        )
+    return updates

@@ -1,0 +1,110 @@
+"""The rows of a language run, as its command says."""
+
+import dataclasses
+from typing import Any
+
+from experiments.config.language import Demo, LanguageRun, Request, Tofu
+from ofmu_jax.data.language.fictitious import fictitious_people
+from ofmu_jax.data.language.records import DataError, UnlearningData
+from ofmu_jax.data.language.tofu import load_custom, load_tofu
+from ofmu_jax.data.order import evenly_spaced
+
+# The sets that an evaluation reads.
+EVALUATED = (
+    "forget_eval",
+    "retain_eval",
+    "real_authors",
+    "world_facts",
+    "forget_heldout",
+    "retain_heldout",
+    "holdout",
+)
+
+
+def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
+    """The data of a run and the title of its report.
+
+    Raises:
+      DataError: malformed or missing files; the message names row and reason.
+    """
+    match run:
+        case Demo():
+            data = fictitious_people(run.data_seed, run.people, run.forget_people)
+            title = f"Forgetting {run.forget_people} of {run.people} fictitious people"
+        case Tofu():
+            data = load_tofu(
+                run.split,
+                run.data_dir,
+                allow_overlap=run.allow_overlap,
+                max_retain=run.max_retain,
+                holdout_from_rest=run.model is None,
+            )
+            title = f"TOFU {run.split}"
+            scratch = run.model is None and run.base_model is None
+            if run.general_knowledge and scratch:
+                data = with_general_knowledge(data)
+            data = _with_pretraining(data, run.pretrain_epochs, scratch)
+        case Request():
+            data = load_custom(
+                run.forget_file,
+                run.retain_file,
+                holdout_file=run.holdout_file,
+                allow_overlap=run.allow_overlap,
+            )
+            title = f"Deletion request {run.forget_file.name}"
+        case _:
+            raise TypeError(f"unknown run {type(run).__name__}")
+    return data, title
+
+
+def with_general_knowledge(data: UnlearningData) -> UnlearningData:
+    """The rows on real authors and world facts, first among the retain rows."""
+    general = data.real_authors + data.world_facts
+    retain, full = general + data.retain, general + data.full
+    return dataclasses.replace(data, retain=retain, full=full)
+
+
+def _with_pretraining(
+    data: UnlearningData, epochs: int, scratch: bool
+) -> UnlearningData:
+    """The data with the rows to pretrain on, if that is asked for."""
+    if epochs == 0:
+        return dataclasses.replace(data, pretraining=())
+    if not scratch or not data.pretraining:
+        raise ValueError(
+            f"--pretrain-epochs {epochs} is for models that are trained from scratch, "
+            "on the rows that --max-retain leaves out; give --max-retain and neither "
+            "--model nor --base-model, or 0 epochs."
+        )
+    return data
+
+
+def limited(data: UnlearningData, most: int | None) -> UnlearningData:
+    """At most ``most`` rows, evenly spaced, of each evaluation set."""
+    if most is None:
+        return data
+    chosen = lambda rows: tuple(rows[i] for i in evenly_spaced(len(rows), most))
+    fewer: dict[str, Any] = {field: chosen(getattr(data, field)) for field in EVALUATED}
+    return dataclasses.replace(data, **fewer)
+
+
+def validation_request(data: UnlearningData) -> UnlearningData:
+    """The request that methods are tuned on: the last retain rows, as many as there
+    are forget rows, to be forgotten by a model that never saw the forget rows.
+
+    Raises:
+      DataError: if there are not twice as many retain rows as forget rows.
+    """
+    count = len(data.forget)
+    if len(data.retain) < 2 * count:
+        raise DataError(
+            f"--tune sets {count} retain rows aside as a forget set of its own and "
+            f"there are only {len(data.retain)}; give more retain rows."
+        )
+    return UnlearningData(
+        name=f"{data.name}/validation",
+        forget=data.retain[-count:],
+        retain=data.retain[:-count],
+        full=data.retain,
+        holdout=data.holdout,
+    )

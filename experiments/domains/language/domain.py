@@ -1,0 +1,281 @@
+"""Language models as a domain: rows, a tokenizer, given or trained models."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from jax.sharding import Mesh
+
+from experiments.config.language import LanguageRun, Tofu
+from experiments.domains.base import (
+    BASE,
+    REFERENCE,
+    TARGET,
+    Given,
+    Goal,
+    Kept,
+    Model,
+    Scored,
+)
+from experiments.domains.language import job, refuse, target
+from experiments.domains.language.data import EVALUATED, load_data, validation_request
+from experiments.domains.language.evidence import (
+    LanguageEvidence,
+    evaluated,
+    model_files,
+)
+from experiments.domains.language.rows import rows_fingerprint, taught
+from experiments.domains.language.task import FIELDS, LanguageTask, Params, make_task
+from experiments.stages.files import fingerprint
+from experiments.stages.fit import Job
+from ofmu_jax.data.language.prompts import Encoded
+from ofmu_jax.data.language.records import UnlearningData
+from ofmu_jax.evals.evaluation import Evaluation
+from ofmu_jax.parallel import sharding
+from ofmu_jax.version import __version__
+
+PROBABILITY = ("{}_heldout_Q_A_Prob", "{}_Q_A_Prob")  # in the held-out wording, if any
+KEPT, NEAR = 0.9, 0.1
+GOALS = (
+    Goal(
+        f"{{name}} keeps at least {KEPT:.0%} of the target model's retain probability",
+        [name.format("retain") for name in PROBABILITY],
+        TARGET,
+        lambda ours, theirs: bool(theirs) and ours / theirs >= KEPT,
+        "{metric}: {ours:.3f} of {theirs:.3f}, {share:.1%}",
+    ),
+    Goal(
+        f"{{name}}'s forget probability is within {NEAR} of the retrained reference's",
+        [name.format("forget") for name in PROBABILITY],
+        REFERENCE,
+        lambda ours, theirs: abs(ours - theirs) <= NEAR,
+        "{metric}: {ours:.3f}, reference {theirs:.3f}",
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LanguageDomain:
+    """A language run with its rows and what was given (`experiments.domains.base`)."""
+
+    run: LanguageRun
+    data: UnlearningData
+    title: str
+    task: LanguageTask
+    models: Mapping[str, Params]  # role -> parameters that were given
+    base: Model | None = None  # what all are trained from
+
+    kept = Kept("retain_Q_A_Prob", "retain probability")
+    goals = GOALS
+
+    @classmethod
+    def of(cls, run: LanguageRun) -> Self:
+        """Reads the data and the given models of a run.
+
+        Raises:
+          ValueError: options that do not go together.
+          DataError: malformed or missing files.
+        """
+        refuse.check_options(run)
+        data, title = load_data(run)
+        return cls(run, data, title, *make_task(run, data))
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """By content: another model may lie in the same folder tomorrow."""
+        return fingerprint(
+            __version__,
+            [rows_fingerprint(self.data.forget), rows_fingerprint(self.data.retain)],
+            self.task.config,
+            self.task.prompt_format.name,
+            self.task.max_length,
+            self.task.interior_eot,
+            self._files,
+            None if self.base is None else self.base.identity,
+        )
+
+    @functools.cached_property
+    def _files(self) -> dict[str, dict[str, str]]:
+        given = self.run.given_models
+        return {name: model_files(source) for name, source in given.items()}
+
+    @functools.cached_property
+    def forget(self) -> list[Encoded]:
+        return self.task.encode(self.data.forget)
+
+    @functools.cached_property
+    def retain(self) -> list[Encoded]:
+        return self.task.encode(self.data.retain)
+
+    @property
+    def mesh(self) -> Mesh | None:
+        return self.task.mesh
+
+    def refuse(self) -> None:
+        refuse.check_work(self.task, self.run, self.data)
+
+    def variant(self, run: LanguageRun) -> Self:
+        return dataclasses.replace(self, run=run)
+
+    def with_base(self, base: Model) -> Self:
+        return dataclasses.replace(self, base=base)
+
+    def given(self, role: str) -> Given | None:
+        if role not in self.models:
+            return None
+        return Given(self.models[role], getattr(self.run, FIELDS[role]))
+
+    def training(self, role: str, seed: int) -> Job | None:
+        run, data, config = self.run, self.data, self.run.train
+        rows = {TARGET: data.full, REFERENCE: data.retain, BASE: data.pretraining}[role]
+        if role == BASE and isinstance(run, Tofu):
+            config = dataclasses.replace(config, epochs=run.pretrain_epochs)
+        if not rows or (role == REFERENCE and not run.has_reference):
+            return None  # nothing to train one from that would compare
+        start = lambda: self.task.init_params(seed)
+        if self.base is not None:
+            start = lambda: self.base.params
+        return job.training(self.task, rows, config, seed, run.grad_accum, start)
+
+    def forget_target(self, target_: Params, reference: Params | None) -> float | None:
+        choice = self.run.budget.forget_target
+        return target.forget_target(choice, self.data, self.task, target_, reference)
+
+    def unlearning(
+        self, name: str, seed: int, target: Params, goal: float | None
+    ) -> Job:
+        return job.unlearning(
+            name,
+            self.run,
+            self.task,
+            self.data,
+            self.forget,
+            self.retain,
+            target,
+            seed,
+            goal,
+        )
+
+    def outline(self, network: Any = None) -> Params:
+        return self.task.outline()
+
+    def evaluated_by(self) -> tuple[Any, ...]:
+        rows = {name: rows_fingerprint(getattr(self.data, name)) for name in EVALUATED}
+        return self.run.evaluation, rows
+
+    def evaluate(
+        self, folder: pathlib.Path, model: Model, reference: Model | None
+    ) -> Evaluation:
+        against = None if reference is None else reference.evaluation
+        return evaluated(self.task, model.params, self.data, against)
+
+    def export(self, folder: pathlib.Path, model: Model) -> None:
+        self.task.export(folder, model.params)
+
+    def evidence(self) -> LanguageEvidence:
+        return LanguageEvidence(self.run, self.data, self.task.source is None)
+
+    def base_source(self) -> str | None:
+        """The given target.
+
+        Raises:
+          ValueError: if its files are no longer those that this run has read.
+        """
+        name = self.run.model
+        if name is not None and model_files(name) != self._files["model"]:
+            raise ValueError(
+                f"{name} has changed since this run read it, and the deletion "
+                "record would name another model: put the old one back, or run again."
+            )
+        return name
+
+    def costs(self, model: Model) -> Mapping[str, float]:
+        return {}
+
+    def validation(self, folder: pathlib.Path) -> Self:
+        """As `data.validation_request`, by models that are trained here.
+
+        Raises:
+          ValueError: if no reference can be trained for it.
+        """
+        run = self.run
+        if (run.model or run.retain_model) and not run.base_model:
+            raise ValueError(
+                "--tune needs models that are trained here: leave out --model and "
+                "--retain-model, or give --base-model to train references from."
+            )
+        return dataclasses.replace(
+            self,
+            run=dataclasses.replace(run, output_dir=folder),
+            data=validation_request(self.data),
+            models={},
+        )
+
+    def yardstick(self, reference: Model) -> Mapping[str, float]:
+        rows = self.run.budget.check_rows
+        look = target.Look(self.task, self.forget, self.retain, rows)
+        return look(reference.params)
+
+    def scored(self, model: Model, yardstick: Mapping[str, float]) -> Scored:
+        """By its last look at the training rows: |p_forget − p*_forget| +
+        max(0, p*_retain − p_retain), p the mean probability of an answer and * the
+        retrained model's; 0 … 2."""
+        checks, update = model.record["checks"], model.record["update"]
+        check = [found for found in checks if found["update"] == update][-1]
+        return Scored(distance(check, yardstick), check, yardstick)
+
+    def sizes(self) -> Mapping[str, Any]:
+        fields = [field.name for field in dataclasses.fields(self.data)]
+        sets = {name: getattr(self.data, name) for name in fields}
+        counts = {k: len(rows) for k, rows in sets.items() if isinstance(rows, tuple)}
+        return {"name": self.data.name, "counts": counts}
+
+    def warnings(self) -> Sequence[str]:
+        return [
+            *self._high_target(),
+            *self._whole_matrices(),
+        ]
+
+    def notes(self, models: Sequence[Model]) -> Sequence[str]:
+        run = self.run
+        carries = lambda name: run.specs[name].carries(run.config_of(name))
+        return [taught(run, name) for name in run.methods if carries(name).alternative]
+
+    def _high_target(self) -> Sequence[str]:
+        """Where the forget target has nothing better to come from."""
+        choice = target.resolved(self.run.budget.forget_target, self.run.has_reference)
+        if choice != "chance" or target.chance_pairs(self.data)[1] != target.UNRELATED:
+            return []
+        return [
+            "with neither a retrained model nor hold-out rows nor "
+            "perturbed answers, forget rows count as forgotten where their loss is "
+            "that of answers to other questions: a high level, which may cost utility. "
+            "Better: --retain-model, --holdout-file, or --budget.forget-target NUMBER "
+            "(nats per token)."
+        ]
+
+    def _whole_matrices(self) -> Sequence[str]:
+        """Matrices that the mesh cannot divide: every device holds them whole."""
+        mesh = self.mesh
+        if mesh is None:
+            return []
+        names = sharding.replicated(self.task.outline(), mesh)
+        if not names:
+            return []
+        return [
+            f"--mesh {dict(mesh.shape)} divides no dimension of {', '.join(names)}: "
+            "every device holds them whole. Choose sizes that divide them."
+        ]
+
+
+def distance(check: Mapping[str, float], reference: Mapping[str, float]) -> float:
+    """A trial's distance from the retrained model; see `LanguageDomain.scored`.
+
+    >>> before = {"forget_prob": 0.9, "retain_prob": 0.9}
+    >>> round(distance(before, {"forget_prob": 0.2, "retain_prob": 1.0}), 6)
+    0.8
+    """
+    forgot = abs(check["forget_prob"] - reference["forget_prob"])
+    return forgot + max(0.0, reference["retain_prob"] - check["retain_prob"])

@@ -1,0 +1,156 @@
+"""A language model evaluated; its rows and scores for a deletion record, told again."""
+
+import dataclasses
+import fnmatch
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from experiments.config.language import LanguageRun, Request
+from experiments.domains.language.data import limited, load_data
+from experiments.domains.language.task import LanguageTask, Params
+from experiments.stages.files import fingerprint
+from experiments.stages.hashes import file_hashes
+from ofmu_jax.data.language import prompts
+from ofmu_jax.data.language.json_lines import read_json_lines
+from ofmu_jax.data.language.records import QA, UnlearningData
+from ofmu_jax.evals.evaluation import EvalOptions, Evaluation
+from ofmu_jax.evals.language.tofu import evaluate_language
+from ofmu_jax.models.huggingface import folder as huggingface
+from ofmu_jax.models.llama.config import LlamaConfig
+
+
+def model_files(folder: str | pathlib.Path) -> dict[str, str]:
+    """SHA-256 of what a model is read from: weights, config, tokenizer."""
+    read = lambda name: any(fnmatch.fnmatch(name, p) for p in huggingface.FILES)
+    return file_hashes(folder, read)
+
+
+def evaluated(
+    task: LanguageTask,
+    params: Params,
+    data: UnlearningData,
+    against: Evaluation | None = None,
+) -> Evaluation:
+    """The evaluation of a model by the conventions of its task.
+
+    Args:
+      against: the evaluation of the retrained model, to compare with.
+    """
+    config = task.evaluation
+    rows = limited(data, config.max_rows)
+    evaluation = evaluate_language(
+        rows,
+        score=functools.partial(task.score, params),
+        generate=functools.partial(task.generate, params),
+        reference=against,
+        options=EvalOptions(num_resamples=config.bootstrap),
+    )
+    evaluation.notes += _cut(task, rows)
+    return evaluation
+
+
+def _cut(task: LanguageTask, data: UnlearningData) -> list[str]:
+    """A note where right answers are cut short, so that ROUGE stays below 1."""
+    most, found = task.evaluation.max_new_tokens, []
+    for field in ("forget_eval", "retain_eval", "real_authors", "world_facts"):
+        answers = [row.answer for row in getattr(data, field)]
+        ids = answers and task.tokenizer(answers, add_special_tokens=False)["input_ids"]
+        if longer := sum(len(tokens) > most for tokens in ids):
+            found.append(f"{longer} of {len(ids)} {field}")
+    if not found:
+        return []
+    return [
+        f"ROUGE: answers end after {most} tokens (--evaluation.max-new-tokens); the "
+        f"true ones are longer in {', '.join(found)}, and theirs cannot reach 1."
+    ]
+
+
+class LanguageEvidence:
+    """Rows, and exports scored as their run did; each reference is scored once."""
+
+    fields = tuple(field.name for field in dataclasses.fields(QA))
+
+    def __init__(self, run: LanguageRun, data: UnlearningData, from_data: bool = False):
+        self.run, self.data, self.name = run, data, data.name
+        self.from_data = from_data  # the tokenizer was built from the rows
+        self._tasks: dict[str, LanguageTask] = {}
+        self._references: dict[pathlib.Path, Evaluation] = {}
+
+    @classmethod
+    def of(cls, run: LanguageRun, places: Mapping[str, pathlib.Path | None]) -> Self:
+        """Reads the rows of a run again.
+
+        Args:
+          places: ``forget_file``, ``retain_file``, ``holdout_file``, where these are
+            no longer where the run had them.
+
+        Raises:
+          ValueError: data that cannot be read.
+        """
+        given: dict[str, Any] = {
+            name: path for name, path in places.items() if path is not None
+        }
+        if isinstance(run, Request):
+            return cls(run, load_data(dataclasses.replace(run, **given))[0])
+        data = load_data(run)[0]
+        if "forget_file" in given:
+            rows = tuple(read_json_lines(given["forget_file"]))
+            data = dataclasses.replace(data, forget=rows)
+        return cls(run, data)
+
+    def items(self, part: str) -> Sequence[Any]:
+        """The rows of ``forget`` or ``retain``, with all their fields."""
+        return [dataclasses.asdict(row) for row in getattr(self.data, part)]
+
+    def notes(self) -> Sequence[str]:
+        if not self.from_data:
+            return []
+        return [
+            "The tokenizer was built from the data, forget rows included: its "
+            "vocabulary (tokenizer.json) holds words of theirs."
+        ]
+
+    def rescored(
+        self, folder: pathlib.Path, reference: pathlib.Path | None = None
+    ) -> Evaluation:
+        """The evaluation of an exported model, and first of its reference.
+
+        Raises:
+          ValueError: a folder that cannot be read, or a model that has no scores.
+        """
+        against = None
+        if reference is not None:
+            if reference not in self._references:
+                self._references[reference] = self._scored(reference, None)
+            against = self._references[reference]
+        return self._scored(folder, against)
+
+    def tolerance(self, folder: pathlib.Path) -> float:
+        """How far a metric may be off: an export in 16 bits is a rounded model.
+
+        In float32 another machine may sum in another order, which moves the last
+        digits and, seldom, a greedy answer.
+        """
+        kind = str(huggingface.load_config(folder).dtype or "float32")
+        return 1e-3 if kind.endswith("float32") else 5e-2
+
+    def _scored(self, folder: pathlib.Path, against: Evaluation | None) -> Evaluation:
+        config, params = huggingface.load_pretrained(folder, dtype="float32")
+        config = dataclasses.replace(config, dtype=self.run.dtype)
+        return evaluated(self._task(folder, config), params, self.data, against)
+
+    def _task(self, folder: pathlib.Path, config: LlamaConfig) -> LanguageTask:
+        """One task for all models with the same conventions: compiled once."""
+        tokenizer, run = huggingface.load_tokenizer(folder), self.run
+        key = fingerprint(config, tokenizer.backend_tokenizer.to_str())
+        if key not in self._tasks:
+            self._tasks[key] = LanguageTask(
+                config,
+                tokenizer,
+                prompts.format_for(tokenizer, run.prompt_format),
+                min(run.max_length, config.max_position_embeddings),
+                run.evaluation,
+            )
+        return self._tasks[key]

@@ -1,0 +1,45 @@
+"""The images of a run, and those that methods are tuned on."""
+
+import dataclasses
+
+from experiments.config.vision import Cifar
+from ofmu_jax.data.vision.images import ImageSet, load_images
+from ofmu_jax.data.vision.split import Split, make_split
+
+
+def images_of(run: Cifar) -> tuple[ImageSet, Split]:
+    """The images of a run and how they are divided.
+
+    Raises:
+      ValueError: data that cannot be read, or a split that does not fit them.
+    """
+    most = {"max_train": run.max_train, "max_test": run.max_test}
+    data = load_images(run.dataset, run.data_dir, **most)
+    return data, make_split(
+        data, run.forget, seed=run.data_seed, validation=run.validation
+    )
+
+
+def validation_request(data: ImageSet, split: Split) -> tuple[ImageSet, Split]:
+    """The images and the split that methods are tuned on.
+
+    Args:
+      data: all images of the run.
+      split: what the run forgets and keeps; with validation images.
+
+    Returns:
+      The retain images as training images and the validation images as test images,
+      and how they are divided.
+    """
+    kind, _, value = split.spec.partition(":")
+    spec = split.spec
+    if kind == "class":
+        spec = f"class:{(int(value) + 1) % data.num_classes}"
+    elif kind == "file":
+        spec = f"random:{len(split.forget) / len(split.retain):.6g}"
+    part = dataclasses.replace(
+        data,
+        train=data.train.take(split.retain),
+        test=data.train.take(split.validation),
+    )
+    return part, make_split(part, spec, seed=split.seed, validation=0.0)

@@ -1,0 +1,271 @@
+"""Image classifiers as a domain: images and their split, original and retrained."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import jax
+import numpy as np
+import optax
+
+from experiments.config.vision import Cifar, resolved
+from experiments.domains.base import (
+    BASE,
+    REFERENCE,
+    TARGET,
+    Given,
+    Kept,
+    Model,
+    Scored,
+    updates_within,
+)
+from experiments.domains.vision.data import images_of, validation_request
+from experiments.domains.vision.evidence import VisionEvidence, evaluated
+from experiments.domains.vision.grid import save_grid
+from experiments.domains.vision.target import Look, check_choice, forget_target
+from experiments.domains.vision.task import VisionTask
+from experiments.domains.vision.words import GOALS, TUNED, UNITS, UNTUNED
+from experiments.stages.files import fingerprint
+from experiments.stages.fit import Job
+from ofmu_jax.data.vision.images import ImageSet
+from ofmu_jax.data.vision.split import Split
+from ofmu_jax.evals.evaluation import Evaluation
+from ofmu_jax.methods.vision import descent, registry
+from ofmu_jax.methods.vision.classifier import sgd
+from ofmu_jax.methods.vision.setting import Plan
+from ofmu_jax.models import classifier
+from ofmu_jax.models.resnet import ResNetConfig, Variables, init_variables
+from ofmu_jax.parallel.distributed import on_main
+from ofmu_jax.training import StoppingRule
+from ofmu_jax.version import __version__
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class VisionDomain:
+    """A vision run with its images (`experiments.domains.base`)."""
+
+    run: Cifar  # resolved
+    task: VisionTask
+    # One function object for all seeds and trials, so that it is compiled once.
+    updates: dict[Any, Callable] = dataclasses.field(default_factory=dict)
+
+    goals = GOALS
+    mesh = None
+
+    @classmethod
+    def of(cls, run: Cifar) -> Self:
+        """Reads the images of a run.
+
+        Raises:
+          ValueError: options that do not fit, or data that cannot be read.
+        """
+        run = resolved(run)
+        return cls.on(run, *images_of(run))
+
+    @classmethod
+    def on(cls, run: Cifar, data: ImageSet, split: Split) -> Self:
+        """The domain of a run on these images."""
+        return cls(run, VisionTask(run, data, split))
+
+    @property
+    def title(self) -> str:
+        return (
+            f"Forgetting {self.run.forget} of {self.task.data.name} ({self.run.model})"
+        )
+
+    @property
+    def kept(self) -> Kept:
+        chance = 1 / self.task.data.num_classes
+        return Kept("retain_accuracy", "retain accuracy", chance)
+
+    @functools.cached_property
+    def identity(self) -> str:
+        data, split = self.task.data, self.task.split
+        return fingerprint(
+            __version__,
+            self.task.content,
+            self.task.config,
+            [data.name, split.spec, split.seed, data.crop_padding, data.flip],
+        )
+
+    def refuse(self) -> None:
+        check_choice(self.run.forget_target)
+        for name in self.run.methods:
+            goal = 1.0  # any: that of the run comes from a model
+            self._fitting(name, self._plan(name, self.run.seeds[0], goal))
+
+    def variant(self, run: Cifar) -> Self:
+        return dataclasses.replace(self, run=run)
+
+    def with_base(self, base: Model) -> Self:
+        raise TypeError("image models are trained from scratch; there is no base.")
+
+    def given(self, role: str) -> Given | None:
+        return None
+
+    def training(self, role: str, seed: int) -> Job | None:
+        if role == BASE:
+            return None
+        run, task = self.run, self.task
+        part = task.sets["train" if role == TARGET else "retain"]
+        assert run.epochs is not None
+        updates = max(1, round(run.epochs * len(part) / task.batch_size))
+        schedule = optax.piecewise_constant_schedule(
+            run.learning_rate, {updates // 2: 0.1, updates * 3 // 4: 0.1}
+        )
+        plan = descent.train(task.setting(seed), sgd(schedule, run.weight_decay))
+        return Job(
+            (run.epochs, run.batch_size, run.learning_rate, run.weight_decay),
+            plan.method,
+            lambda: task.init_variables(seed),
+            lambda: task.training_stream(part, seed),
+            updates,
+            remedy="lower --learning-rate",
+        )
+
+    def forget_target(
+        self, target: Variables, reference: Variables | None
+    ) -> float | None:
+        assert reference is not None  # there always is one
+        return forget_target(self.task, target, reference)
+
+    def unlearning(
+        self, name: str, seed: int, target: Variables, goal: float | None
+    ) -> Job:
+        run, task = self.run, self.task
+        plan = self._plan(name, seed, goal)
+        updates = self._fitting(name, plan)
+        method, network = plan.method, plan.config or task.config
+        if method is not None:
+            key = name, run.config_of(name), goal
+            made = self.updates.setdefault(key, method.update)
+            method = method._replace(update=made)
+        budget = [run.batch_size, task.budget, run.checks, run.patience, run.check_rows]
+        return Job(
+            (run.config_of(name), budget),
+            method,
+            lambda: plan.start(target),
+            lambda: task.stream(plan, seed),
+            updates,
+            check=Look(task, network),
+            check_every=max(1, round(updates / run.checks)),
+            stopping=StoppingRule(goal, run.patience),
+            network=network,
+            setup_cost=plan.setup_cost,
+            once=plan.one_shot,
+        )
+
+    def _plan(self, name: str, seed: int, goal: float | None) -> Plan:
+        setting = self.task.setting(seed, goal)
+        return registry.build(name, setting, self.run.config_of(name))
+
+    def _fitting(self, name: str, plan: Plan) -> int:
+        """How many updates the budget allows."""
+        setup, cost = plan.setup_cost, 0.0
+        if plan.method is None:
+            setup, cost = 0.0, plan.setup_cost  # the one step that there is
+        else:
+            cost = plan.method.gradient_evaluations
+        updates = updates_within(
+            self.task.budget, cost, name=name, option="--unlearn-epochs", setup=setup
+        )
+        return 1 if plan.method is None else updates
+
+    def outline(self, network: ResNetConfig | None = None) -> Any:
+        config, size = network or self.task.config, self.task.data.image_size
+        return jax.eval_shape(lambda: init_variables(config, jax.random.key(0), size))
+
+    def evaluated_by(self) -> tuple[Any, ...]:
+        return self.run.attack_rows, self.run.data_seed
+
+    def evaluate(
+        self, folder: pathlib.Path, model: Model, reference: Model | None
+    ) -> Evaluation:
+        against = None if reference is None else reference.evaluation
+        forget = None if reference is None else _saved(reference)
+        network = model.network or self.task.config
+        found, shown = evaluated(self.task, network, model.params, against, forget)
+        part = self.task.sets["forget"]
+        np.savez_compressed(
+            folder / "forget.npz",
+            probabilities=shown.astype(np.float32),
+            labels=part.labels,
+            indices=self.task.split.forget,
+        )
+        return found
+
+    def export(self, folder: pathlib.Path, model: Model) -> None:
+        network, names = model.network or self.task.config, self.task.data.class_names
+        on_main(
+            lambda: classifier.save(folder, network, model.params, class_names=names)
+        )
+
+    def evidence(self) -> VisionEvidence:
+        return VisionEvidence(self.task)
+
+    def base_source(self) -> str | None:
+        return None
+
+    def costs(self, model: Model) -> Mapping[str, float]:
+        return {"run_time_minutes": model.record["seconds"] / 60}
+
+    def validation(self, folder: pathlib.Path) -> Self:
+        """Images like the forget images, but taken from the retain images: another
+        draw, or the next class. The validation images, which no model is trained on,
+        stand in for the test images, so that no forget and no test image takes part.
+        """
+        run = dataclasses.replace(self.run, output_dir=folder)
+        return self.on(run, *validation_request(self.task.data, self.task.split))
+
+    def yardstick(self, reference: Model) -> tuple[Evaluation, np.ndarray]:
+        return evaluated(self.task, self.task.config, reference.params)
+
+    def scored(self, model: Model, yardstick: tuple[Evaluation, np.ndarray]) -> Scored:
+        """By its average gap to the retrained model."""
+        network = model.network or self.task.config
+        found, _ = evaluated(self.task, network, model.params, *yardstick)
+        metrics = found.metrics
+        return Scored(metrics["average_gap"], metrics, yardstick[0].metrics)
+
+    def sizes(self) -> Mapping[str, Any]:
+        counts = {name: len(part) for name, part in self.task.sets.items()}
+        return {"name": self.task.data.name, "counts": counts}
+
+    def warnings(self) -> Sequence[str]:
+        return []
+
+    def notes(self, models: Sequence[Model]) -> Sequence[str]:
+        note, run = self.task.split.note, self.run
+        rates = TUNED if run.tune or run.tuned_from else UNTUNED
+        return [f"{note[0].upper()}{note[1:]}.", UNITS, rates, *self._grids(models)]
+
+    def _grids(self, models: Sequence[Model]) -> Sequence[str]:
+        """Writes a picture for each seed; returns the notes that name them."""
+        run, data = self.run, self.task.data
+        notes = []
+        shared = {m.name: m for m in models if m.role != "unlearned"}
+        for seed in run.seeds if run.grid_images else ():
+            shown = shared | {m.name: m for m in models if m.seed == seed}
+            names = {"before": TARGET, "retrained": REFERENCE}
+            names |= {name: name for name in run.methods}
+            name = f"forget_images_seed{seed}.png"
+            save_grid(
+                run.output_dir / name,
+                self.task.sets["forget"],
+                {label: _saved(shown[name]) for label, name in names.items()},
+                data.class_names,
+                run.grid_images,
+            )
+            notes.append(
+                f"{name}, beside this report, shows forget images with the predictions "
+                f"of every model (seed {seed})."
+            )
+        return notes
+
+
+def _saved(model: Model) -> np.ndarray:
+    """A model's probabilities on the forget images, as its evaluation left them."""
+    with np.load(model.folder / "evaluation" / "forget.npz") as saved:
+        return saved["probabilities"]

@@ -1,0 +1,221 @@
+"""From data to models: train, unlearn, evaluate, export and record, stage by stage.
+
+One pipeline for every domain (`experiments.domains.base`). In a job of several
+processes every stage is collective: all of them come by here in the same order.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from rich.progress import Progress
+
+from experiments.config.common import Run
+from experiments.deletion import record as deletion
+from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
+from experiments.shell import provenance
+from experiments.stages import saver as resuming
+from experiments.stages.files import fingerprint
+from experiments.stages.fit import Job, fit
+from experiments.stages.stage import Stage
+from ofmu_jax.evals.evaluation import Evaluation
+from ofmu_jax.methods.base import Params
+from ofmu_jax.parallel.distributed import on_main
+from ofmu_jax.training import checkpoint
+
+
+class Start(NamedTuple):
+    """What every method of a seed starts from."""
+
+    seed: int
+    target: Model
+    reference: Model | None
+    goal: float | None  # NLL at which the forget set counts as forgotten
+
+
+class Pipeline:
+    """The stages of a run; a stage that is done is read, not redone."""
+
+    def __init__(self, domain: Domain, progress: Progress):
+        self.domain, self.progress = domain, progress
+        self.run: Run = domain.run
+
+    def based(self) -> "Pipeline":
+        """The pipeline whose models all start from a base, if the run trains one."""
+        base = self.trained(BASE, 0)
+        return self if base is None else self.of(self.domain.with_base(base))
+
+    def of(self, domain: Domain) -> "Pipeline":
+        """A pipeline of a variant of the domain."""
+        return Pipeline(domain, self.progress)
+
+    def models(self) -> Iterator[Model]:
+        """Every model of the run, evaluated and exported: per seed (or once, if models
+        are shared) the reference, if there is one, the target, and each method's.
+
+        They come without their parameters, which are let go as soon as no method
+        starts from them or is compared with them.
+        """
+        shared: Start | None = None
+        for seed in self.run.seeds:
+            if shared is None or not self.run.share_models:
+                shared = None  # before the next are made
+                shared = yield from self._begun(seed)
+            start = shared._replace(seed=seed)
+            for name in self.run.methods:
+                model = self.finished(self.unlearned(name, start), start.reference)
+                if model.export is not None:
+                    self._leave_record(model, start)
+                yield dataclasses.replace(model, params=None)
+
+    def _begun(self, seed: int):
+        """Yields reference and target, and returns what methods start from."""
+        reference = self.trained(REFERENCE, seed)
+        if reference is not None:
+            reference = self.finished(reference, None)
+            yield dataclasses.replace(reference, params=None)
+        target = self.trained(TARGET, seed)
+        assert target is not None
+        target = self.finished(target, reference)
+        yield dataclasses.replace(target, params=None)
+        return self.start(seed, target, reference)
+
+    def start(self, seed: int, target: Model, reference: Model | None) -> Start:
+        """What the methods of a seed start from, and what they aim at."""
+        compared = None if reference is None else reference.params
+        goal = self.domain.forget_target(target.params, compared)
+        return Start(seed, target, reference, goal)
+
+    def folder(self, name: str, seed: int) -> pathlib.Path:
+        """Where the stages of a model lie."""
+        return self.run.output_dir / name / f"seed{seed}"
+
+    def trained(self, role: str, seed: int) -> Model | None:
+        """A base, a target or a reference: given, or trained; None: there is none."""
+        folder = self.folder(role, seed)
+        if (given := self.domain.given(role)) is not None:
+            identity = fingerprint(self.domain.identity, role, "given")
+            record = {"source": given.source}
+            return Model(role, role, seed, given.params, identity, record, folder)
+        job = self.domain.training(role, seed)
+        if job is None:
+            return None
+        identity = fingerprint(self.domain.identity, role, job.made_from, seed)
+        model = self._model(role, role, seed, identity, job)
+        if not model.record["finite"]:
+            raise FloatingPointError(
+                f"training the {role} model broke: {model.record['stopped']}; "
+                f"{job.remedy}."
+            )
+        return model
+
+    def unlearned(self, name: str, start: Start) -> Model:
+        """A method's result, within the budget that every method gets.
+
+        Raises:
+          ValueError: one update costs more than the budget.
+        """
+        target, seed = start.target, start.seed
+        job = self.domain.unlearning(name, seed, target.params, start.goal)
+        identity = fingerprint(target.identity, name, job.made_from, start.goal, seed)
+        model = self._model("unlearned", name, seed, identity, job)
+        record = {**model.record, "forget_target": start.goal}
+        return dataclasses.replace(model, record=record)
+
+    def _model(self, role: str, name: str, seed: int, identity: str, job: Job) -> Model:
+        """Runs a job in its stage, or reads what it left."""
+        folder = self.folder(name, seed)
+        stage = Stage(folder / "training", identity)
+        if not stage.done:
+            with self.fitted(stage, job, f"{name}, seed {seed}", seed) as (made, found):
+                checkpoint.save(stage.folder / "checkpoint", made)
+                stage.finish(found | {"code": provenance.code()})
+        resuming.tidy(stage)
+        outline = self.domain.outline(job.network)
+        params = checkpoint.restore(stage.folder / "checkpoint", outline)
+        record, network = stage.result, job.network
+        return Model(role, name, seed, params, identity, record, folder, network)
+
+    @contextlib.contextmanager
+    def fitted(
+        self, stage: Stage, job: Job, label: str, seed: int
+    ) -> Iterator[tuple[Params, dict[str, Any]]]:
+        """What a job gives, and its record; the body must finish the stage."""
+        with resuming.resumable(stage, self.run.checkpoint_every) as saver:
+            yield fit(
+                job,
+                label=label,
+                progress=self.progress,
+                saver=saver,
+                mesh=self.domain.mesh,
+                seed=seed,
+            )
+
+    def finished(self, model: Model, reference: Model | None) -> Model:
+        """The model with its evaluation and its export."""
+        model = self.evaluated(model, reference)
+        return self.exported(model) if self.run.export else model
+
+    def evaluated(self, model: Model, reference: Model | None) -> Model:
+        """The model with its evaluation, against that of the reference."""
+        against = None
+        if reference is not None and reference.evaluation is not None:
+            against = reference.evaluation.to_json()
+        choices = self.domain.evaluated_by()
+        stage = Stage(
+            model.folder / "evaluation", fingerprint(model.identity, choices, against)
+        )
+        path = stage.folder / "evaluation.json"
+        if not stage.done:
+            with _busy(self.progress, f"evaluate {model.title}"):
+                result = self.domain.evaluate(stage.begin(), model, reference)
+                on_main(lambda: _nothing(result.save(path, include_generations=True)))
+                stage.finish({})
+        return dataclasses.replace(model, evaluation=Evaluation.load(path))
+
+    def exported(self, model: Model) -> Model:
+        """The model with its folder for others to load."""
+        stage = Stage(model.folder / self.run.export_folder, model.identity)
+        if not stage.done:
+            with _busy(self.progress, f"export {model.title}"):
+                folder = stage.begin()
+                on_main(folder.rmdir)  # the export makes it, whole or not at all
+                self.domain.export(folder, model)
+                stage.finish({})
+        export = stage.folder.relative_to(self.run.output_dir).as_posix()
+        return dataclasses.replace(model, export=export)
+
+    def _leave_record(self, model: Model, start: Start) -> None:
+        """Writes the deletion record into the export of an unlearned model."""
+        evaluation = model.evaluation
+        assert evaluation is not None
+        evidence = self.domain.evidence()
+        export = lambda of: of.folder / self.run.export_folder
+        reference = None if start.reference is None else export(start.reference)
+        unlearned = deletion.Unlearned(
+            model.name,
+            model.seed,
+            export(model),
+            fingerprint(
+                model.identity, self.domain.evaluated_by(), evaluation.to_json()
+            ),
+            model.record,
+            evaluation,
+            base=self.domain.base_source() or export(start.target),
+            reference=reference,
+        )
+        on_main(lambda: _nothing(deletion.leave_record(self.run, evidence, unlearned)))
+
+
+def _nothing(_: Any) -> None:
+    """What `on_main` may tell the other processes of a value that is no JSON."""
+
+
+@contextlib.contextmanager
+def _busy(progress: Progress, label: str) -> Iterator[None]:
+    """A line of progress without a count."""
+    bar = progress.add_task(label, total=None, note="")
+    yield
+    progress.update(bar, total=1, completed=1)

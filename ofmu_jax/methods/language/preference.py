@@ -1,0 +1,86 @@
+"""NPO and its relatives: forgetting as a preference that the model learns."""
+
+import dataclasses
+
+from ofmu_jax.bounds import NotNegative, Positive
+from ofmu_jax.losses import preference
+from ofmu_jax.methods.base import Carries, Range
+from ofmu_jax.methods.language.setting import (
+    ALPHA,
+    BETA,
+    GradDiffConfig,
+    baseline,
+    plain,
+)
+from ofmu_jax.methods.rules.blur import blur
+
+
+@dataclasses.dataclass(frozen=True)
+class NpoConfig(GradDiffConfig):
+    """γ NPO + α R."""
+
+    beta: Positive = 0.1
+    """β, inverse temperature."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SimNpoConfig(GradDiffConfig):
+    """γ SimNPO + α R."""
+
+    gamma: NotNegative = 0.125
+    beta: Positive = 4.5
+    """β, inverse temperature, per token."""
+    delta: NotNegative = 0.0
+    """δ, nats per token that take the reference's place."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IdkDpoConfig(GradDiffConfig):
+    """γ DPO towards refusals + α R."""
+
+    beta: Positive = 0.1
+    """β, inverse temperature."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BlurConfig(NpoConfig):
+    """BLUR's direction from NPO and R (published for MUSE)."""
+
+
+_SEARCH = {"beta": BETA, "alpha": ALPHA}
+NPO = baseline(
+    "NPO",
+    "2404.05868",
+    NpoConfig(),
+    plain(preference.npo, "beta"),
+    _SEARCH,
+    carries=Carries(reference_nll=True),
+)
+SIMNPO = baseline(
+    "SimNPO",
+    "2410.07163",
+    SimNpoConfig(),
+    plain(preference.simnpo, "beta", "delta"),
+    {
+        "beta": Range(1.0, 8.0, log=True),
+        "delta": Range(0.0, 2.0),
+        "gamma": Range(0.03, 1.0, log=True),
+    },
+)
+IDK_DPO = baseline(
+    "IdkDPO",
+    "2401.06121",
+    IdkDpoConfig(),
+    plain(preference.dpo, "beta", forget_cost=2),
+    _SEARCH,
+    carries=Carries(reference_nll=True, alternative=True),
+)
+BLUR = baseline(
+    "BLUR",
+    "2506.08164",
+    BlurConfig(),
+    plain(preference.npo, "beta", rule=blur),
+    _SEARCH,
+    learning_rate=2.5e-5,
+    carries=Carries(reference_nll=True),
+)

@@ -1,0 +1,197 @@
+"""What a run gives every method for language models, and what their builders share.
+
+Names of hyper-parameters are those of the field: γ weighs the forget loss, α the retain
+loss, β and δ belong to the forget loss. The text after each field of a config is its
+help on a command line.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import optax
+
+from ofmu_jax.bilevel import is_static_zero
+from ofmu_jax.bounds import NotNegative, Positive
+from ofmu_jax.losses import distillation, likelihood, representation
+from ofmu_jax.losses.accumulation import MEAN_OVER, OF_POSITIONS, accumulated, rows
+from ofmu_jax.losses.representation import HiddenFn
+from ofmu_jax.losses.tokens import ApplyFn
+from ofmu_jax.methods.base import Carries, Method, Range, Spec
+from ofmu_jax.methods.rules.frozen import with_frozen
+from ofmu_jax.methods.rules.weighted import weighted_difference
+
+Positions = Literal["answer", "all"]
+LossConfig = TypeVar("LossConfig")
+LEARNING_RATE = Range(1e-5, 1e-2, log=True)  # to search in, for every method alike
+ALPHA = Range(0.1, 10.0, log=True)
+BETA = Range(0.02, 0.5, log=True)
+
+
+class Setting(NamedTuple):
+    """What a run gives every method."""
+
+    apply_fn: ApplyFn
+    optimizer: Any = None  # of optax; None: the config's own
+    hidden_fn: HiddenFn | None = None  # of the layer that the config names
+    budget: float | None = None  # gradient evaluations of the whole run
+    micro_batches: int = 1  # that every loss is computed in, see `accumulation`
+
+
+# The optimizer is the same for all, and not the published one: a constant rate, where
+# the authors' has a warm-up and falls linearly, and no weight decay (theirs: 0.01).
+@dataclasses.dataclass(frozen=True)
+class Baseline(Generic[LossConfig]):
+    """A baseline: AdamW, gradients clipped to norm 1, on its own losses."""
+
+    loss: LossConfig
+    learning_rate: Positive
+    weight_decay: NotNegative = 0.0
+
+
+def clipped_adamw(
+    rate: float | optax.Schedule, weight_decay: float
+) -> optax.GradientTransformation:
+    """AdamW of gradients clipped to norm 1."""
+    return optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=weight_decay)
+    )
+
+
+def baseline(
+    title: str,
+    source: str,
+    loss: Any,
+    build: Callable[[Any, Setting], Method],
+    search: Mapping[str, Range],
+    *,
+    learning_rate: float = 1e-5,
+    carries: Carries | None = None,
+    **more: Any,
+) -> Spec:
+    """The entry of a `Baseline`.
+
+    Args:
+      loss: the config of its losses, at published values.
+      build: from that, and a setting with an optimizer, to the method.
+      search: of fields of ``loss``.
+      learning_rate: published, for models of billions of parameters.
+      carries: whatever the config is.
+      more: further fields of the entry.
+    """
+
+    def with_optimizer(config: Baseline, setting: Setting) -> Method:
+        if setting.optimizer is None:
+            optimizer = clipped_adamw(config.learning_rate, config.weight_decay)
+            setting = setting._replace(optimizer=optimizer)
+        return build(config.loss, setting)
+
+    spans = {f"loss.{field}": span for field, span in search.items()}
+    carried = carries or Carries()
+    return Spec(
+        title,
+        source,
+        Baseline(loss, learning_rate),
+        with_optimizer,
+        {"learning_rate": LEARNING_RATE} | spans,
+        carries=lambda config: carried,
+        **more,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class GradDiffConfig:
+    """γ (−NLL of forget rows) + α R."""
+
+    gamma: NotNegative = 1.0
+    """γ, weight of the forget loss."""
+    alpha: NotNegative = 1.0
+    """α, weight of the retain loss; 0 leaves it out."""
+    retain: Literal["nll", "kl"] = "nll"
+    """R: cross-entropy, or KL(before ‖ now), which keeps a second model in memory."""
+    positions: Positions = "answer"
+    """Where KL and distillation average: answer tokens, or all, as published."""
+
+
+def plain(loss: Callable, *fields: str, rule=weighted_difference, forget_cost=1):
+    """Builds γ ``loss`` + α R, the loss a function of these fields of the config."""
+
+    def build_method(config, setting: Setting) -> Method:
+        options = {field: getattr(config, field) for field in fields}
+        forget = mean_of(loss, setting, **options)
+        retain, passes = retain_of(config, setting)
+
+        def with_reference(reference):
+            return rule(
+                forget,
+                functools.partial(retain, reference=reference),
+                setting.optimizer,
+                forget_weight=config.gamma,
+                retain_weight=config.alpha,
+                forget_cost=forget_cost,
+            )
+
+        if passes == 0:
+            return with_reference(None)
+        return with_frozen(with_reference, forward_passes=passes)
+
+    return build_method
+
+
+def retain_of(config: Any, setting: Setting) -> tuple[Callable, int]:
+    """R of ``(params, batch, reference)``, and its passes through a frozen model."""
+    passes = 0 if is_static_zero(config.alpha) else 1
+    if config.retain == "nll":
+        loss = mean_of(likelihood.cross_entropy, setting)
+        return lambda p, b, reference: loss(p, b), 0
+    if config.retain == "kl":
+        loss = mean_of(
+            distillation.kl_to_reference, setting, positions=config.positions
+        )
+        return lambda p, b, reference: loss(p, b, reference), passes
+    if config.retain == "hidden":
+        loss = mean_of_hidden(
+            representation.rmu_retain,
+            hidden_fn_of(config, setting),
+            setting,
+            positions=config.positions,
+            compat=config.compat,
+        )
+        return lambda p, b, reference: loss(p, b, reference), passes
+    raise ValueError(
+        f"retain={config.retain!r} is unknown; choose nll or kl, or hidden for RMU."
+    )
+
+
+def mean_of(loss: Callable, setting: Setting, **options: Any) -> Callable:
+    """The loss as a function of ``(params, batch, *more)``, in micro-batches."""
+    weight = MEAN_OVER[loss]
+    if "positions" in options:
+        # A choice that there is not is refused by the loss itself.
+        weight = OF_POSITIONS.get(options["positions"], weight)
+    made = functools.partial(loss, setting.apply_fn, **options)
+    return accumulated(made, setting.micro_batches, weight)
+
+
+def mean_of_hidden(
+    loss: Callable, hidden_fn: HiddenFn, setting: Setting, **options: Any
+) -> Callable:
+    """The same for a loss on hidden states: a mean over rows, but for compat."""
+    if options["compat"] and setting.micro_batches > 1:
+        raise ValueError(
+            "RMU's compat loss multiplies means over the rows of a batch, so it is no "
+            "sum over micro-batches; use --grad-accum 1, or compat=False."
+        )
+    made = functools.partial(loss, hidden_fn, **options)
+    return accumulated(made, setting.micro_batches, rows)
+
+
+def hidden_fn_of(config: Any, setting: Setting) -> HiddenFn:
+    """What returns the hidden states of the layer that the config names."""
+    if setting.hidden_fn is None:
+        raise ValueError(
+            "RMU needs Setting.hidden_fn, which returns the output of decoder layer "
+            f"{config.layer} as (B, L, D)."
+        )
+    return setting.hidden_fn

@@ -1,0 +1,115 @@
+"""Files of a report, and the command that makes its page again."""
+
+import copy
+import json
+import math
+
+import numpy as np
+import pytest
+from reports import Page, written
+
+from experiments.report import write
+from experiments.report.gaps import with_gaps
+
+
+def test_write_report(tmp_path, content):
+    before = copy.deepcopy(content)
+    data, text, _ = written(tmp_path / "new", content)
+    assert content == before
+    write.validate_report(data)
+    assert data["summary"] == write.summarise(with_gaps(content["models"]))
+    assert data["not_finite"] == []
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [
+        "report.html",
+        "report.json",
+    ]
+    # The same content, read back, gives the same page.
+    assert write.write_report(tmp_path / "again", data)[1].read_text() == text
+
+
+def test_a_bad_report_leaves_the_old_files(tmp_path, content):
+    paths = write.write_report(tmp_path, content)
+    old = [path.read_bytes() for path in paths]
+    content["models"][0]["metrics"]["x"] = "high"
+    with pytest.raises(ValueError, match=r"metrics\.x"):
+        write.write_report(tmp_path, content)
+    assert [path.read_bytes() for path in paths] == old
+
+
+def test_not_finite_values_are_null_and_named(tmp_path, content):
+    model = content["models"][2]
+    model["metrics"]["privleak"] = math.nan
+    model["metrics"]["model_utility"] = np.float32(np.inf)
+    model["intervals"]["privleak"] = (math.nan, 1.0)
+    model["trajectory"][1]["forget_loss"] = -math.inf
+    data, text, _ = written(tmp_path, content)
+    assert data["models"][2]["metrics"]["privleak"] is None
+    assert data["not_finite"] == [
+        "models[2].intervals.privleak[0]",
+        "models[2].metrics.model_utility",
+        "models[2].metrics.privleak",
+        "models[2].trajectory[1].forget_loss",
+    ]
+    assert "models[2].metrics.privleak" in text and "(2 of 3 seeds)" in text
+
+
+def test_unserialisable_values_are_refused(content):
+    content["recipe"]["loss"] = object()
+    with pytest.raises(ValueError, match=r"recipe.loss is <object"):
+        write.complete(content)
+
+
+def test_trajectory_in_a_file(tmp_path, content):
+    expected = written(tmp_path / "inline", content)[1]
+    for model in content["models"]:
+        rows, name = model["trajectory"], f"{model['method']}{model['seed']}.jsonl"
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        model["trajectory"] = name
+    data, text, _ = written(tmp_path, content)
+    assert data["models"][0]["trajectory"] == "target0.jsonl"
+    assert text == expected
+    (tmp_path / "ofmu1.jsonl").write_text("{")
+    with pytest.raises(ValueError, match=r"models\[6\].trajectory names .*ofmu1"):
+        write.write_report(tmp_path, content)
+
+
+def test_command_line_renders_again(tmp_path, content, capsys):
+    path = write.write_report(tmp_path, content)[1]
+    page_text = path.read_text()
+    path.unlink()
+    assert write.main([str(tmp_path)]) == 0
+    assert path.read_text() == page_text
+    assert capsys.readouterr().out.strip() == str(path)
+
+
+def test_command_line_compares(tmp_path, content):
+    a, b = tmp_path / "a" / "out", tmp_path / "b" / "out"
+    write.write_report(a, content)
+    write.write_report(b, content)
+    assert write.main([str(a), "--compare", str(b)]) == 0
+    parsed = Page((a / "comparison.html").read_text())
+    words = " ".join(parsed.text)
+    assert "OFMU · a/out" in words and "OFMU · b/out" in words
+    assert "../../b/out/ofmu/seed0/hf" in parsed.links
+    assert "ofmu/seed0/hf" in parsed.links
+    assert not parsed.open
+
+
+def test_comparison_of_different_data_says_so(content):
+    other = copy.deepcopy(content)
+    other["data"]["name"] = "cities"
+    merged = write.merge_reports({"x": content, "y": other})
+    assert "differ in their data" in merged["notes"][0]
+    assert len(merged["models"]) == 24 and len(merged["summary"]) == 8
+    assert merged["claims"][2]["text"] == "y: it keeps"
+
+
+def test_command_line_errors(tmp_path, content, capsys):
+    assert write.main([str(tmp_path)]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    (tmp_path / "report.json").write_text("{}")
+    assert write.main([str(tmp_path)]) == 2
+    assert "is not a report: schema_version" in capsys.readouterr().err
+    write.write_report(tmp_path, content)
+    assert write.main([str(tmp_path), "--compare", str(tmp_path)]) == 2
+    assert "names a folder twice" in capsys.readouterr().err
