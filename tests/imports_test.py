@@ -1,42 +1,185 @@
-"""Imports go one way: the core knows nothing of models, data or the command line."""
+"""Imports go one way, down two tables; files, folders and commands keep their size."""
 
 import ast
+import functools
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
-import ofmu_jax
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGES = ("ofmu_jax", "experiments")
 
-PACKAGE = pathlib.Path(ofmu_jax.__file__).parent
-CORE = {"_derivatives", "_loops", "_trees", "bilevel", "choices", "transform"}
-ABOVE = {"methods", "training", "evals", "checkpoint", "snapshots"}
-ALL = {path.stem for path in PACKAGE.iterdir()} - {"__init__", "version"}
-# Part of the package -> parts that it may not import.
-FORBIDDEN = dict.fromkeys(CORE, ALL - CORE) | {
-    "losses": ABOVE | {"models"},
-    "data": ABOVE | {"models", "losses"},
-    "models": ABOVE | {"losses"},
-    "methods": ABOVE - {"methods"},
-    "evals": {"methods", "training"},
+# The core: each may import those before it, and nothing else of the package.
+CORE = "choices bounds _trees _derivatives bilevel _loops transform".split()
+# Wing of the library -> wings that it may import; all may import the core.
+WINGS = {
+    "losses": (),
+    "data": (),
+    "parallel": (),
+    "models": ("parallel",),
+    "methods": ("losses", "data", "models"),
+    "evals": ("data", "parallel"),
+    "training": ("data", "methods", "parallel"),
+}
+LIBRARY = {part: set(CORE[:i]) for i, part in enumerate(CORE)}
+LIBRARY |= {wing: {*CORE, *below} for wing, below in WINGS.items()}
+
+# Wings of the commands, from the ground up: each may import the rows below its own.
+COMMANDS = {path.stem for path in (ROOT / "experiments").glob("*.py")} - {"__init__"}
+ROWS = (
+    ("shell", "config"),
+    ("stages",),
+    ("domains",),
+    ("report", "deletion", "planning", "studies"),
+    ("pipeline",),
+    ("ablation",),
+    ("publishing",),
+    tuple(sorted(COMMANDS)),
+)
+EXPERIMENTS = {
+    wing: {name for below in ROWS[:i] for name in below}
+    for i, row in enumerate(ROWS)
+    for wing in row
+}
+TABLES = {"ofmu_jax": LIBRARY, "experiments": EXPERIMENTS}
+
+MOST_FLOORS = 8  # of files of experiments/ on top of one another
+MOST_FILES = 20  # in a folder
+MOST_LINES = 300  # of a file
+MOST_LINES_OF_A_COMMAND = 100
+# What only a run needs: --help and a wrong option answer without it.
+LATE = "grain matplotlib orbax scipy sklearn tensorflow_datasets transformers".split()
+
+
+def module_of(path: pathlib.Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {
+    module_of(path): path
+    for package in PACKAGES
+    for path in (ROOT / package).rglob("*.py")
 }
 
 
-def imported(part: str) -> set[str]:
-    """Parts of the package that one of them imports."""
-    path = PACKAGE / part
-    files = path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]
-    names = set()
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    assert not [name for name in names if name.split(".")[0] == "experiments"]
-    split = [name.split(".") for name in names]
-    return {name[1] for name in split if name[0] == "ofmu_jax" and len(name) > 1}
+@functools.cache
+def imported(module: str) -> frozenset[str]:
+    """Modules of the project that one imports, within functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in FILES else str(node.module) for name in names}
+    return frozenset(found & FILES.keys()) - {module}
 
 
-@pytest.mark.parametrize("part", sorted(FORBIDDEN))
-def test_imports_go_one_way(part):
-    assert imported(part).isdisjoint(FORBIDDEN[part])
+def part_of(module: str) -> str:
+    """Its wing, or its file where that lies at the top; "" for the package itself."""
+    return [*module.split("."), ""][1]
+
+
+def check_table(package: str, part: str) -> None:
+    """No module of the part imports another part than its table allows."""
+    allowed = {part, *TABLES[package][part]}
+    back_up = [
+        f"{module} -> {other}"
+        for module in sorted(FILES)
+        if module.startswith(f"{package}.") and part_of(module) == part
+        for other in sorted(imported(module))
+        if other.split(".")[0] == package and part_of(other) not in allowed
+    ]
+    assert not back_up
+
+
+@pytest.mark.parametrize("part", sorted(LIBRARY))
+def test_library_imports_go_down_the_table(part):
+    check_table("ofmu_jax", part)
+
+
+@pytest.mark.parametrize("part", sorted(EXPERIMENTS))
+def test_imports_of_the_commands_go_down_the_table(part):
+    check_table("experiments", part)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_tables_name_every_part(package):
+    parts = {part_of(module) for module in FILES if module.startswith(f"{package}.")}
+    assert parts - {"version"} == TABLES[package].keys()
+
+
+def test_the_library_knows_nothing_of_the_commands():
+    library = [module for module in FILES if module.split(".")[0] == "ofmu_jax"]
+    for module in library:
+        assert not [x for x in imported(module) if x.split(".")[0] == "experiments"]
+
+
+def test_importing_the_library_imports_its_core_alone():
+    names = {part_of(module) for module in imported("ofmu_jax")}
+    assert names <= {*CORE, "version"}
+
+
+CHAINS: dict[str, list[str]] = {}
+
+
+def chain(module: str, above: tuple[str, ...] = ()) -> list[str]:
+    """The longest chain of imports within its package, from the module down."""
+    assert module not in above, f"a circle: {' -> '.join((*above, module))}"
+    if module not in CHAINS:
+        package = module.split(".")[0]
+        others = [x for x in sorted(imported(module)) if x.split(".")[0] == package]
+        chains = [chain(other, (*above, module)) for other in others]
+        CHAINS[module] = [module, *max(chains, key=len, default=[])]
+    return CHAINS[module]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_circle(package):
+    for module in FILES:
+        if module.split(".")[0] == package:
+            chain(module)
+
+
+def test_floors_of_the_commands():
+    modules = [module for module in FILES if module.split(".")[0] == "experiments"]
+    highest = max((chain(module) for module in modules), key=len)
+    assert len(highest) <= MOST_FLOORS, " -> ".join(highest)
+
+
+def test_folders_are_small():
+    folders = {path.parent for path in FILES.values()}
+    sizes = {str(x.relative_to(ROOT)): len(list(x.glob("*.py"))) for x in folders}
+    assert not {name: size for name, size in sizes.items() if size > MOST_FILES}
+
+
+def lines_of(module: str) -> int:
+    return len(FILES[module].read_text().splitlines())
+
+
+def test_files_are_short():
+    sizes = {module: lines_of(module) for module in FILES}
+    assert not {name: size for name, size in sizes.items() if size > MOST_LINES}
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_commands_are_thin(command):
+    assert lines_of(f"experiments.{command}") <= MOST_LINES_OF_A_COMMAND
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["cifar", "--help"], ["--nonsense"]])
+def test_the_command_line_answers_before_it_loads_what_a_run_needs(arguments):
+    program = (
+        "import sys\nfrom experiments import run\n"
+        f"try:\n    run.main({arguments})\n"
+        f"finally:\n    print('loaded:', sorted(set({LATE}) & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert "python -m experiments.run" in said or "--nonsense" in said
+    assert done.stdout.splitlines()[-1] == "loaded: []"

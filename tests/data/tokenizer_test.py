@@ -89,7 +89,8 @@ def test_special_tokens_are_the_first_ids():
 def test_the_same_in_every_process():
     """Whatever the seed of Python's hashes, which orders its sets."""
     code = (
-        "import json, sys; from ofmu_jax.data.tokenizer import build_tokenizer;"
+        "import json, sys\n"
+        "from ofmu_jax.data.language.tokenizer import build_tokenizer;"
         "print(build_tokenizer(json.load(sys.stdin)).backend_tokenizer.to_str())"
     )
     for seed in ("1", "2"):

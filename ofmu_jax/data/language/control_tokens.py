@@ -14,7 +14,7 @@ def control_token_in(tokenizer: Any, text: str) -> str | None:
     Tokenizers turn such a spelling into the token itself, so that a row could end an
     answer or open a turn.
 
-    >>> from ofmu_jax.data.tokenizer import build_tokenizer
+    >>> from ofmu_jax.data.language.tokenizer import build_tokenizer
     >>> tokenizer = build_tokenizer(["a"], vocab_size=300)
     >>> control_token_in(tokenizer, "It is <eos>"), control_token_in(tokenizer, "</s>")
     ('<eos>', None)

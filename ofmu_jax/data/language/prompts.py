@@ -143,7 +143,7 @@ def encode(
     With the word-level tokenizer of `build_tokenizer`, "What?" is two words after
     the beginning-of-sequence token, the line break of the format a third:
 
-    >>> from ofmu_jax.data.tokenizer import build_tokenizer
+    >>> from ofmu_jax.data.language.tokenizer import build_tokenizer
     >>> tokenizer = build_tokenizer(["What?\\nPoems."], vocab_size=300)
     >>> example = encode(tokenizer, "What?", "Poems.", PROMPT_FORMATS["plain"])
     >>> tokenizer.convert_ids_to_tokens(example.input_ids)
