@@ -7,6 +7,7 @@ import shutil
 import stat
 
 import pytest
+from experiments.pipeline.execute_language import load_data
 
 from experiments.config.language import ModelConfig, Request
 from experiments.config.stored import run_from_json
@@ -14,7 +15,6 @@ from experiments.deletion import check as verify
 from experiments.deletion import record as deletion
 from experiments.deletion import rescoring
 from experiments.domains.language.task import make_task
-from experiments.pipeline.execute_language import load_data
 from ofmu_jax.data.language.records import QA
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.evals.intervals import Interval

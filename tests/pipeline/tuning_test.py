@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments.pipeline.execute_language import run_language
+from experiments.pipeline.language import Pipeline
 from rich.progress import Progress
 
 import experiments
@@ -22,8 +24,6 @@ from experiments.config.language import (
 )
 from experiments.domains.language import job, rows
 from experiments.pipeline import execute_language, search, tuning
-from experiments.pipeline.execute_language import run_language
-from experiments.pipeline.language import Pipeline
 from experiments.publishing import run as publish
 from experiments.report import content as findings
 from ofmu_jax.data.language.fictitious import fictitious_people
