@@ -6,7 +6,6 @@ that it takes to resume.
 
 from collections.abc import Sequence
 
-import grain
 import numpy as np
 
 from ofmu_jax.data.language.records import DataError
@@ -58,13 +57,6 @@ def check(seed: int, **counts: int | None) -> None:
             raise DataError(f"{name} is {value}; it must be at least 1")
     if not 0 <= seed < 2**32:
         raise DataError(f"seed is {seed}; it must be at least 0 and below 2**32")
-
-
-def iterate(batches: grain.MapDataset) -> grain.DatasetIterator:
-    """The batches in turn, with a position to resume from."""
-    # Gathering rows of arrays in memory: threads would cost more than they hide.
-    options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    return iter(batches.to_iter_dataset(options))
 
 
 def evenly_spaced(size: int, most: int) -> np.ndarray:

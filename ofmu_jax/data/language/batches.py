@@ -28,6 +28,7 @@ from ofmu_jax.data.language.padding import (
     padded_length,
 )
 from ofmu_jax.data.language.records import DataError
+from ofmu_jax.data.streams import iterate
 
 Examples = Sequence[Encoded] | Batch
 # What is per token, and its padding: masked and unlabelled, so that the id itself
@@ -108,7 +109,7 @@ def paired_batches(
 
     size = sizes["forget"]
     batches = _batches(size, seed, True, batch_size, epochs, num_stack, shard)
-    return order.iterate(batches.random_map(take))
+    return iterate(batches.random_map(take))
 
 
 def single_batches(
@@ -151,7 +152,7 @@ def single_batches(
             for key, values in batch.items()
         }
 
-    return order.iterate(batches.map(take))
+    return iterate(batches.map(take))
 
 
 def num_batches(

@@ -16,6 +16,7 @@ import numpy as np
 
 from ofmu_jax.data import order
 from ofmu_jax.data.language.records import DataError
+from ofmu_jax.data.streams import iterate
 from ofmu_jax.data.vision.images import Labelled
 
 Batch = dict[str, np.ndarray]
@@ -49,7 +50,7 @@ def image_batches(
     sizes = [len(part) for part, _ in parts]
     indices = order.Order([sum(sizes)] if mixed else sizes, (seed, 0))
     stacks = _stacks(indices, batch_size, num_stack, seed)
-    return order.iterate(stacks.map(lambda item: _gather(rows, flags, seed, *item)))
+    return iterate(stacks.map(lambda item: _gather(rows, flags, seed, *item)))
 
 
 def paired_image_batches(
@@ -73,7 +74,7 @@ def paired_image_batches(
         }
 
     source = _Together({name: stacks for name, (_, _, stacks) in streams.items()})
-    return order.iterate(grain.MapDataset.source(source).map(both))
+    return iterate(grain.MapDataset.source(source).map(both))
 
 
 def joined(parts: Sequence[tuple[Labelled, bool]]) -> tuple[Labelled, np.ndarray]:
