@@ -7,14 +7,14 @@ import shutil
 import stat
 
 import pytest
-from experiments.pipeline.execute_language import load_data
 
 from experiments.config.language import ModelConfig, Request
 from experiments.config.stored import run_from_json
 from experiments.deletion import check as verify
 from experiments.deletion import record as deletion
-from experiments.deletion import rescoring
-from experiments.domains.language.task import make_task
+from experiments.domains.language.data import load_data
+from experiments.domains.language.domain import LanguageDomain
+from experiments.domains.language.evidence import LanguageEvidence
 from ofmu_jax.data.language.records import QA
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.evals.intervals import Interval
@@ -42,7 +42,7 @@ def write_rows(path, rows):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A run's folder with three exports and a record; (run, data, model)."""
+    """A run's folder with three exports and a record; (run, evidence, model)."""
     folder = tmp_path_factory.mktemp("made")
     run = Request(
         output_dir=folder / "out",
@@ -53,8 +53,8 @@ def made(tmp_path_factory):
         model_size=ModelConfig(8, 16, 1, 1, 1, 400),
         max_length=64,
     )
-    data, _ = load_data(run)
-    task, _ = make_task(run, data)
+    domain = LanguageDomain.on(run, *load_data(run))
+    task, evidence = domain.task, domain.evidence()
     export = lambda name: run.output_dir / name / "seed0" / "hf"
     for seed, name in enumerate(("target", "retrained", "ofmu")):
         task.export(export(name), task.init_params(seed))
@@ -67,10 +67,9 @@ def made(tmp_path_factory):
         EVALUATION,
         base=export("target"),
         reference=export("retrained"),
-        tokenizer_from_data=True,
     )
-    deletion.leave_record(run, data, model)
-    return run, data, model
+    deletion.leave_record(run, evidence, model)
+    return run, evidence, model
 
 
 @pytest.fixture
@@ -151,16 +150,16 @@ def test_no_forget_text_leaves_the_run(made):
 
 
 def test_a_guess_cannot_be_tested_without_the_key(made):
-    run, data, model = made
+    run, evidence, model = made
     text = (model.folder / deletion.RECORD).read_text()
     key = deletion.key_of(run.output_dir)
     assert key.decode() not in text
-    row = dataclasses.asdict(data.forget[0])
+    row = evidence.items("forget")[0]
     plain = json.dumps(row, sort_keys=True, separators=(",", ":"))
     for guess in (plain, json.dumps(row), row["question"]):
         assert hashlib.sha256(guess.encode()).hexdigest() not in text
-    assert deletion.row_hashes(key, data.forget)[0] in text
-    other = deletion.row_hashes(b"another key of 16+", data.forget)
+    assert deletion.row_hashes(key, evidence.items("forget"))[0] in text
+    other = deletion.row_hashes(b"another key of 16+", evidence.items("forget"))
     assert not any(found in text for found in other)
     assert stat.S_IMODE((run.output_dir / deletion.KEY).stat().st_mode) == 0o600
 
@@ -175,11 +174,12 @@ def test_hashes_see_every_field_and_every_row():
         "paraphrased_answer": "Its A.",
         "perturbed_answers": ("C.", "B."),
     }
-    assert set(changes) == set(deletion.FIELDS)
+    assert set(changes) == set(LanguageEvidence.fields)
+    hashed = lambda found: deletion.set_hash(key, [*map(dataclasses.asdict, found)])
     for name, value in changes.items():
         changed = [dataclasses.replace(rows[0], **{name: value}), rows[1]]
-        assert deletion.set_hash(key, changed) != deletion.set_hash(key, rows)
-    assert deletion.set_hash(key, [*rows, rows[0]]) != deletion.set_hash(key, rows)
+        assert hashed(changed) != hashed(rows)
+    assert hashed([*rows, rows[0]]) != hashed(rows)
 
 
 SEAL = {"record"}
@@ -245,7 +245,7 @@ def test_a_record_that_is_gone_is_missed(out):
     seal = deletion.seal(deletion.key_of(out), json.loads(other.read_text()))
     edit(other, "seal", value=seal)
     record_in(out).unlink()
-    config = {"methods": ["ofmu"], "seeds": [0], "export": True}
+    config = {"command": "demo", "methods": ["ofmu"], "seeds": [0], "export": True}
     (out / "config.json").write_text(json.dumps(config))
     options = verify.Verify(out, metrics=False)
     broken = [check for check in verify.verify(options) if not check.holds]
@@ -281,7 +281,7 @@ def test_metrics_that_are_not_those_of_the_model(out, monkeypatch, scored, found
             raise scored
         return scored
 
-    monkeypatch.setattr(rescoring.Rescoring, "evaluation", evaluation)
+    monkeypatch.setattr(LanguageEvidence, "rescored", evaluation)
     assert failed(out, metrics=True) == found
 
 
@@ -296,14 +296,14 @@ def test_what_cannot_be_checked_is_status_2(out, tmp_path, capsys):
 
 
 def test_written_once_and_again_when_it_has_changed(made, tmp_path):
-    run, data, model = made
+    run, evidence, model = made
     path = model.folder / deletion.RECORD
     before = path.stat().st_mtime_ns, path.read_bytes()
-    deletion.leave_record(run, data, model)
+    deletion.leave_record(run, evidence, model)
     assert (path.stat().st_mtime_ns, path.read_bytes()) == before
     folder = shutil.copytree(model.folder, tmp_path / "hf")
     other = dataclasses.replace(model, folder=folder, identity="another")
-    deletion.leave_record(run, data, other)
+    deletion.leave_record(run, evidence, other)
     assert (folder / deletion.RECORD).read_bytes() != before[1]
 
 

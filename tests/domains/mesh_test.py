@@ -9,9 +9,10 @@ from processes import job
 
 from experiments.config.language import BudgetConfig, Demo, EvalConfig, TrainConfig
 from experiments.domains.language import mesh as scale
+from experiments.domains.language.domain import LanguageDomain
 from experiments.domains.language.task import LanguageTask
-from experiments.pipeline.execute_language import note_replicated
 from experiments.run import parse
+from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.models.llama.model import LlamaConfig
 
 RUN = Demo(
@@ -64,7 +65,7 @@ def test_refuses_what_does_not_fit(fields, message):
 
 
 @pytest.mark.parametrize("size, whole", [(36, True), (32, False)])
-def test_what_the_mesh_cannot_divide_is_named(size, whole, capsys):
+def test_what_the_mesh_cannot_divide_is_named(size, whole):
     config = LlamaConfig(
         vocab_size=9 * size,
         hidden_size=size,
@@ -76,8 +77,9 @@ def test_what_the_mesh_cannot_divide_is_named(size, whole, capsys):
     )
     mesh = scale.mesh_of(dataclasses.replace(RUN, mesh="fsdp=8"))
     no_text: list = [None, None, 8, RUN.evaluation]
-    note_replicated(LanguageTask(config, *no_text, mesh=mesh))
-    printed = " ".join(capsys.readouterr().out.split())
+    task = LanguageTask(config, *no_text, mesh=mesh)
+    data = fictitious_people(0, 4, 1)
+    printed = " ".join(LanguageDomain(RUN, data, "", task, {}).warnings())
     assert ("layers/down_proj/kernel" in printed) == whole
     assert ("every device holds them whole" in printed) == whole
 

@@ -6,13 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.config.language import EvalConfig, Tofu
-from experiments.domains.language import rows as inputs
+from experiments.config.language import EvalConfig
+from experiments.domains.language import evidence
+from experiments.domains.language.rows import training_rows
 from experiments.domains.language.task import LanguageTask
-from ofmu_jax.data.language import prompts
+from ofmu_jax.data.language import prompts, refusals
 from ofmu_jax.data.language.records import QA, UnlearningData
 from ofmu_jax.data.language.tokenizer import build_tokenizer
 from ofmu_jax.losses.tokens import sequence_nll
+from ofmu_jax.methods.base import Carries
 from ofmu_jax.models.llama.model import LlamaConfig, init_params
 
 ROWS = [
@@ -49,9 +51,13 @@ def test_rows_have_the_mask_that_their_reference_had(interior_eot):
     plain = init_params(ours.config, jax.random.key(0))
     params = jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, plain)
     rows = ours.encode(ROWS)
-    run = Tofu(evaluation=ours.evaluation)
-    forget, retain, _ = inputs.training_rows(
-        "idk_dpo", run, ours, ROWS, rows, rows, params, 0, None
+    forget, retain, _ = training_rows(
+        ours,
+        rows,
+        rows,
+        Carries(reference_nll=True, alternative=True),
+        params,
+        refused=refusals.refused(ROWS, refusals.REFUSALS, 0),
     )
     answers = (
         (forget, forget["reference_nll"]),
@@ -72,7 +78,9 @@ def test_a_note_counts_the_answers_that_are_cut():
     limits = EvalConfig(max_new_tokens=min(lengths))
     rows = tuple(ROWS)
     data = UnlearningData("x", rows, rows, rows, forget_eval=rows)
-    cut = lambda config: inputs._cut(dataclasses.replace(ours, evaluation=config), data)
+    cut = lambda config: evidence._cut(
+        dataclasses.replace(ours, evaluation=config), data
+    )
     assert lengths[0] > lengths[1]
     assert "longer in 1 of 2 forget_eval, and theirs" in cut(limits)[0]
     assert not cut(EvalConfig(max_new_tokens=max(lengths)))

@@ -9,7 +9,6 @@ import shutil
 import numpy as np
 import pytest
 import transformers
-from experiments.pipeline.execute_language import run_language, with_general_knowledge
 
 from experiments.config.language import (
     BudgetConfig,
@@ -21,8 +20,14 @@ from experiments.config.language import (
 )
 from experiments.deletion import check
 from experiments.deletion import record as deletion
-from experiments.pipeline import tuning
-from experiments.report import content as findings
+from experiments.domains.base import Model
+from experiments.domains.language.data import (
+    validation_request,
+    with_general_knowledge,
+)
+from experiments.domains.language.domain import GOALS
+from experiments.pipeline.execute import execute
+from experiments.report import content
 from experiments.run import main, parse
 from experiments.stages import stage as stages
 from ofmu_jax.data.language import fictitious
@@ -44,7 +49,7 @@ TINY = Demo(
 def finished(tmp_path_factory):
     """A finished tiny run: its configuration and the content of its report."""
     run = dataclasses.replace(TINY, output_dir=tmp_path_factory.mktemp("run") / "out")
-    return run, run_language(run)
+    return run, execute(run)
 
 
 def marks(folder: pathlib.Path) -> dict[str, int]:
@@ -97,7 +102,7 @@ def test_general_knowledge_is_kept_and_not_set_aside_for_tuning():
     names = lambda rows: "".join(row.answer for row in rows)
     more = with_general_knowledge(data)
     assert (names(more.retain), names(more.full)) == ("rwab", "rwabd")
-    assert names(tuning.validation_request(more).forget) == "b"
+    assert names(validation_request(more).forget) == "b"
 
 
 def test_methods_get_the_same_budget_and_none_exceeds_it(finished):
@@ -111,7 +116,7 @@ def test_methods_get_the_same_budget_and_none_exceeds_it(finished):
 def test_run_again_redoes_nothing_and_reports_the_same(finished):
     run, content = finished
     before = marks(run.output_dir)
-    again = run_language(run)
+    again = execute(run)
     assert marks(run.output_dir) == before
     key = lambda row: (row["method"], row["seed"])
     for old, new in zip(content["models"], again["models"], strict=True):
@@ -124,7 +129,7 @@ def test_other_settings_redo_only_what_depends_on_them(finished, tmp_path):
     run, _ = finished
     before = marks(run.output_dir)
     config = dataclasses.replace(run.config_of("grad_diff"), learning_rate=2e-4)
-    run_language(dataclasses.replace(run, seeds=(0,)).with_method("grad_diff", config))
+    execute(dataclasses.replace(run, seeds=(0,)).with_method("grad_diff", config))
     after = marks(run.output_dir)
     redone = {name for name in before if before[name] != after[name]}
     assert redone == {
@@ -316,9 +321,7 @@ def test_a_deletion_request_on_a_given_model(finished, tmp_path, capsys):
     assert again.keys() == done.keys()
     assert all(again[name] != done[name] for name in done if "ofmu" in name)
     record = json.loads((tmp_path / "out/ofmu/seed0/hf/deletion.json").read_text())
-    assert record["base"]["files"] == deletion.file_hashes(
-        tmp_path / "model", deletion.WEIGHTS
-    )
+    assert record["base"]["files"] == deletion.weight_files(tmp_path / "model")
 
     broken = tmp_path / "forget.jsonl"
     broken.write_text(broken.read_text() + '\n{"question": "Who?"}\n')
@@ -354,7 +357,7 @@ def test_claims_hold_or_not_by_the_numbers():
             "forget_heldout_Q_A_Prob": forget,
             "retain_heldout_Q_A_Prob": retain,
         }
-        return findings.Model(role, name, 0, None, "", {}, evaluation)
+        return Model(role, name, 0, None, "", {}, pathlib.Path(), None, evaluation)
 
     models = [
         model("target", "target", 0.9, 0.9),
@@ -362,7 +365,9 @@ def test_claims_hold_or_not_by_the_numbers():
         model("unlearned", "ofmu", 0.35, 0.85),
         model("unlearned", "grad_diff", 0.0, 0.5),
     ]
-    assert [c["holds"] for c in findings.claims(models)] == [True, True, False, False]
+    found = list(content.claims(GOALS, models))
+    assert [claim["holds"] for claim in found] == [True, True, False, False]
+    assert found[0]["evidence"] == "retain_heldout_Q_A_Prob: 0.850 of 0.900, 94.4%"
 
 
 def test_trajectory_thins_updates_but_keeps_checks():
@@ -371,7 +376,7 @@ def test_trajectory_thins_updates_but_keeps_checks():
         "metrics": [{"update": i, "phi": float(i)} for i in range(1, 11)],
         "checks": [{"update": 0, "forget_nll": 0.5}, {"update": 10, "forget_nll": 2.0}],
     }
-    rows = findings.trajectory(record, most=5)
+    rows = content.trajectory(record, most=5)
     assert [row["step"] for row in rows] == [0, 1, 3, 5, 7, 9, 10]
     assert rows[0] == {"step": 0, "gradient_evaluations": 0.0, "eval_forget_nll": 0.5}
     assert rows[-1]["gradient_evaluations"] == 30.0

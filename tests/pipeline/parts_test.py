@@ -7,8 +7,6 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from experiments.pipeline.execute_language import check_run, run_language
-from experiments.pipeline.language import Model, Pipeline
 from rich.progress import Progress
 from safetensors.numpy import load_file
 
@@ -20,10 +18,15 @@ from experiments.config.language import (
     ModelConfig,
     TrainConfig,
 )
+from experiments.config.refuse import check_run
 from experiments.config.stored import run_from_json
 from experiments.deletion import check as verify
 from experiments.deletion import record
-from experiments.domains.language import job, method, refuse
+from experiments.domains.base import Model
+from experiments.domains.language import method, refuse
+from experiments.domains.language.domain import LanguageDomain
+from experiments.pipeline.execute import execute
+from experiments.pipeline.pipeline import Pipeline
 from experiments.run import parse
 from experiments.stages.files import fingerprint, to_json
 from ofmu_jax.data.language.fictitious import fictitious_people
@@ -51,14 +54,8 @@ def trainable(run, pattern="down_proj"):
     return dataclasses.replace(run, trainable=pattern)
 
 
-def pipeline_of(run):
-    return Pipeline(run, fictitious_people(0, 6, 1), Progress(disable=True))
-
-
-def problem(run, seed=0):
-    pipeline = pipeline_of(run)
-    rows = pipeline.data, pipeline.forget, pipeline.retain
-    return job.Problem(run, pipeline.task, *rows, None, None, seed)
+def domain_of(run):
+    return LanguageDomain.on(run, fictitious_people(0, 6, 1))
 
 
 # --- options ------------------------------------------------------------------------
@@ -84,7 +81,7 @@ def test_options_reach_the_configuration():
 )
 def test_bad_options_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
-        check_run(dataclasses.replace(TINY, **fields))
+        refuse.check_options(dataclasses.replace(TINY, **fields))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +94,7 @@ def test_bad_options_are_refused(fields, message):
 )
 def test_bad_values_are_refused(lora, message):
     with pytest.raises(ValueError, match=message):
-        refuse.check_values(dataclasses.replace(TINY, lora=lora))
+        check_run(dataclasses.replace(TINY, lora=lora))
 
 
 @pytest.mark.parametrize(
@@ -114,25 +111,23 @@ def test_bad_values_are_refused(lora, message):
 )
 def test_a_part_that_the_model_lacks_is_refused_before_training(run, message):
     with pytest.raises(ValueError, match=message):
-        refuse.check_part(pipeline_of(run).task, run)
+        refuse.check_part(domain_of(run).task, run)
 
 
 def test_a_part_that_a_method_can_change_is_accepted():
     for run in (TINY, trainable(TINY, "embed|^norm"), with_lora(TINY)):
         run = dataclasses.replace(run, methods=("ofmu", "rmu"))
-        refuse.check_part(pipeline_of(run).task, run)
+        refuse.check_part(domain_of(run).task, run)
 
 
 def test_the_part_is_in_the_identity_of_unlearning_and_of_nothing_else():
-    """Without one it is what it was before there were parts."""
     found = set()
     runs = (TINY, trainable(TINY), trainable(TINY, "up"), with_lora(TINY))
     for run in (*runs, with_lora(TINY, rank=3)):
-        found.add(job.identity(problem(run), "ofmu", 2.0))
-        assert pipeline_of(run).identity == pipeline_of(TINY).identity
+        domain = domain_of(run)
+        found.add(fingerprint(domain.unlearning("ofmu", 0, None, 2.0).made_from))
+        assert domain.identity == domain_of(TINY).identity
     assert len(found) == 5
-    parts = "ofmu", TINY.ofmu, TINY.budget, 2.0, 0, False
-    assert fingerprint(*parts) == job.identity(problem(TINY), "ofmu", 2.0)
 
 
 # --- from end to end ----------------------------------------------------------------
@@ -151,7 +146,7 @@ def marks(folder: pathlib.Path) -> dict[str, int]:
 def in_a_subset(tmp_path_factory):
     """A finished run that changed down_proj alone, and its report."""
     run = trainable(dataclasses.replace(TINY, output_dir=tmp_path_factory.mktemp("x")))
-    return run, run_language(run)
+    return run, execute(run)
 
 
 @pytest.mark.slow
@@ -174,7 +169,7 @@ def test_adapters_are_merged_and_only_unlearning_is_redone(in_a_subset):
     run, content = in_a_subset
     before = marks(run.output_dir)
     of_adapters = with_lora(dataclasses.replace(run, trainable=None))
-    run_language(of_adapters)
+    execute(of_adapters)
     after = marks(run.output_dir)
     redone = {name.split("/")[0] for name in before if before[name] != after[name]}
     assert redone == set(run.methods)
@@ -188,9 +183,9 @@ def test_adapters_are_merged_and_only_unlearning_is_redone(in_a_subset):
                 continue
             values = np.linalg.svd(change, compute_uv=False)
             assert values[0] > 1e-5 and values[2] < 1e-3 * values[0]  # of rank 2
-    run_language(of_adapters)
+    execute(of_adapters)
     assert marks(run.output_dir) == after
-    again = run_language(run)
+    again = execute(run)
     for old, new in zip(content["models"], again["models"], strict=True):
         assert old["metrics"] == new["metrics"]
 
@@ -203,9 +198,10 @@ def test_on_a_mesh_and_in_micro_batches(tmp_path):
     run = dataclasses.replace(
         run, mesh="data=2,fsdp=2,tensor=2", grad_accum=2, budget=budget
     )
-    pipeline = pipeline_of(run)
-    target = Model("target", "target", 0, pipeline.task.init_params(0), "x", {})
-    model = pipeline.unlearned("npo", pipeline.problem(0, target, None), target)
+    pipeline = Pipeline(domain_of(run), Progress(disable=True))
+    params = pipeline.domain.task.init_params(0)
+    target = Model("target", "target", 0, params, "x", {}, tmp_path)
+    model = pipeline.unlearned("npo", pipeline.start(0, target, None))
     assert model.record["updates"] == 2
     change = jax.tree.map(lambda a, b: np.asarray(a) - b, model.params, target.params)
     assert not change["embed_tokens"]["embedding"].any()
@@ -217,7 +213,7 @@ def test_on_a_mesh_and_in_micro_batches(tmp_path):
 @pytest.mark.slow
 def test_trials_of_tuning_are_of_the_part(tmp_path):
     run = with_lora(dataclasses.replace(TINY, methods=("npo",), output_dir=tmp_path))
-    content = run_language(dataclasses.replace(run, tune=2, export=False))
+    content = execute(dataclasses.replace(run, tune=2, export=False))
     assert [trial["trial"] for trial in content["tuning"]["npo"]] == [0, 1]
     for trial in content["tuning"]["npo"]:
         assert trial["check"]["forget_nll"] > 0

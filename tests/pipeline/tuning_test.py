@@ -3,15 +3,11 @@
 import dataclasses
 import json
 import pathlib
-import typing
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments.pipeline.execute_language import run_language
-from experiments.pipeline.language import Pipeline
-from rich.progress import Progress
 
 import experiments
 from experiments.config import language
@@ -22,10 +18,13 @@ from experiments.config.language import (
     ModelConfig,
     TrainConfig,
 )
-from experiments.domains.language import job, rows
-from experiments.pipeline import execute_language, search, tuning
-from experiments.publishing import run as publish
-from experiments.report import content as findings
+from experiments.config.refuse import check_run
+from experiments.domains.language import rows
+from experiments.domains.language.data import validation_request
+from experiments.domains.language.domain import LanguageDomain, distance
+from experiments.pipeline import execute, search, tuning
+from experiments.report import published
+from experiments.stages.files import write_json
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.data.language.records import DataError
 from ofmu_jax.methods import METHODS
@@ -100,18 +99,18 @@ def test_later_trials_gather_around_the_best(count, spread):
 
 def test_the_validation_request_is_made_of_retain_rows_alone():
     data = fictitious_people(0, 6, 1)
-    other = tuning.validation_request(data)
+    other = validation_request(data)
     assert len(other.forget) == len(data.forget)
     assert other.full == data.retain == other.retain + other.forget
     assert set(other.full).isdisjoint(data.forget)
     few = dataclasses.replace(data, retain=data.retain[: len(data.forget)])
     with pytest.raises(DataError, match="--tune sets 24 retain rows aside"):
-        tuning.validation_request(few)
+        validation_request(few)
 
 
 def test_score_counts_both_ways_of_forgetting_but_not_better_retention():
     goal = {"forget_prob": 0.3, "retain_prob": 0.9}
-    score = lambda forget, retain: tuning.score(
+    score = lambda forget, retain: distance(
         {"forget_prob": forget, "retain_prob": retain}, goal
     )
     assert score(0.3, 0.95) == 0
@@ -124,7 +123,7 @@ def tuned(tmp_path_factory):
     """A finished tiny run with two trials per method, and its report."""
     folder = tmp_path_factory.mktemp("tune") / "out"
     run = dataclasses.replace(TINY, tune=2, output_dir=folder)
-    return run, run_language(run)
+    return run, execute.execute(run)
 
 
 @pytest.mark.slow
@@ -147,7 +146,7 @@ def test_a_tuned_run_repeats_no_trial(tuned):
     run, content = tuned
     marks = {p: p.stat().st_mtime_ns for p in run.output_dir.rglob("*.stage.json")}
     assert len(marks) >= 2 * 2
-    again = run_language(run)
+    again = execute.execute(run)
     assert again["tuning"] == content["tuning"]
     assert marks == {
         p: p.stat().st_mtime_ns for p in run.output_dir.rglob("*.stage.json")
@@ -155,36 +154,31 @@ def test_a_tuned_run_repeats_no_trial(tuned):
 
 
 def test_tuning_needs_models_that_are_trained_here(tmp_path):
-    pipeline = typing.cast(Pipeline, type("P", (), {"run": TINY})())
-    pipeline.run = dataclasses.replace(TINY, model="given", tune=2)
+    domain = LanguageDomain.on(TINY, fictitious_people(0, 6, 1))
+    given = domain.variant(dataclasses.replace(TINY, model="given", tune=2))
     with pytest.raises(ValueError, match="--tune needs models"):
-        tuning.tuned(pipeline)
+        given.validation(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def problem():
-    """What methods are given, with untrained models."""
-    data = fictitious_people(0, 4, 1)
-    pipeline = Pipeline(TINY, data, Progress(disable=True))
-    params = pipeline.task.init_params(0)
-    return job.Problem(
-        TINY, pipeline.task, data, pipeline.forget, pipeline.retain, params, params, 0
-    )
+def domain():
+    """What methods are given, and an untrained model."""
+    found = LanguageDomain.on(TINY, fictitious_people(0, 4, 1))
+    return found, found.task.init_params(0)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_method_takes_the_batches_that_are_made_for_it(problem, name):
+def test_every_method_takes_the_batches_that_are_made_for_it(domain, name):
     """One update, traced: parameters in, parameters and finite-sized metrics out."""
-    method, options = job.make(problem, name, forget_target=1.0)
-    spent = options["num_updates"] * method.gradient_evaluations
+    target = domain[1]
+    job = domain[0].unlearning(name, 0, target, 1.0)
+    spent = job.num_updates * job.method.gradient_evaluations
     assert 0 < spent <= TINY.budget.gradient_evaluations
-    state = jax.eval_shape(method.init, problem.target)
-    batch = next(options["stream"])
-    params, new_state, metrics = jax.eval_shape(
-        method.update, problem.target, state, batch
-    )
+    state = jax.eval_shape(job.method.init, target)
+    batch = next(job.stream())
+    params, new_state, metrics = jax.eval_shape(job.method.update, target, state, batch)
     shapes = lambda tree: jax.tree.map(lambda x: (jnp.shape(x), x.dtype), tree)
-    assert shapes(params) == shapes(problem.target)
+    assert shapes(params) == shapes(target)
     assert shapes(new_state) == shapes(state)
     assert all(metric.shape == () for metric in metrics.values())
     assert "forget_loss" in metrics
@@ -192,12 +186,10 @@ def test_every_method_takes_the_batches_that_are_made_for_it(problem, name):
         assert batch["forget"]["alternative"]["input_ids"].ndim == 3
 
 
-def test_a_budget_below_one_update_is_named(problem):
-    small = dataclasses.replace(
-        problem, run=dataclasses.replace(TINY, budget=BudgetConfig(3))
-    )
+def test_a_budget_below_one_update_is_named(domain):
+    small = domain[0].variant(dataclasses.replace(TINY, budget=BudgetConfig(3)))
     with pytest.raises(ValueError, match="one update of ofmu takes 12"):
-        job.make(small, "ofmu", 1.0)
+        small.unlearning("ofmu", 0, domain[1], 1.0)
 
 
 def test_refusals_come_from_the_file_that_is_given(tmp_path):
@@ -220,9 +212,9 @@ def test_configurations_of_an_earlier_run_are_taken_over(tmp_path):
     earlier = earlier.with_method(
         "ofmu", dataclasses.replace(TINY.ofmu, inner_steps=9, penalty_clip=None)
     )
-    findings.write_config(tmp_path, earlier)
+    write_json(tmp_path / "config.json", execute.recipe(earlier))
     run = dataclasses.replace(TINY, methods=("npo", "ofmu"), tuned_from=tmp_path)
-    assert execute_language.configured(run) == dataclasses.replace(
+    assert execute.configured(run) == dataclasses.replace(
         earlier, methods=("npo", "ofmu"), tuned_from=tmp_path
     )
     with pytest.raises(ValueError, match="no output folder"):
@@ -231,11 +223,11 @@ def test_configurations_of_an_earlier_run_are_taken_over(tmp_path):
         tuning.tuned_elsewhere(run, tmp_path / "config.json")
     both = dataclasses.replace(run, tune=2, tuned_from=tmp_path)
     with pytest.raises(ValueError, match=r"--tuned-from .* --tune"):
-        run_language(both)
+        execute.execute(both)
 
 
 def test_configurations_of_another_version_are_refused(tmp_path):
-    findings.write_config(tmp_path, TINY)
+    write_json(tmp_path / "config.json", execute.recipe(TINY))
     path = tmp_path / "config.json"
     values = json.loads(path.read_text())
     values["baselines"]["npo"]["loss"]["gone"] = 1.0
@@ -251,7 +243,7 @@ def test_configurations_of_another_version_are_refused(tmp_path):
 def test_published_results_are_a_source_of_configurations():
     run = dataclasses.replace(language.Tofu(), methods=("ofmu", "simnpo", "idk_dpo"))
     found = tuning.tuned_elsewhere(run, RESULTS / "tofu_forget01_tuning.json")
-    trials = publish.load(RESULTS / "tofu_forget01_tuning.json")["tuning"]
+    trials = published.load(RESULTS / "tofu_forget01_tuning.json")["tuning"]
     for name in run.methods:
         (chosen,) = (trial for trial in trials[name] if trial["chosen"])
         config = dataclasses.asdict(found.config_of(name))  # may have newer fields
@@ -269,4 +261,4 @@ def test_an_exception_without_effect_is_refused(options):
         TINY, tuned_from=RESULTS, tuned_except=("gradient_ascent",)
     )
     with pytest.raises(ValueError, match="--tuned-except gradient_ascent leaves"):
-        execute_language.check_run(dataclasses.replace(run, **options))
+        check_run(dataclasses.replace(run, **options))

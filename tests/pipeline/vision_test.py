@@ -9,9 +9,12 @@ import pytest
 import tyro
 
 from experiments.config.vision import Cifar, VisionMethods, resolved
+from experiments.domains.vision.data import validation_request
 from experiments.domains.vision.grid import grid_lines
-from experiments.domains.vision.task import VisionTask, forget_target
-from experiments.pipeline import execute_vision, search, tuning_vision
+from experiments.domains.vision.target import forget_target
+from experiments.domains.vision.task import VisionTask
+from experiments.pipeline import search
+from experiments.pipeline.execute import execute
 from experiments.report.write import load_report
 from ofmu_jax.data.vision.images import load_images
 from ofmu_jax.data.vision.split import make_split
@@ -39,7 +42,7 @@ TINY = Cifar(
 def finished(tmp_path_factory):
     """A finished tiny run: its configuration and the content of its report."""
     run = dataclasses.replace(TINY, output_dir=tmp_path_factory.mktemp("run") / "out")
-    return run, execute_vision.run_vision(run)
+    return run, execute(run)
 
 
 def marks(folder) -> dict[str, int]:
@@ -95,14 +98,14 @@ def test_no_method_that_takes_steps_exceeds_the_budget(finished):
 def test_run_again_redoes_nothing_and_another_rate_only_its_method(finished):
     run, content = finished
     before = marks(run.output_dir)
-    again = execute_vision.run_vision(run)
+    again = execute(run)
     assert marks(run.output_dir) == before
     for old, new in zip(content["models"], again["models"], strict=True):
         assert old["metrics"] == new["metrics"]
     method = dataclasses.replace(
         run.method, influence=dataclasses.replace(run.method.influence, alpha=2.0)
     )
-    execute_vision.run_vision(dataclasses.replace(run, method=method))
+    execute(dataclasses.replace(run, method=method))
     after = marks(run.output_dir)
     redone = {name for name in before if before[name] != after[name]}
     assert redone == {
@@ -206,7 +209,7 @@ def test_defaults_follow_the_data_set():
 def test_tuning_sees_no_forget_and_no_test_image(spec):
     data = load_images("digits", None, max_train=300, max_test=60)
     split = make_split(data, spec, validation=0.1)
-    part, other = tuning_vision.validation_request(data, split)
+    part, other = validation_request(data, split)
     rows = lambda part: {image.tobytes() for image in part.images}
     assert rows(part.train) == rows(data.train.take(split.retain))
     assert rows(part.test) == rows(data.train.take(split.validation))
@@ -224,7 +227,7 @@ def test_tuning_from_a_file_of_indices_draws_as_many(tmp_path):
     path = tmp_path / "forget.txt"
     path.write_text("\n".join(map(str, range(40))))
     split = make_split(data, f"file:{path}")
-    _, other = tuning_vision.validation_request(data, split)
+    _, other = validation_request(data, split)
     assert len(other.forget) == 40
 
 
@@ -241,7 +244,7 @@ def test_tuned_run_reports_its_trials_and_uses_the_best(tmp_path):
     run = dataclasses.replace(
         TINY, output_dir=tmp_path / "out", methods=("fine_tune",), tune=2
     )
-    content = execute_vision.run_vision(run)
+    content = execute(run)
     trials = content["tuning"]["fine_tune"]
     assert [t["trial"] for t in trials] == [0, 1]
     (chosen,) = (t for t in trials if t["chosen"])
@@ -249,7 +252,7 @@ def test_tuned_run_reports_its_trials_and_uses_the_best(tmp_path):
     assert content["recipe"]["method"]["fine_tune"] == chosen["config"]
     assert "tuned with the same number" in " ".join(content["notes"])
     before = marks(run.output_dir)
-    execute_vision.run_vision(run)
+    execute(run)
     assert marks(run.output_dir) == before
 
 
@@ -262,7 +265,7 @@ def test_options_of_tuning_that_contradict_each_other():
 
 @pytest.mark.slow
 def test_the_default_forgets_a_digit_in_both_seeds(tmp_path):
-    content = execute_vision.run_vision(Cifar(output_dir=tmp_path / "out"))
+    content = execute(Cifar(output_dir=tmp_path / "out"))
     gaps = {
         (m["method"], m["seed"]): m["metrics"]["average_gap"]
         for m in content["models"]

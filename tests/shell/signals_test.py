@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from resume_toys import fit
 
-from experiments.pipeline import execute_language
+from experiments.pipeline import execute
 from experiments.run import main
 from experiments.shell import signals
 from experiments.stages import saver as resuming
@@ -106,7 +106,7 @@ def test_time_before_the_stop_counts_and_that_of_checks_does_not(tmp_path):
     ("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
 )
 def test_the_command_says_how_to_go_on(tmp_path, monkeypatch, capsys, number, status):
-    monkeypatch.setattr(execute_language, "run_language", lambda run: send(number))
+    monkeypatch.setattr(execute, "execute", lambda run: send(number))
     arguments = ["demo", "--output-dir", str(tmp_path / "o u t"), "--seeds", "3"]
     assert main(arguments) == status
     output = capsys.readouterr().out
@@ -116,7 +116,7 @@ def test_the_command_says_how_to_go_on(tmp_path, monkeypatch, capsys, number, st
 
 def test_a_second_signal_ends_at_once():
     program = (
-        "import time\nfrom experiments import interrupts\n"
+        "import time\nfrom experiments.shell import signals as interrupts\n"
         "with interrupts.handled(), interrupts.deferred():\n"
         "    print('ready', flush=True)\n    time.sleep(60)\n"
     )

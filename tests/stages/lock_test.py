@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments.pipeline import execute_language
+from experiments.pipeline import execute
 from experiments.run import main
 from experiments.stages import lock
 
@@ -55,7 +55,7 @@ def test_a_command_gives_the_folder_back_however_it_ends(tmp_path, monkeypatch):
             pass
         raise ValueError("no")
 
-    monkeypatch.setattr(execute_language, "run_language", fails)
+    monkeypatch.setattr(execute, "execute", fails)
     assert main(["demo", "--output-dir", str(tmp_path)]) == 2
     with lock.held(tmp_path):
         pass

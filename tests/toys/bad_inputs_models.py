@@ -15,7 +15,7 @@ import optax
 
 from experiments.config.language import Demo
 from experiments.domains.language import task as language
-from experiments.pipeline.execute_language import load_data
+from experiments.domains.language.data import load_data
 from ofmu_jax import methods
 from ofmu_jax.data.language import prompts
 from ofmu_jax.data.language.padding import Encoded

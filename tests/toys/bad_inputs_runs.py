@@ -7,8 +7,6 @@ of its message: the value at fault and what to do about it.
 import dataclasses
 import functools
 
-from experiments.pipeline.execute_language import check_run, load_data
-
 from experiments.config.language import (
     Baselines,
     BudgetConfig,
@@ -19,8 +17,10 @@ from experiments.config.language import (
     Tofu,
     TrainConfig,
 )
+from experiments.config.refuse import check_run
 from experiments.domains.language import refuse
 from experiments.domains.language import task as language
+from experiments.domains.language.data import load_data
 from ofmu_jax.data.language.records import QA, DataError
 from ofmu_jax.data.language.tofu import load_custom
 
@@ -57,7 +57,7 @@ def value(run=None, **fields):
     def act(folder):
         whole = dataclasses.replace(run or Demo(output_dir=folder), **fields)
         check_run(whole)
-        refuse.check_values(whole)
+        refuse.check_options(whole)
 
     return act
 
@@ -76,7 +76,7 @@ def beta(name, number):
 
 def file_in_the_way(folder):
     (folder / "file").write_text("mine")
-    refuse.check_values(Demo(output_dir=folder / "file" / "out"))
+    check_run(Demo(output_dir=folder / "file" / "out"))
 
 
 TINY = Demo(
@@ -224,7 +224,7 @@ CASES = {
         work(dataclasses.replace(TINY, budget=BudgetConfig(gradient_evaluations=2))),
         ValueError,
         "one update of ofmu takes",
-        "--budget.gradient-evaluations 2; raise it",
+        "--budget.gradient-evaluations allows (2); raise it",
     ),
     "too long": (work(forget=LONG), DataError, "forget set, row 1", "max_length=256"),
     "too long later": (

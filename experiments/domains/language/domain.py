@@ -79,7 +79,11 @@ class LanguageDomain:
           DataError: malformed or missing files.
         """
         refuse.check_options(run)
-        data, title = load_data(run)
+        return cls.on(run, *load_data(run))
+
+    @classmethod
+    def on(cls, run: LanguageRun, data: UnlearningData, title: str = "") -> Self:
+        """The domain of a run on these rows."""
         return cls(run, data, title, *make_task(run, data))
 
     @functools.cached_property
