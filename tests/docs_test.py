@@ -25,7 +25,7 @@ FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 OPTION = re.compile(r"(?<![\w-])--([a-z][\w.-]*[\w])")
 COMMAND = re.compile(r"python -m (experiments[\w.]*)((?:\\\n|[^\n`|])*)")
-OF_OTHERS = frozenset({"help", "tables"})  # of every command; of `publish`, to come
+OF_OTHERS = frozenset({"help"})  # of every command
 
 
 def named(page: pathlib.Path) -> str:

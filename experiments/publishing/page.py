@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.publishing import ablations, run
+from experiments.publishing import ablations, picture, run
 from experiments.report import published, tables
 from experiments.stages.files import write_text
 
@@ -65,4 +65,5 @@ def write() -> pathlib.Path:
     for name, result in results.items():
         if result["schema"] == published.ABLATIONS:
             ablations.write_figures(RESULTS, name, result)
+    picture.write(RESULTS.parents[1] / "docs")
     return RESULTS / PAGE

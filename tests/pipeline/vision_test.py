@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import matplotlib.image
 import numpy as np
@@ -9,19 +10,23 @@ import pytest
 import tyro
 
 from experiments.config.vision import Cifar, VisionMethods, resolved
+from experiments.deletion.check import Verify, verify
 from experiments.domains.vision.data import validation_request
+from experiments.domains.vision.domain import VisionDomain
 from experiments.domains.vision.grid import grid_lines
 from experiments.domains.vision.target import forget_target
 from experiments.domains.vision.task import VisionTask
 from experiments.pipeline import search
-from experiments.pipeline.execute import execute
+from experiments.pipeline.execute import configured, execute, recipe
 from experiments.report.write import load_report
+from experiments.stages.files import write_json
 from ofmu_jax.data.vision.images import load_images
 from ofmu_jax.data.vision.split import make_split
 from ofmu_jax.methods.vision.ofmu import Ofmu
 from ofmu_jax.methods.vision.registry import METHODS
 from ofmu_jax.methods.vision.saliency import SalUn
-from ofmu_jax.models import resnet
+from ofmu_jax.methods.vision.scrub import Scrub
+from ofmu_jax.models import classifier, resnet
 
 TINY = Cifar(
     methods=("ofmu", "influence"),
@@ -83,11 +88,34 @@ def test_leaves_a_valid_report_and_a_picture(finished):
     )
 
 
-def test_no_method_that_takes_steps_exceeds_the_budget(finished):
+def test_exports_are_the_models_and_their_records_hold(finished, tmp_path):
+    run, content = finished
+    for row in content["models"]:
+        config, variables = classifier.load(run.output_dir / row["export"])
+        task = task_of(run)
+        assert config == task.config
+        right = task.probabilities(config, variables, task.sets["test"]).argmax(1)
+        share = float((right == task.sets["test"].labels).mean())
+        assert share == row["metrics"]["test_accuracy"]
+        recorded = (run.output_dir / row["export"] / "deletion.json").is_file()
+        assert recorded == (row["role"] == "unlearned")
+    checks = list(verify(Verify(run.output_dir)))
+    assert len(checks) == 10 * len(run.methods)
+    assert all(check.holds for check in checks)
+    # Weights that were changed are found, by their hash and by their scores.
+    out = shutil.copytree(run.output_dir, tmp_path / "out")
+    shutil.copy(out / "target/seed0/model/model.safetensors", out / "ofmu/seed0/model")
+    broken = {(c.model, c.name) for c in verify(Verify(out)) if not c.holds}
+    assert ("ofmu/seed0", "exported files") in broken
+    assert ("ofmu/seed0", "metrics") in broken
+    assert {model for model, _ in broken} == {"ofmu/seed0"}
+
+
+def test_no_method_exceeds_the_budget(finished):
     _, content = finished
     budget = 2.0 * content["data"]["counts"]["train"] / 16 + 1
     for row in content["models"]:
-        if row["role"] == "unlearned" and row["method"] != "influence":
+        if row["role"] == "unlearned":
             assert 0 < row["gradient_evaluations"] <= budget
     ofmu = content["models"][2]
     assert {"phi", "cosine", "rho", "retain_loss"} <= ofmu["trajectory"][1].keys()
@@ -112,6 +140,28 @@ def test_run_again_redoes_nothing_and_another_rate_only_its_method(finished):
         "influence/seed0/training.stage.json",
         "influence/seed0/evaluation.stage.json",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ofmu", "one update of ofmu takes 5 gradient evaluations, more"),
+        ("salun", "one update of salun takes 1 gradient evaluations after a setup of"),
+        ("influence", "one update of influence takes"),
+    ],
+)
+def test_what_costs_more_than_the_budget_is_refused(name, message):
+    run = dataclasses.replace(TINY, methods=(name,), unlearn_epochs=0.1)
+    with pytest.raises(ValueError, match=rf"{message}.* --unlearn-epochs allows"):
+        VisionDomain.of(run).refuse()
+
+
+def test_configurations_of_an_earlier_run_are_taken_over(tmp_path):
+    salun = SalUn(density=0.25, learning_rate=0.03)
+    earlier = Cifar().with_method("salun", salun)
+    write_json(tmp_path / "config.json", recipe(earlier))
+    run = dataclasses.replace(TINY, methods=("salun",), tuned_from=tmp_path)
+    assert configured(run).method.salun == salun
 
 
 def test_every_method_has_a_name_on_the_command_line():
@@ -159,7 +209,7 @@ def test_a_class_that_boundary_expanding_adds_has_a_name():
         ({"epochs": 0}, "--epochs is 0; it must be at least 1"),
         ({"batch_size": 1}, "--batch-size is 1; it must be at least 2"),
         ({"unlearn_epochs": 0.0}, "--unlearn-epochs is 0.0"),
-        ({"methods": ("salum",)}, "--methods: .* did you mean salun"),
+        ({"methods": ("salum",)}, "--methods: .* .did you mean salun"),
         (
             {"method": VisionMethods(ofmu=Ofmu(rho=float("nan")))},
             "--ofmu.rho is nan; it must be a finite number",
@@ -167,6 +217,13 @@ def test_a_class_that_boundary_expanding_adds_has_a_name():
         (
             {"methods": ("salun",), "method": VisionMethods(salun=SalUn(density=0.0))},
             "--salun.density is 0.0; it must be above 0 and at most 1",
+        ),
+        (
+            {
+                "methods": ("scrub",),
+                "method": VisionMethods(scrub=Scrub(temperature=-1.0)),
+            },
+            "--scrub.temperature is -1.0; it must be above 0",
         ),
         ({"forget": "file:x", "max_train": 50}, "leave out --max-train"),
     ],

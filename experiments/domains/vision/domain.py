@@ -163,15 +163,12 @@ class VisionDomain:
 
     def _fitting(self, name: str, plan: Plan) -> int:
         """How many updates the budget allows."""
-        setup, cost = plan.setup_cost, 0.0
-        if plan.method is None:
-            setup, cost = 0.0, plan.setup_cost  # the one step that there is
-        else:
-            cost = plan.method.gradient_evaluations
-        updates = updates_within(
-            self.task.budget, cost, name=name, option="--unlearn-epochs", setup=setup
+        within = functools.partial(
+            updates_within, self.task.budget, name=name, option="--unlearn-epochs"
         )
-        return 1 if plan.method is None else updates
+        if plan.method is None:  # one step, which is all that it costs
+            return min(1, within(plan.setup_cost))
+        return within(plan.method.gradient_evaluations, setup=plan.setup_cost)
 
     def outline(self, network: ResNetConfig | None = None) -> Any:
         config, size = network or self.task.config, self.task.data.image_size

@@ -39,7 +39,6 @@ class Plan(NamedTuple):
     one_shot: Callable[[Variables], Variables] | None = None
 
     def num_updates(self, budget: float) -> int:
-        """Updates that the budget pays for after the setup, at least one."""
+        """Updates that the budget pays for after the setup; may be none."""
         assert self.method is not None
-        left = budget - self.setup_cost
-        return max(1, int(left // self.method.gradient_evaluations))
+        return int((budget - self.setup_cost) // self.method.gradient_evaluations)
