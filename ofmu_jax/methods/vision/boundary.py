@@ -15,12 +15,8 @@ from ofmu_jax.bounds import NotNegative, Positive
 from ofmu_jax.losses import vision
 from ofmu_jax.methods.base import Method, Spec
 from ofmu_jax.methods.rules.frozen import FORWARD_COST, copy_params
-from ofmu_jax.methods.vision.classifier import (
-    Context,
-    descend,
-    logits_fn,
-    vision_method,
-)
+from ofmu_jax.methods.rules.weighted import descend
+from ofmu_jax.methods.vision.classifier import Context, logits_fn, vision_method
 from ofmu_jax.methods.vision.descent import SMALL_RATE, Descent, descent
 from ofmu_jax.methods.vision.setting import Plan, Setting
 from ofmu_jax.models.resnet import Variables, predict
@@ -123,9 +119,8 @@ def boundary_shrink(config: BoundaryShrink, setting: Setting) -> Plan:
 
     method = vision_method(
         build,
-        setting.config,
-        setting.prepare,
-        averages_from="forget",
+        setting,
+        "forget",
         freeze=copy_params,
         extra_cost=1 + FORWARD_COST,  # the adversarial step, and its label
     )

@@ -15,13 +15,8 @@ import optax
 from ofmu_jax.bounds import NotNegative, Positive
 from ofmu_jax.losses import vision
 from ofmu_jax.methods.base import Range, Spec
-from ofmu_jax.methods.vision.classifier import (
-    add_l1,
-    descend,
-    logits_fn,
-    sgd,
-    vision_method,
-)
+from ofmu_jax.methods.rules.weighted import descend
+from ofmu_jax.methods.vision.classifier import add_l1, logits_fn, sgd, vision_method
 from ofmu_jax.methods.vision.setting import Plan, Setting, Stream
 
 # The ranges of the SalUn protocol; those of ascent and of the boundary methods reach
@@ -70,7 +65,7 @@ def descent(
         functools.partial(loss, logits_fn(setting.config, context)), optimizer, part
     )
     return Plan(
-        vision_method(build, setting.config, setting.prepare, averages_from=part),
+        vision_method(build, setting, part),
         stream,
     )
 

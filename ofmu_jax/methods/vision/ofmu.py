@@ -70,15 +70,10 @@ def build(config: Ofmu, setting: Setting) -> Plan:
         )
 
     method = vision_method(
-        on_parameters,
-        setting.config,
-        setting.prepare,
-        averages_from="retain",
-        averages="after",
-        last=config.outer_steps,
+        on_parameters, setting, "retain", averages="after", last=config.outer_steps
     )
     return Plan(method, "paired")
 
 
 paper_setting = functools.partial(ofmu.paper_setting, momentum=0.0, weight_decay=0.0)
-SPEC = ofmu.entry(Ofmu(), build, RATE["learning_rate"], paper=paper_setting)
+SPEC = ofmu.entry(Ofmu(), build, RATE["learning_rate"], {}, paper=paper_setting)
