@@ -9,12 +9,9 @@ import optax
 from ofmu_jax import choices, transform
 from ofmu_jax.bilevel import is_static_zero
 from ofmu_jax.bounds import Count, NotNegative, Positive
+from ofmu_jax.methods import inner_optimizers as inner
 from ofmu_jax.methods.base import BatchLoss, Method, Range, Spec, minibatch
-from ofmu_jax.methods.inner_optimizers import (
-    InnerOptimizer,
-    inner_optimizer,
-    maximum_of,
-)
+from ofmu_jax.methods.inner_optimizers import InnerOptimizer
 
 NAME = "ofmu"  # in every registry
 # Fields that are options of `ofmu_jax.ofmu` as they are.
@@ -68,17 +65,17 @@ class OfmuConfig:
         rho: Any = self.rho
         if rho and self.rho_growth != 1.0:
             rho = optax.exponential_decay(rho, 1, self.rho_growth)
-        inner = inner_optimizer(
+        ascent = inner.inner_optimizer(
             self.inner_optimizer,
             self.inner_learning_rate,
-            maximum=maximum_of(self.forget_loss, self.beta, self.similarity),
+            maximum=inner.maximum_of(self.forget_loss, self.beta, self.similarity),
             longest=self.inner_max_step,
         )
         return ofmu_method(
             forget_loss,
             retain_loss,
             outer_optimizer=outer_optimizer,
-            inner_optimizer=inner,
+            inner_optimizer=ascent,
             rho=rho,
             **{name: getattr(self, name) for name in PASSED},
             **options,

@@ -29,6 +29,7 @@ from experiments.report import content as findings
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.data.language.records import DataError
 from ofmu_jax.methods import METHODS
+from ofmu_jax.methods.vision import registry
 
 TINY = Demo(
     seeds=(0,),
@@ -44,10 +45,9 @@ TINY = Demo(
 RESULTS = pathlib.Path(experiments.__file__).parent / "results"
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_trials_start_with_the_configuration_and_stay_in_the_space(name):
-    config = TINY.method(name)
-    space = METHODS[name].search
+@pytest.mark.parametrize("spec", [*METHODS.values(), *registry.METHODS.values()])
+def test_trials_start_with_the_configuration_and_stay_in_the_space(spec):
+    config, space = spec.config, spec.search
     found = search.trials(config, space, 5)
     assert found == search.trials(config, space, 5)
     assert len(set(map(str, found))) == 5 and found[0] == config

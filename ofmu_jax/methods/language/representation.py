@@ -60,8 +60,7 @@ def rmu(config: RmuConfig, setting: Setting, rule=weighted_difference):
     """
     hidden_fn = hidden_fn_of(config, setting)
     retain, passes = retain_of(config, setting)
-    options = {"positions": config.positions, "compat": config.compat}
-    forget = mean_of_hidden(representation.rmu_forget, hidden_fn, setting, **options)
+    forget = mean_of_hidden(representation.rmu_forget, config, setting)
 
     def freeze(params: Params) -> dict[str, Any]:
         token = jax.ShapeDtypeStruct((1, 1), jnp.int32)

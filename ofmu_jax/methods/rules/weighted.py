@@ -36,16 +36,10 @@ def descend(
 
 
 def gradient_ascent(
-    forget_loss: BatchLoss,
-    optimizer: optax.GradientTransformation,
-    *,
-    forget_weight: float = 1.0,
-    forget_cost: float = 1,
+    forget_loss: BatchLoss, optimizer: optax.GradientTransformation
 ) -> Method:
-    """Minimises γ ``forget_loss`` alone; hand it the negated cross-entropy."""
-    return descend(
-        forget_loss, optimizer, "forget", weight=forget_weight, cost=forget_cost
-    )
+    """Minimises ``forget_loss`` alone; hand it the negated cross-entropy."""
+    return descend(forget_loss, optimizer, "forget")
 
 
 def weighted_sum(g_f: Any, g_r: Any, *, forget_weight: Any, retain_weight: Any) -> Any:

@@ -135,11 +135,8 @@ def _order(config: RandomLabel, setting: Setting) -> Stream:
 
 
 def _relabelled(setting: Setting, context: Context, optimizer) -> Method:
-    loss = functools.partial(
-        vision.cross_entropy,
-        logits_fn(setting.config, context),
-        labels="random_labels",
-    )
+    logits = logits_fn(setting.config, context)
+    loss = functools.partial(vision.cross_entropy, logits, labels="random_labels")
     return descend(loss, optimizer, "union")
 
 
