@@ -5,8 +5,8 @@ The text after each field is its help on the command line.
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, Self, cast
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import tyro
 
@@ -23,9 +23,12 @@ def names_of(specs: Mapping[str, Spec], *aliases: str) -> Any:
 def group_of(name: str, specs: Mapping[str, Spec]) -> type:
     """A frozen dataclass with the config of each method as a field."""
 
+    generic: Any = Baseline
+
     def kind(config: Any) -> Any:
-        generic = isinstance(config, Baseline)
-        return cast(Any, Baseline)[type(config.loss)] if generic else type(config)
+        if isinstance(config, Baseline):
+            return generic[type(config.loss)]
+        return type(config)
 
     return dataclasses.make_dataclass(
         name,
@@ -113,26 +116,16 @@ class Run:
             if len(set(values)) < len(values):
                 twice = " ".join(map(str, values))
                 raise ValueError(f"--{name} names one twice: {twice}.")
-        for option in ("methods", "tuned_except"):
-            for name in getattr(self, option):
-                try:
-                    spec_of(self.specs, name)
-                except ValueError as error:
-                    raise ValueError(f"--{option.replace('_', '-')}: {error}") from None
+        for name in self.methods:
+            spec_of(self.specs, name)
         for seed in self.seeds:
             if not 0 <= seed < 2**32:
                 raise ValueError(
                     f"--seeds has {seed}; give numbers from 0 to 2**32 - 1, such as "
                     "0 1 2."
                 )
-        for path, value, problem in self._problems():
-            flag = f"--{path.replace('_', '-')}"
-            raise ValueError(f"{flag} is {value}; it must be {problem}.")
-
-    def _problems(self) -> Iterator[tuple[str, Any, str]]:
-        """What `bounds.problems` finds, but in no method that the run does not use."""
         for path, value, problem in problems(self):
             path = path.removeprefix(f"{self.group}.")
-            name = path.partition(".")[0]
+            name, flag = path.partition(".")[0], f"--{path.replace('_', '-')}"
             if name in self.methods or name not in self.specs:
-                yield path, value, problem
+                raise ValueError(f"{flag} is {value}; it must be {problem}.")

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from jax.sharding import Mesh
 
-from experiments.config.common import Run
 from experiments.stages.fit import Job
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.methods.base import Params
@@ -128,7 +127,7 @@ class Domain(Protocol):
     def refuse(self) -> None:
         """Raises for what cannot work, before anything is trained."""
 
-    def variant(self, run: Run) -> Self:
+    def variant(self, run: Any) -> Self:
         """The same data and models with other settings."""
         ...
 

@@ -94,6 +94,11 @@ class Plan:
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()
 
 
+# Fields that a run has under the same name.
+SHARED = ("methods", "dtype", "remat", "loss_chunk", "grad_accum", "trainable", "lora")
+SHARED += ("mesh", "evaluation", "ofmu", "baselines")
+
+
 class Row(NamedTuple):
     """A line of the table: an estimate, or why there is none."""
 
@@ -129,19 +134,9 @@ def run_of(plan: Plan) -> LanguageRun:
     """The run that is planned."""
     budget = BudgetConfig(batch_size=plan.batch_size, gradient_evaluations=10**6)
     return Request(
-        methods=plan.methods,
         max_length=plan.length,
-        dtype=plan.dtype,
-        remat=plan.remat,
-        loss_chunk=plan.loss_chunk,
-        grad_accum=plan.grad_accum,
-        trainable=plan.trainable,
-        lora=plan.lora,
-        mesh=plan.mesh,
         budget=budget,
-        evaluation=plan.evaluation,
-        ofmu=plan.ofmu,
-        baselines=plan.baselines,
+        **{name: getattr(plan, name) for name in SHARED},
     )
 
 

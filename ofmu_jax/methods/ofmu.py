@@ -6,24 +6,17 @@ from typing import Any, TypeVar
 
 import optax
 
-from ofmu_jax import transform
+from ofmu_jax import choices, transform
 from ofmu_jax.bilevel import is_static_zero
 from ofmu_jax.bounds import Count, NotNegative, Positive
-from ofmu_jax.choices import (
-    Base,
-    Curvature,
-    PenaltyGradient,
-    RetainDirection,
-    Similarity,
-)
-from ofmu_jax.methods.base import BatchLoss, Carries, Method, Range, Spec, minibatch
-from ofmu_jax.methods.inner_optimizers import (
-    InnerOptimizer,
-    inner_optimizer,
-    maximum_of,
-)
+from ofmu_jax.methods import inner_optimizers as inner
+from ofmu_jax.methods.base import BatchLoss, Method, Range, Spec, minibatch
+from ofmu_jax.methods.inner_optimizers import InnerOptimizer
 
 NAME = "ofmu"  # in every registry
+# Fields that are options of `ofmu_jax.ofmu` as they are.
+PASSED = ("inner_steps", "outer_steps", "beta", "similarity", "base", "curvature")
+PASSED += ("retain_direction", "penalty_gradient", "penalty_clip")
 _EXACT = {"curvature": "jvp", "penalty_gradient": "exact"}  # without differences
 
 
@@ -48,16 +41,16 @@ class OfmuConfig:
     weight_decay: NotNegative = 0.0
     beta: NotNegative = 0.1
     """Weight of the gradient similarity in Φ; 0 leaves it and its cost out."""
-    similarity: Similarity = "cosine"
+    similarity: choices.Similarity = "cosine"
     rho: NotNegative = 1e-2
     """Weight of ‖∇Φ‖² in F; 0 leaves it and its cost out."""
     rho_growth: Positive = 1.02
     """γ: ρ grows by this factor every outer iteration."""
-    base: Base = "inner"
+    base: choices.Base = "inner"
     """Where the outer step starts: from the inner result, or where that began."""
-    curvature: Curvature = "linearize"
-    retain_direction: RetainDirection = "frozen"
-    penalty_gradient: PenaltyGradient = "secant"
+    curvature: choices.Curvature = "linearize"
+    retain_direction: choices.RetainDirection = "frozen"
+    penalty_gradient: choices.PenaltyGradient = "secant"
     penalty_clip: Positive | None = 1.0
     """The penalty's norm is at most this multiple of the retain gradient's."""
 
@@ -72,27 +65,19 @@ class OfmuConfig:
         rho: Any = self.rho
         if rho and self.rho_growth != 1.0:
             rho = optax.exponential_decay(rho, 1, self.rho_growth)
-        inner = inner_optimizer(
+        ascent = inner.inner_optimizer(
             self.inner_optimizer,
             self.inner_learning_rate,
-            maximum=maximum_of(self.forget_loss, self.beta, self.similarity),
+            maximum=inner.maximum_of(self.forget_loss, self.beta, self.similarity),
             longest=self.inner_max_step,
         )
         return ofmu_method(
             forget_loss,
             retain_loss,
             outer_optimizer=outer_optimizer,
-            inner_optimizer=inner,
-            inner_steps=self.inner_steps,
-            outer_steps=self.outer_steps,
-            beta=self.beta,
+            inner_optimizer=ascent,
             rho=rho,
-            similarity=self.similarity,
-            base=self.base,
-            curvature=self.curvature,
-            retain_direction=self.retain_direction,
-            penalty_gradient=self.penalty_gradient,
-            penalty_clip=self.penalty_clip,
+            **{name: getattr(self, name) for name in PASSED},
             **options,
         )
 
@@ -177,33 +162,15 @@ def entry(
     config: OfmuConfig,
     build: Callable[[Any, Any], Any],
     outer_rate: Range,
-    *,
-    paper: Callable[[Any], Any],
-    search: Mapping[str, Range] | None = None,
-    carries: Callable[[Any], Carries] = lambda config: Carries(),
+    search: Mapping[str, Range],
+    **more: Any,
 ) -> Spec:
-    """The entry of OFMU in the registry of a domain.
-
-    Args:
-      outer_rate: where the outer learning rate is searched; it and the inner one stand
-        in for the one of other methods.
-      paper: `paper_setting` with what the domain adds.
-      search: of further fields.
-    """
-    inner_rate = {"inner_learning_rate": Range(1e-2, 1.0, log=True)}
-    more = {**(search or {}), "ceiling": Range(1.0, 1.3)}
-    return Spec(
-        "OFMU",
-        "2509.22483",
-        config,
-        build,
-        {"outer_learning_rate": outer_rate, **inner_rate, **more},
-        carries=carries,
-        paper=paper,
-        derivatives=derivatives,
-        unfit=unfit,
-        cautions=cautions,
-    )
+    """OFMU's entry in a domain; two rates are searched where others have one."""
+    spans = {"outer_learning_rate": outer_rate}
+    spans |= {"inner_learning_rate": Range(1e-2, 1.0, log=True), **search}
+    spans |= {"ceiling": Range(1.0, 1.3)}
+    checks = {"derivatives": derivatives, "unfit": unfit, "cautions": cautions}
+    return Spec("OFMU", "2509.22483", config, build, spans, **more, **checks)
 
 
 def ofmu_method(forget_loss: BatchLoss, retain_loss: BatchLoss, **options) -> Method:

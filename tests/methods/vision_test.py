@@ -267,16 +267,8 @@ def test_influence_with_unrelated_samples_is_the_gradient_difference(monkeypatch
 
     # With the recursion left out, H⁻¹ = 1: θ + α (Σ g_f − (n_f / n_r) Σ g_r) / n.
     monkeypatch.setattr(vision_influence, "_recursion", lambda c, w, d, v: v)
-    found = influence(
-        CONFIG,
-        variables(),
-        FORGET,
-        RETAIN,
-        alpha=2.0,
-        samples=4,
-        batch_size=BATCH,
-        seed=0,
-    )
+    config = vision_influence.Influence(alpha=2.0, samples=4)
+    found = influence(config, SETTING, variables())
     g_f = total_gradient(CONFIG, variables(), FORGET, BATCH)
     g_r = total_gradient(CONFIG, variables(), RETAIN, BATCH)
     expected = jax.tree.map(
@@ -285,7 +277,7 @@ def test_influence_with_unrelated_samples_is_the_gradient_difference(monkeypatch
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     jax.tree.map(close, found.params, expected)
     # 2 + 3 batches, 8 single images in quarters of a batch.
-    assert influence_cost(FORGET, RETAIN, 8, BATCH) == 2 + 3 + 2
+    assert influence_cost(vision_influence.Influence(samples=8), SETTING) == 2 + 3 + 2
 
 
 # --- boundary -------------------------------------------------------------------------

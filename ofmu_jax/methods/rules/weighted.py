@@ -5,6 +5,9 @@ a retain term γ L_NPO + α L_r (arXiv 2404.05868): they differ in the forget lo
 ``forget_loss`` here is always the one to be *minimised*.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import optax
 
@@ -12,26 +15,37 @@ from ofmu_jax import bilevel
 from ofmu_jax.methods.base import BatchLoss, Method, minibatch
 
 
-def gradient_ascent(
-    forget_loss: BatchLoss,
+def descend(
+    loss: BatchLoss,
     optimizer: optax.GradientTransformation,
+    part: str,
     *,
-    forget_weight: float = 1.0,
-    forget_cost: float = 1,
+    weight: float = 1.0,
+    cost: float = 1,
 ) -> Method:
-    """Minimises γ ``forget_loss`` alone; hand it the negated cross-entropy."""
+    """Minimises ``weight`` times one loss on the batches of one part."""
 
     def update(params, state, batches):
-        forget = minibatch(batches["forget"], 0)
-        value, gradient = jax.value_and_grad(forget_loss)(params, forget)
-        metrics = {"forget_loss": value, "forget_grad_norm": bilevel.norm(gradient)}
-        gradient = optax.tree.scale(forget_weight, gradient)
+        value, gradient = jax.value_and_grad(loss)(params, minibatch(batches[part], 0))
+        metrics = {f"{part}_loss": value, f"{part}_grad_norm": bilevel.norm(gradient)}
+        gradient = optax.tree.scale(weight, gradient)
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, metrics
 
-    return Method(
-        optimizer.init, update, batches_per_update=1, gradient_evaluations=forget_cost
-    )
+    return Method(optimizer.init, update, 1, gradient_evaluations=cost)
+
+
+def gradient_ascent(
+    forget_loss: BatchLoss, optimizer: optax.GradientTransformation
+) -> Method:
+    """Minimises ``forget_loss`` alone; hand it the negated cross-entropy."""
+    return descend(forget_loss, optimizer, "forget")
+
+
+def weighted_sum(g_f: Any, g_r: Any, *, forget_weight: Any, retain_weight: Any) -> Any:
+    """γ g_f + α g_r of the gradients of two losses."""
+    f, r = optax.tree.scale(forget_weight, g_f), optax.tree.scale(retain_weight, g_r)
+    return optax.tree.add(f, r)
 
 
 def weighted_difference(
@@ -42,6 +56,7 @@ def weighted_difference(
     forget_weight: float = 1.0,
     retain_weight: float = 1.0,
     forget_cost: float = 1,
+    direction: Callable[..., Any] = weighted_sum,
 ) -> Method:
     """Minimises γ ``forget_loss`` + α ``retain_loss`` (γ = α = 1 by default).
 
@@ -50,22 +65,20 @@ def weighted_difference(
       retain_weight: α; a Python 0 leaves the retain loss out, and its cost.
       forget_cost: gradients of one batch that the forget loss takes: 2 if it reads
         two batches, as DPO does.
+      direction: from both gradients and weights to what the optimizer gets, so that
+        clipping acts on it.
     """
     if bilevel.is_static_zero(retain_weight):
-        return gradient_ascent(
-            forget_loss,
-            optimizer,
-            forget_weight=forget_weight,
-            forget_cost=forget_cost,
+        return descend(
+            forget_loss, optimizer, "forget", weight=forget_weight, cost=forget_cost
         )
 
     def update(params, state, batches):
         batch = minibatch(batches, 0)
         l_f, g_f = jax.value_and_grad(forget_loss)(params, batch["forget"])
         l_r, g_r = jax.value_and_grad(retain_loss)(params, batch["retain"])
-        gradient = optax.tree.add(
-            optax.tree.scale(forget_weight, g_f), optax.tree.scale(retain_weight, g_r)
-        )
+        weights = {"forget_weight": forget_weight, "retain_weight": retain_weight}
+        gradient = direction(g_f, g_r, **weights)
         updates, state = optimizer.update(gradient, state, params)
         metrics = {
             "forget_loss": l_f,
@@ -75,24 +88,11 @@ def weighted_difference(
         }
         return optax.apply_updates(params, updates), state, metrics
 
-    return Method(
-        optimizer.init,
-        update,
-        batches_per_update=1,
-        gradient_evaluations=forget_cost + 1,
-    )
+    return Method(optimizer.init, update, 1, gradient_evaluations=forget_cost + 1)
 
 
 def fine_tune(
     retain_loss: BatchLoss, optimizer: optax.GradientTransformation
 ) -> Method:
     """Minimises ``retain_loss`` alone: how targets and references are trained."""
-
-    def update(params, state, batches):
-        retain = minibatch(batches["retain"], 0)
-        value, gradient = jax.value_and_grad(retain_loss)(params, retain)
-        updates, state = optimizer.update(gradient, state, params)
-        metrics = {"retain_loss": value, "retain_grad_norm": bilevel.norm(gradient)}
-        return optax.apply_updates(params, updates), state, metrics
-
-    return Method(optimizer.init, update, batches_per_update=1, gradient_evaluations=1)
+    return descend(retain_loss, optimizer, "retain")

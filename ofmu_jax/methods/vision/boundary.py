@@ -15,12 +15,8 @@ from ofmu_jax.bounds import NotNegative, Positive
 from ofmu_jax.losses import vision
 from ofmu_jax.methods.base import Method, Spec
 from ofmu_jax.methods.rules.frozen import FORWARD_COST, copy_params
-from ofmu_jax.methods.vision.classifier import (
-    Context,
-    descend,
-    logits_fn,
-    vision_method,
-)
+from ofmu_jax.methods.rules.weighted import descend
+from ofmu_jax.methods.vision.classifier import Context, logits_fn, vision_method
 from ofmu_jax.methods.vision.descent import SMALL_RATE, Descent, descent
 from ofmu_jax.methods.vision.setting import Plan, Setting
 from ofmu_jax.models.resnet import Variables, predict
@@ -86,22 +82,14 @@ def nearest_class(
 
 def boundary_expand(config: BoundaryExpand, setting: Setting) -> Plan:
     """Cross-entropy of forget images as a class that the network did not have."""
-    grown = dataclasses.replace(
-        setting.config, num_classes=setting.config.num_classes + 1
-    )
     new_class = setting.config.num_classes
+    grown = dataclasses.replace(setting.config, num_classes=new_class + 1)
 
     def loss(logits, params, batch):
         labels = jnp.full_like(batch["labels"], new_class)
         return vision.cross_entropy(logits, params, {**batch, "labels": labels})
 
-    plan = descent(
-        setting._replace(config=grown),
-        config.sgd(),
-        loss,
-        "forget",
-        "forget",
-    )
+    plan = descent(setting._replace(config=grown), config.sgd(), loss, "forget")
     key = jax.random.fold_in(jax.random.key(setting.seed), new_class)
     grow = lambda variables: with_one_more_class(variables, key)
     return plan._replace(config=grown, start=grow)
@@ -121,13 +109,9 @@ def boundary_shrink(config: BoundaryShrink, setting: Setting) -> Plan:
 
         return descend(loss, optimizer, "forget")
 
+    cost = 1 + FORWARD_COST  # the adversarial step, and its label
     method = vision_method(
-        build,
-        setting.config,
-        setting.prepare,
-        averages_from="forget",
-        freeze=copy_params,
-        extra_cost=1 + FORWARD_COST,  # the adversarial step, and its label
+        build, setting, "forget", freeze=copy_params, extra_cost=cost
     )
     return Plan(method, "forget")
 

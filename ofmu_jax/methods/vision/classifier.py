@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ofmu_jax import bilevel
 from ofmu_jax.data.vision.augment import augment
 from ofmu_jax.losses.vision import LogitsFn
-from ofmu_jax.methods.base import Batches, BatchLoss, Method, minibatch
+from ofmu_jax.methods.base import Batches, Method
 from ofmu_jax.methods.rules.frozen import FORWARD_COST
 from ofmu_jax.models import resnet
 from ofmu_jax.models.resnet import ResNetConfig, Variables
@@ -87,10 +86,9 @@ def logits_fn(
 
 def vision_method(
     build: Callable[[Context], Method],
-    config: ResNetConfig,
-    prepare: Callable[[Batches], Batches],
-    *,
+    setting: Any,
     averages_from: Part,
+    *,
     averages: Literal["before", "after"] = "before",
     last: int | None = None,
     freeze: Callable[[Variables], Any] = lambda variables: None,
@@ -101,8 +99,7 @@ def vision_method(
     Args:
       build: from the context to the method; called within every update, so it must
         not look into the context while building, only its losses may.
-      config: the network.
-      prepare: applied to the batches first.
+      setting: its ``config`` is the network, its ``prepare`` is applied to the batches.
       averages_from: whose batches move the running averages.
       averages: ``"before"``: those of the forward pass that the update's own gradient
         takes, as in PyTorch's training mode, at no cost; ``"after"``: of passes at
@@ -118,33 +115,19 @@ def vision_method(
         return VisionState(outline.init(variables.params), freeze(variables))
 
     def update(variables: Variables, state: Any, batches: Batches):
-        batches = prepare(batches)
+        batches = setting.prepare(batches)
         method = build(Context(variables.batch_stats, state.frozen))
         params, inner, metrics = method.update(variables.params, state.inner, batches)
         at = variables.params if averages == "before" else params
         stats, images = variables.batch_stats, batches[averages_from]["images"]
         for place in range(len(images) - passes, len(images)):
-            _, stats = resnet.apply(config, at, stats, images[place], True)
+            _, stats = resnet.apply(setting.config, at, stats, images[place], True)
         return Variables(params, stats), VisionState(inner, state.frozen), metrics
 
     cost = outline.gradient_evaluations + extra_cost
     if averages == "after":
         cost += passes * FORWARD_COST
     return outline._replace(init=init, update=update, gradient_evaluations=cost)
-
-
-def descend(
-    loss: BatchLoss, optimizer: optax.GradientTransformation, part: Part
-) -> Method:
-    """Minimises one loss on the batches of one part."""
-
-    def update(params, state, batches):
-        value, gradient = jax.value_and_grad(loss)(params, minibatch(batches[part], 0))
-        updates, state = optimizer.update(gradient, state, params)
-        metrics = {f"{part}_loss": value, f"{part}_grad_norm": bilevel.norm(gradient)}
-        return optax.apply_updates(params, updates), state, metrics
-
-    return Method(optimizer.init, update, batches_per_update=1, gradient_evaluations=1)
 
 
 def sgd(

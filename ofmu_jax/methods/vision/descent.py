@@ -15,15 +15,11 @@ import optax
 from ofmu_jax.bounds import NotNegative, Positive
 from ofmu_jax.losses import vision
 from ofmu_jax.methods.base import Range, Spec
-from ofmu_jax.methods.vision.classifier import (
-    add_l1,
-    descend,
-    logits_fn,
-    sgd,
-    vision_method,
-)
-from ofmu_jax.methods.vision.setting import Plan, Setting, Stream
+from ofmu_jax.methods.rules.weighted import descend
+from ofmu_jax.methods.vision.classifier import add_l1, logits_fn, sgd, vision_method
+from ofmu_jax.methods.vision.setting import Plan, Setting
 
+Part = Literal["forget", "retain"]
 # The ranges of the SalUn protocol; those of ascent and of the boundary methods reach
 # higher, as small networks need larger rates.
 RATE = {"learning_rate": Range(1e-3, 1e-1, log=True)}
@@ -62,22 +58,17 @@ class GradientAscent(Descent):
     learning_rate: Positive = 5e-4
 
 
-def descent(
-    setting: Setting, optimizer, loss, part: Literal["forget", "retain"], stream: Stream
-) -> Plan:
+def descent(setting: Setting, optimizer, loss, part: Part) -> Plan:
     """Minimises ``loss`` of (logits_fn, params, batch) on the batches of a part."""
     build = lambda context: descend(
         functools.partial(loss, logits_fn(setting.config, context)), optimizer, part
     )
-    return Plan(
-        vision_method(build, setting.config, setting.prepare, averages_from=part),
-        stream,
-    )
+    return Plan(vision_method(build, setting, part), part)
 
 
 def train(setting: Setting, optimizer: optax.GradientTransformation) -> Plan:
     """Cross-entropy on the stream's images: original, retrained and FT."""
-    return descent(setting, optimizer, vision.cross_entropy, "retain", "retain")
+    return descent(setting, optimizer, vision.cross_entropy, "retain")
 
 
 def l1_sparse(config: L1Sparse, setting: Setting) -> Plan:
@@ -89,8 +80,7 @@ def l1_sparse(config: L1Sparse, setting: Setting) -> Plan:
 
 def gradient_ascent(config: GradientAscent, setting: Setting) -> Plan:
     """Gradient ascent on forget images."""
-    loss = vision.negated_cross_entropy
-    return descent(setting, config.sgd(), loss, "forget", "forget")
+    return descent(setting, config.sgd(), vision.negated_cross_entropy, "forget")
 
 
 FINE_TUNE = Spec(

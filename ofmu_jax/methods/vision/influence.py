@@ -7,6 +7,7 @@ two vectors only, and the step is multiplied by a tuned α.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -63,35 +64,23 @@ def woodfisher(v: jax.Array, gradients, count: int) -> jax.Array:
     return jax.lax.scan(step, carry, gradients[1:])[0][0]
 
 
-def influence(
-    config: ResNetConfig,
-    variables: Variables,
-    forget: Labelled,
-    retain: Labelled,
-    *,
-    alpha: float,
-    samples: int,
-    batch_size: int,
-    seed: int,
-) -> Variables:
+def influence(config: Influence, setting: Setting, variables: Variables) -> Variables:
     """θ + α · WoodFisher(v), in evaluation mode, without augmentation.
-
-    Args:
-      alpha: α.
-      samples: at most so many single retain images, drawn with ``seed``.
-      batch_size: of the two full gradients.
 
     Raises:
       FloatingPointError: if the step is not finite.
     """
-    g_f = total_gradient(config, variables, forget, batch_size)
-    g_r = total_gradient(config, variables, retain, batch_size)
+    forget, retain = setting.forget, setting.retain
+    g_f, g_r = (
+        total_gradient(setting.config, variables, part, setting.batch_size)
+        for part in (forget, retain)
+    )
     total = len(forget) + len(retain)
     share = len(forget) / len(retain)
     v = jax.jit(lambda f, r: (ravel_pytree(f)[0] - share * ravel_pytree(r)[0]) / total)
-    order = np.random.default_rng([seed, 17]).permutation(len(retain))
-    drawn = retain.take(order[: max(2, samples)])
-    step = _recursion(config, variables, drawn, v(g_f, g_r))
+    order = np.random.default_rng([setting.seed, 17]).permutation(len(retain))
+    drawn = retain.take(order[: max(2, config.samples)])
+    step = _recursion(setting.config, variables, drawn, v(g_f, g_r))
     if not bool(jnp.isfinite(step).all()):
         raise FloatingPointError(
             "the influence step is not finite; use fewer --influence.samples."
@@ -100,7 +89,7 @@ def influence(
     @jax.jit
     def moved(params, step):
         flat, unravel = ravel_pytree(params)
-        return unravel(flat + alpha * step)
+        return unravel(flat + config.alpha * step)
 
     return variables._replace(params=moved(variables.params, step))
 
@@ -129,37 +118,18 @@ def _recursion(
     return carry[0]
 
 
-def influence_cost(
-    forget: Labelled, retain: Labelled, samples: int, batch_size: int
-) -> float:
+def influence_cost(config: Influence, setting: Setting) -> float:
     """Gradients of one batch: two full passes, and 1 / B for each single image."""
-    full = num_batches(forget, batch_size) + num_batches(retain, batch_size)
-    return full + min(max(2, samples), len(retain)) / batch_size
+    size, retain = setting.batch_size, setting.retain
+    full = num_batches(setting.forget, size) + num_batches(retain, size)
+    return full + min(max(2, config.samples), len(retain)) / size
 
 
 def build(config: Influence, setting: Setting) -> Plan:
     """All at once, at the cost of the gradients that it takes."""
-    sets = (setting.forget, setting.retain)
-    cost = influence_cost(*sets, config.samples, setting.batch_size)
-    return Plan(
-        None,
-        setup_cost=cost,
-        one_shot=lambda variables: influence(
-            setting.config,
-            variables,
-            *sets,
-            alpha=config.alpha,
-            samples=config.samples,
-            batch_size=setting.batch_size,
-            seed=setting.seed,
-        ),
-    )
+    step = functools.partial(influence, config, setting)
+    return Plan(None, setup_cost=influence_cost(config, setting), one_shot=step)
 
 
-SPEC = Spec(
-    "Influence unlearning",
-    "2304.04934",
-    Influence(),
-    build,
-    {"alpha": Range(1.0, 20.0, log=True)},
-)
+_SEARCH = {"alpha": Range(1.0, 20.0, log=True)}
+SPEC = Spec("Influence unlearning", "2304.04934", Influence(), build, _SEARCH)

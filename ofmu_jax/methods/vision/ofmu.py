@@ -55,30 +55,23 @@ def build(config: Ofmu, setting: Setting) -> Plan:
     target = setting.forget_target
     target = None if target is None else config.ceiling * target
     forget_loss = forget_loss_of(config, setting)
+    rate, momentum = config.outer_learning_rate, config.momentum
+    outer = sgd(rate, config.weight_decay, momentum=momentum)
 
     def on_parameters(context: Context) -> Method:
         logits = logits_fn(setting.config, context, config.norm)
         return dataclasses.replace(config, forget_loss=forget_loss).create(
             vision.ascended_loss(forget_loss, logits, target=target),
             functools.partial(vision.cross_entropy, logits),
-            sgd(
-                config.outer_learning_rate,
-                config.weight_decay,
-                momentum=config.momentum,
-            ),
+            outer,
             unroll=jax.default_backend() == "cpu",  # convolutions: see `ofmu_jax.ofmu`
         )
 
     method = vision_method(
-        on_parameters,
-        setting.config,
-        setting.prepare,
-        averages_from="retain",
-        averages="after",
-        last=config.outer_steps,
+        on_parameters, setting, "retain", averages="after", last=config.outer_steps
     )
     return Plan(method, "paired")
 
 
 paper_setting = functools.partial(ofmu.paper_setting, momentum=0.0, weight_decay=0.0)
-SPEC = ofmu.entry(Ofmu(), build, RATE["learning_rate"], paper=paper_setting)
+SPEC = ofmu.entry(Ofmu(), build, RATE["learning_rate"], {}, paper=paper_setting)

@@ -17,10 +17,10 @@ from ofmu_jax.bounds import Bound, Positive
 from ofmu_jax.data.vision.images import Labelled
 from ofmu_jax.losses import vision
 from ofmu_jax.methods.base import Method, Range, Spec
+from ofmu_jax.methods.rules.weighted import descend
 from ofmu_jax.methods.vision.classifier import (
     Context,
     Prepare,
-    descend,
     logits_fn,
     only_where,
     vision_method,
@@ -124,9 +124,7 @@ def top_share(tree: Any, density: float) -> Any:
 def random_label(config: RandomLabel, setting: Setting) -> Plan:
     """Descends on the labels that `Prepare` draws."""
     build = lambda context: _relabelled(setting, context, config.sgd())
-    method = vision_method(
-        build, setting.config, setting.prepare, averages_from="union"
-    )
+    method = vision_method(build, setting, "union")
     return Plan(method, _order(config, setting))
 
 
@@ -137,11 +135,8 @@ def _order(config: RandomLabel, setting: Setting) -> Stream:
 
 
 def _relabelled(setting: Setting, context: Context, optimizer) -> Method:
-    loss = functools.partial(
-        vision.cross_entropy,
-        logits_fn(setting.config, context),
-        labels="random_labels",
-    )
+    logits = logits_fn(setting.config, context)
+    loss = functools.partial(vision.cross_entropy, logits, labels="random_labels")
     return descend(loss, optimizer, "union")
 
 
@@ -150,14 +145,9 @@ def salun(config: SalUn, setting: Setting) -> Plan:
     plain = config.sgd()
 
     def mask_of(variables: Variables) -> Any:
-        gradient = total_gradient(
-            setting.config,
-            variables,
-            setting.forget,
-            setting.batch_size,
-            setting.prepare,
-            setting.seed,
-        )
+        forget, size = setting.forget, setting.batch_size
+        more = setting.prepare, setting.seed
+        gradient = total_gradient(setting.config, variables, forget, size, *more)
         return top_share(gradient, config.density)
 
     def build(context: Context) -> Method:
@@ -166,13 +156,7 @@ def salun(config: SalUn, setting: Setting) -> Plan:
             optimizer = only_where(context.frozen, plain)
         return _relabelled(setting, context, optimizer)
 
-    method = vision_method(
-        build,
-        setting.config,
-        setting.prepare,
-        averages_from="union",
-        freeze=mask_of,
-    )
+    method = vision_method(build, setting, "union", freeze=mask_of)
     cost = num_batches(setting.forget, setting.batch_size)
     return Plan(method, _order(config, setting), setup_cost=cost)
 

@@ -116,12 +116,7 @@ def build(config: Scrub, setting: Setting) -> Plan:
             )
 
         return vision_method(
-            on_parameters,
-            setting.config,
-            setting.prepare,
-            averages_from="retain",
-            averages="after",
-            freeze=copy_params,
+            on_parameters, setting, "retain", averages="after", freeze=copy_params
         )
 
     plan = Plan(build_for(0), "paired")
