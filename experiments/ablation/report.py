@@ -48,11 +48,11 @@ def content(
     difficulty = verdicts.difficulty_findings(measured.points, options.resamples)
     found = {
         "schema_version": SCHEMA_VERSION,
-        "title": f"Ablations: {domain.title}",
+        "title": f"Ablations: {domain.about.title}",
         **provenance.made("experiments.ablations"),
         "recipe": dataclasses.asdict(run),
         "options": dataclasses.asdict(options),
-        "data": dict(domain.sizes()),
+        "data": dict(domain.about.sizes),
         "before": {
             "seeds": measured.before,
             "statistics": _statistics(

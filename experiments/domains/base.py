@@ -1,6 +1,7 @@
 """What language and images each give the pipeline: the protocol of a domain."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self
@@ -93,17 +94,24 @@ class Evidence(Protocol):
         ...
 
 
+class About(NamedTuple):
+    """What a report says of a run and its data."""
+
+    title: str
+    sizes: Mapping[str, Any]  # name of the data, and rows of each of its sets
+    goals: Sequence[Goal]  # what every method is held against
+    kept: Kept
+
+
 class Domain(Protocol):
     """Language or images, of one run and its data: all that the pipeline asks."""
 
     @property
     def run(self) -> Any:
-        """The `Run`."""
+        """The `config.common.Run`."""
 
     @property
-    def title(self) -> str:
-        """Of the report."""
-        ...
+    def about(self) -> About: ...
 
     @property
     def identity(self) -> str:
@@ -114,38 +122,22 @@ class Domain(Protocol):
     def mesh(self) -> Mesh | None:
         """None: one device."""
 
-    @property
-    def kept(self) -> Kept:
-        """What tells that a model broke."""
+    def refuse(self) -> Sequence[str]:
+        """Raises for what cannot work; returns what a user should know before it."""
         ...
 
-    @property
-    def goals(self) -> Sequence[Goal]:
-        """What every method is held against."""
-        ...
-
-    def refuse(self) -> None:
-        """Raises for what cannot work, before anything is trained."""
-
-    def variant(self, run: Any) -> Self:
-        """The same data and models with other settings."""
-        ...
-
-    def with_base(self, base: Model) -> Self:
-        """All models start from this one."""
+    def variant(self, run: Any, base: Model | None = None) -> Self:
+        """The same data and models with other settings, or trained from a base."""
         ...
 
     def given(self, role: str) -> Given | None:
         """A model that was handed in."""
-        ...
 
     def training(self, role: str, seed: int) -> Job | None:
         """How a base, a target or a reference is trained; None: there is none."""
-        ...
 
     def forget_target(self, target: Params, reference: Params | None) -> float | None:
         """The NLL at which the forget set counts as forgotten; None: no target."""
-        ...
 
     def unlearning(
         self, name: str, seed: int, target: Params, goal: float | None
@@ -155,7 +147,6 @@ class Domain(Protocol):
 
     def outline(self, network: Any = None) -> Params:
         """Shapes of the parameters, to restore them by."""
-        ...
 
     def evaluated_by(self) -> tuple[Any, ...]:
         """What an evaluation depends on, beside the model and the reference."""
@@ -167,19 +158,15 @@ class Domain(Protocol):
         """All metrics of a model; what else is kept of them goes into ``folder``."""
         ...
 
+    def costs(self, model: Model) -> Mapping[str, float]:
+        """Metrics of the training's cost, which no evaluation repeats."""
+        ...
+
     def export(self, folder: pathlib.Path, model: Model) -> None:
         """Writes the model's folder, whole or not at all."""
 
     def evidence(self) -> Evidence:
-        """For the deletion record of an export."""
-        ...
-
-    def base_source(self) -> str | None:
-        """Folder or hub name of the target, if it was given and is still the same."""
-        ...
-
-    def costs(self, model: Model) -> Mapping[str, float]:
-        """Metrics of the training's cost, which no evaluation repeats."""
+        """For the deletion records. Raises ValueError if what was given has changed."""
         ...
 
     def validation(self, folder: pathlib.Path) -> Self:
@@ -188,18 +175,9 @@ class Domain(Protocol):
 
     def yardstick(self, reference: Model) -> Any:
         """What of the validation request's reference a trial is scored against."""
-        ...
 
     def scored(self, model: Model, yardstick: Any) -> Scored:
         """How near a trial is to it."""
-        ...
-
-    def sizes(self) -> Mapping[str, Any]:
-        """Name of the data and rows of each of its sets."""
-        ...
-
-    def warnings(self) -> Sequence[str]:
-        """What a user should know before anything is trained."""
         ...
 
     def notes(self, models: Sequence[Model]) -> Sequence[str]:
@@ -228,3 +206,16 @@ def updates_within(
             f"than {option} allows ({budget:g}); raise it."
         )
     return updates
+
+
+def check_choice(option: str, choice: str, words: Sequence[str], unit: str) -> None:
+    """Raises ValueError for what is neither one of the words nor a finite number."""
+    try:
+        known = choice in words or math.isfinite(float(choice))
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError(
+            f"{option} is {choice}; it must be {', '.join(words)} or a number of "
+            f"{unit}."
+        )

@@ -73,8 +73,7 @@ def begun(run: Run, progress: Any) -> Pipeline:
     """The pipeline of a run that can work, its base trained if it has one."""
     domain = domain_of(run)
     domain.run.output_dir.mkdir(parents=True, exist_ok=True)
-    domain.refuse()
-    for note in domain.warnings():
+    for note in domain.refuse():
         console.note(note)
     return Pipeline(domain, progress).based()
 

@@ -45,7 +45,7 @@ class Pipeline:
     def based(self) -> "Pipeline":
         """The pipeline whose models all start from a base, if the run trains one."""
         base = self.trained(BASE, 0)
-        return self if base is None else self.of(self.domain.with_base(base))
+        return self if base is None else self.of(self.domain.variant(self.run, base))
 
     def of(self, domain: Domain) -> "Pipeline":
         """A pipeline of a variant of the domain."""
@@ -203,7 +203,7 @@ class Pipeline:
             ),
             model.record,
             evaluation,
-            base=self.domain.base_source() or export(start.target),
+            base=start.target.record.get("source") or export(start.target),
             reference=reference,
         )
         on_main(lambda: _nothing(deletion.leave_record(self.run, evidence, unlearned)))

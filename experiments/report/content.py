@@ -17,15 +17,16 @@ def report_content(
     trials: Mapping[str, Sequence[dict[str, Any]]],
 ) -> dict[str, Any]:
     """The dict that `report.write.write_report` takes (its schema says what)."""
+    about = domain.about
     return {
         "schema_version": 1,
-        "title": domain.title,
+        "title": about.title,
         **provenance.made("experiments.run"),
         "recipe": to_json(domain.run),
-        "data": dict(domain.sizes()),
+        "data": dict(about.sizes),
         "models": [_row(domain, model) for model in models],
-        "notes": [*domain.notes(models), *remarks(domain.kept, models)],
-        "claims": list(claims(domain.goals, models)),
+        "notes": [*domain.notes(models), *remarks(about.kept, models)],
+        "claims": list(claims(about.goals, models)),
         "tuning": dict(trials),
     }
 

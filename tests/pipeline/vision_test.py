@@ -190,7 +190,7 @@ def test_forget_targets(monkeypatch):
     assert held_out[0] == one
     with pytest.raises(ValueError, match="heldout needs validation images"):
         find(forget_target="heldout")
-    with pytest.raises(ValueError, match="--forget-target half is unknown"):
+    with pytest.raises(ValueError, match="--forget-target is half; it must be"):
         find(forget_target="half")
 
 

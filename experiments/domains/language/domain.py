@@ -13,13 +13,15 @@ from experiments.domains.base import (
     BASE,
     REFERENCE,
     TARGET,
+    About,
     Given,
     Goal,
     Kept,
     Model,
     Scored,
 )
-from experiments.domains.language import job, refuse, target
+from experiments.domains.language import job, refuse
+from experiments.domains.language import target as targets
 from experiments.domains.language.data import EVALUATED, load_data, validation_request
 from experiments.domains.language.evidence import (
     LanguageEvidence,
@@ -66,9 +68,6 @@ class LanguageDomain:
     task: LanguageTask
     models: Mapping[str, Params]  # role -> parameters that were given
     base: Model | None = None  # what all are trained from
-
-    kept = Kept("retain_Q_A_Prob", "retain probability")
-    goals = GOALS
 
     @classmethod
     def of(cls, run: LanguageRun) -> Self:
@@ -117,14 +116,21 @@ class LanguageDomain:
     def mesh(self) -> Mesh | None:
         return self.task.mesh
 
-    def refuse(self) -> None:
+    @property
+    def about(self) -> About:
+        fields = [field.name for field in dataclasses.fields(self.data)]
+        sets = {name: getattr(self.data, name) for name in fields}
+        counts = {k: len(rows) for k, rows in sets.items() if isinstance(rows, tuple)}
+        sizes = {"name": self.data.name, "counts": counts}
+        kept = Kept("retain_Q_A_Prob", "retain probability")
+        return About(self.title, sizes, GOALS, kept)
+
+    def refuse(self) -> Sequence[str]:
         refuse.check_work(self.task, self.run, self.data)
+        return [*self._high_target(), *self._whole_matrices()]
 
-    def variant(self, run: LanguageRun) -> Self:
-        return dataclasses.replace(self, run=run)
-
-    def with_base(self, base: Model) -> Self:
-        return dataclasses.replace(self, base=base)
+    def variant(self, run: LanguageRun, base: Model | None = None) -> Self:
+        return dataclasses.replace(self, run=run, base=base or self.base)
 
     def given(self, role: str) -> Given | None:
         if role not in self.models:
@@ -143,9 +149,9 @@ class LanguageDomain:
             start = lambda: self.base.params
         return job.training(self.task, rows, config, seed, run.grad_accum, start)
 
-    def forget_target(self, target_: Params, reference: Params | None) -> float | None:
+    def forget_target(self, target: Params, reference: Params | None) -> float | None:
         choice = self.run.budget.forget_target
-        return target.forget_target(choice, self.data, self.task, target_, reference)
+        return targets.forget_target(choice, self.data, self.task, target, reference)
 
     def unlearning(
         self, name: str, seed: int, target: Params, goal: float | None
@@ -179,21 +185,13 @@ class LanguageDomain:
         self.task.export(folder, model.params)
 
     def evidence(self) -> LanguageEvidence:
-        return LanguageEvidence(self.run, self.data, self.task.source is None)
-
-    def base_source(self) -> str | None:
-        """The given target.
-
-        Raises:
-          ValueError: if its files are no longer those that this run has read.
-        """
         name = self.run.model
         if name is not None and model_files(name) != self._files["model"]:
             raise ValueError(
                 f"{name} has changed since this run read it, and the deletion "
                 "record would name another model: put the old one back, or run again."
             )
-        return name
+        return LanguageEvidence(self.run, self.data, self.task.source is None)
 
     def costs(self, model: Model) -> Mapping[str, float]:
         return {}
@@ -219,7 +217,7 @@ class LanguageDomain:
 
     def yardstick(self, reference: Model) -> Mapping[str, float]:
         rows = self.run.budget.check_rows
-        look = target.Look(self.task, self.forget, self.retain, rows)
+        look = targets.Look(self.task, self.forget, self.retain, rows)
         return look(reference.params)
 
     def scored(self, model: Model, yardstick: Mapping[str, float]) -> Scored:
@@ -230,18 +228,6 @@ class LanguageDomain:
         check = [found for found in checks if found["update"] == update][-1]
         return Scored(distance(check, yardstick), check, yardstick)
 
-    def sizes(self) -> Mapping[str, Any]:
-        fields = [field.name for field in dataclasses.fields(self.data)]
-        sets = {name: getattr(self.data, name) for name in fields}
-        counts = {k: len(rows) for k, rows in sets.items() if isinstance(rows, tuple)}
-        return {"name": self.data.name, "counts": counts}
-
-    def warnings(self) -> Sequence[str]:
-        return [
-            *self._high_target(),
-            *self._whole_matrices(),
-        ]
-
     def notes(self, models: Sequence[Model]) -> Sequence[str]:
         run = self.run
         carries = lambda name: run.specs[name].carries(run.config_of(name))
@@ -249,8 +235,11 @@ class LanguageDomain:
 
     def _high_target(self) -> Sequence[str]:
         """Where the forget target has nothing better to come from."""
-        choice = target.resolved(self.run.budget.forget_target, self.run.has_reference)
-        if choice != "chance" or target.chance_pairs(self.data)[1] != target.UNRELATED:
+        choice = targets.resolved(self.run.budget.forget_target, self.run.has_reference)
+        if (
+            choice != "chance"
+            or targets.chance_pairs(self.data)[1] != targets.UNRELATED
+        ):
             return []
         return [
             "with neither a retrained model nor hold-out rows nor "

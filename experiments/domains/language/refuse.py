@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import jax
 
 from experiments.config.language import LanguageRun, Request
+from experiments.domains.base import check_choice
 from experiments.domains.language import job, method
 from experiments.domains.language.data import EVALUATED, limited
-from experiments.domains.language.target import check_choice
+from experiments.domains.language.target import CHOICES
 from experiments.domains.language.task import LanguageTask
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
 from ofmu_jax.parallel import sharding
@@ -18,7 +19,8 @@ from ofmu_jax.parallel import sharding
 def check_options(run: LanguageRun) -> None:
     """Raises ValueError for options that do not go together."""
     method.part_of(run)
-    check_choice(run.budget.forget_target)
+    choice = run.budget.forget_target
+    check_choice("--budget.forget-target", choice, CHOICES, "nats per token")
     if run.retain_model is not None and run.model is None and run.base_model is None:
         raise ValueError(
             "--retain-model is a reference for a target model: give --model (the "

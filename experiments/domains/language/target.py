@@ -1,10 +1,10 @@
 """What a run aims at: the forget target, and the look at how far it has come."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from experiments.domains.base import check_choice
 from experiments.domains.language.task import LanguageTask, Params
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import UnlearningData
@@ -62,7 +62,7 @@ def forget_target(
     Raises:
       ValueError: if the choice is unknown or needs what is not there.
     """
-    check_choice(choice)
+    check_choice("--budget.forget-target", choice, CHOICES, "nats per token")
     choice = resolved(choice, reference is not None)
     if choice == "none":
         return None
@@ -76,19 +76,6 @@ def forget_target(
     if choice == "chance":
         return _mean_nll(task, target, chance_pairs(data)[0])
     return float(choice)
-
-
-def check_choice(choice: str) -> None:
-    """Raises ValueError for what is neither a word nor a finite number of nats."""
-    try:
-        known = choice in CHOICES or math.isfinite(float(choice))
-    except ValueError:
-        known = False
-    if not known:
-        raise ValueError(
-            f"--budget.forget-target is {choice}; it must be {', '.join(CHOICES)} or a "
-            "number of nats per token."
-        )
 
 
 def resolved(choice: str, has_reference: bool) -> str:

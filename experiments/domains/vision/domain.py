@@ -19,14 +19,15 @@ from experiments.domains.base import (
     Kept,
     Model,
     Scored,
+    check_choice,
     updates_within,
 )
 from experiments.domains.vision.data import images_of, validation_request
 from experiments.domains.vision.evidence import VisionEvidence, evaluated
 from experiments.domains.vision.grid import save_grid
-from experiments.domains.vision.target import Look, check_choice, forget_target
+from experiments.domains.vision.target import CHOICES, Look, forget_target
 from experiments.domains.vision.task import VisionTask
-from experiments.domains.vision.words import GOALS, TUNED, UNITS, UNTUNED
+from experiments.domains.vision.words import TUNED, UNITS, UNTUNED
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job
 from ofmu_jax.data.vision.images import ImageSet
@@ -51,7 +52,6 @@ class VisionDomain:
     # One function object for all seeds and trials, so that it is compiled once.
     updates: dict[Any, Callable] = dataclasses.field(default_factory=dict)
 
-    goals = GOALS
     mesh = None
 
     @classmethod
@@ -70,15 +70,15 @@ class VisionDomain:
         return cls(run, VisionTask(run, data, split))
 
     @property
-    def title(self) -> str:
-        return (
-            f"Forgetting {self.run.forget} of {self.task.data.name} ({self.run.model})"
+    def about(self) -> About:
+        run, data = self.run, self.task.data
+        counts = {name: len(part) for name, part in self.task.sets.items()}
+        return About(
+            f"Forgetting {run.forget} of {data.name} ({run.model})",
+            {"name": data.name, "counts": counts},
+            GOALS,
+            Kept("retain_accuracy", "retain accuracy", 1 / data.num_classes),
         )
-
-    @property
-    def kept(self) -> Kept:
-        chance = 1 / self.task.data.num_classes
-        return Kept("retain_accuracy", "retain accuracy", chance)
 
     @functools.cached_property
     def identity(self) -> str:
@@ -90,17 +90,15 @@ class VisionDomain:
             [data.name, split.spec, split.seed, data.crop_padding, data.flip],
         )
 
-    def refuse(self) -> None:
-        check_choice(self.run.forget_target)
+    def refuse(self) -> Sequence[str]:
+        check_choice("--forget-target", self.run.forget_target, CHOICES, "nats")
         for name in self.run.methods:
             goal = 1.0  # any: that of the run comes from a model
             self._fitting(name, self._plan(name, self.run.seeds[0], goal))
+        return []
 
-    def variant(self, run: Cifar) -> Self:
-        return dataclasses.replace(self, run=run)
-
-    def with_base(self, base: Model) -> Self:
-        raise TypeError("image models are trained from scratch; there is no base.")
+    def variant(self, run: Cifar, base: Model | None = None) -> Self:
+        return dataclasses.replace(self, run=run)  # there is never a base
 
     def given(self, role: str) -> Given | None:
         return None
@@ -202,9 +200,6 @@ class VisionDomain:
     def evidence(self) -> VisionEvidence:
         return VisionEvidence(self.task)
 
-    def base_source(self) -> str | None:
-        return None
-
     def costs(self, model: Model) -> Mapping[str, float]:
         return {"run_time_minutes": model.record["seconds"] / 60}
 
@@ -225,13 +220,6 @@ class VisionDomain:
         found, _ = evaluated(self.task, network, model.params, *yardstick)
         metrics = found.metrics
         return Scored(metrics["average_gap"], metrics, yardstick[0].metrics)
-
-    def sizes(self) -> Mapping[str, Any]:
-        counts = {name: len(part) for name, part in self.task.sets.items()}
-        return {"name": self.task.data.name, "counts": counts}
-
-    def warnings(self) -> Sequence[str]:
-        return []
 
     def notes(self, models: Sequence[Model]) -> Sequence[str]:
         note, run = self.task.split.note, self.run

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 
+from experiments.domains.base import check_choice
 from experiments.domains.vision.task import VisionTask, label_nll
 from ofmu_jax.data.order import evenly_spaced
 from ofmu_jax.evals.language.scores import EvaluationError
@@ -49,7 +50,7 @@ def forget_target(
       ValueError: an unknown choice, or one that needs validation images.
     """
     choice = task.run.forget_target
-    check_choice(choice)
+    check_choice("--forget-target", choice, CHOICES, "nats")
     if choice == "none":
         return None
     if choice in ("auto", "reference"):
@@ -65,16 +66,3 @@ def forget_target(
             )
         return task.mean_nll(task.config, original, task.sets["validation"])
     return float(choice)
-
-
-def check_choice(choice: str) -> None:
-    """Raises ValueError for what is neither a word nor a finite number of nats."""
-    try:
-        known = choice in CHOICES or math.isfinite(float(choice))
-    except ValueError:
-        known = False
-    if not known:
-        raise ValueError(
-            f"--forget-target {choice} is unknown; use {', '.join(CHOICES)} or a "
-            "number of nats."
-        )
