@@ -73,7 +73,11 @@ class Evidence(Protocol):
     """What a deletion record tells of the data, and how an export is scored again."""
 
     name: str  # of the data
-    fields: Sequence[str]  # of each item
+
+    @property
+    def fields(self) -> Sequence[str]:
+        """Of each item."""
+        ...
 
     def items(self, part: str) -> Sequence[Any]:
         """What ``forget`` or ``retain`` consists of, as JSON values to be hashed."""

@@ -15,6 +15,7 @@ from experiments.domains.base import (
     BASE,
     REFERENCE,
     TARGET,
+    About,
     Given,
     Kept,
     Model,
@@ -27,7 +28,7 @@ from experiments.domains.vision.evidence import VisionEvidence, evaluated
 from experiments.domains.vision.grid import save_grid
 from experiments.domains.vision.target import CHOICES, Look, forget_target
 from experiments.domains.vision.task import VisionTask
-from experiments.domains.vision.words import TUNED, UNITS, UNTUNED
+from experiments.domains.vision.words import GOALS, TUNED, UNITS, UNTUNED
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job
 from ofmu_jax.data.vision.images import ImageSet
