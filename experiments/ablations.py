@@ -9,7 +9,7 @@ import tyro
 
 from experiments.ablation.grid import AblationOptions
 from experiments.config.language import Demo, LanguageRun, Tofu
-from experiments.shell import arguments as commands
+from experiments.shell import command_line
 
 NO_PREFIX = tyro.conf.arg(name="")
 OPTIONS, DEMO, TOFU = AblationOptions(), Demo(), Tofu()
@@ -47,7 +47,7 @@ Command = (
 
 def parse(arguments: Sequence[str]) -> DemoAblations | TofuAblations:
     """What the command line asks for; exits with a message if it is wrong."""
-    return commands.parsed(Command, MODULE, DESCRIPTION, arguments)
+    return command_line.parsed(Command, MODULE, DESCRIPTION, arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     command = parse(arguments)
     work = lambda: _run(command.run, command.ablation)
-    return commands.status(work, MODULE, arguments, command.run.output_dir)
+    return command_line.status(work, MODULE, arguments, command.run.output_dir)
 
 
 def _run(run: LanguageRun, options: AblationOptions) -> None:

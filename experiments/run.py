@@ -9,7 +9,7 @@ import tyro
 from experiments.config.common import Run
 from experiments.config.language import Demo, LanguageRun, Request, Tofu
 from experiments.config.vision import Cifar
-from experiments.shell import arguments as commands
+from experiments.shell import command_line
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -28,14 +28,14 @@ and leaves report.html, report.json, checkpoints and Hugging Face folders in
 
 def parse(arguments: Sequence[str]) -> Run:
     """The run that the command line asks for; exits with a message if it is wrong."""
-    return commands.parsed(Command, MODULE, DESCRIPTION, arguments)
+    return command_line.parsed(Command, MODULE, DESCRIPTION, arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     run = parse(arguments)
-    return commands.status(lambda: _run(run), MODULE, arguments, run.output_dir)
+    return command_line.status(lambda: _run(run), MODULE, arguments, run.output_dir)
 
 
 def _run(run: Run) -> None:

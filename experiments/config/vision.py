@@ -12,7 +12,7 @@ from ofmu_jax.methods.vision.registry import METHODS
 
 VisionMethods: Any = group_of("VisionMethods", METHODS)
 ModelName = Literal["auto", "resnet8", "resnet18", "resnet20", "resnet50", "resnet56"]
-PUBLISHED = VisionMethods()
+DEFAULTS = VisionMethods()
 # For the small network on digits: the best of 0.013, 0.05 and 0.1 for forgetting a
 # class, one seed. At the rates of ResNet-18 these two hardly move it.
 DIGITS_RATES = {"random_label": 0.1, "salun": 0.1}
@@ -83,7 +83,7 @@ class Cifar(Run):
     rates: Literal["auto", "published"] = "auto"
     """auto: on digits, random_label and salun step at 0.1 unless told otherwise;
     published: every rate that is not given is that of ResNet-18 on CIFAR-10."""
-    method: Annotated[VisionMethods, tyro.conf.arg(name="")] = PUBLISHED
+    method: Annotated[VisionMethods, tyro.conf.arg(name="")] = DEFAULTS
 
 
 def resolved(run: Cifar) -> Cifar:
@@ -124,6 +124,6 @@ def _with_rates(methods: VisionMethods) -> VisionMethods:
     changed: dict[str, Any] = {}
     for name, rate in DIGITS_RATES.items():
         config = getattr(methods, name)
-        if config.learning_rate == getattr(PUBLISHED, name).learning_rate:
+        if config.learning_rate == getattr(DEFAULTS, name).learning_rate:
             changed[name] = dataclasses.replace(config, learning_rate=rate)
     return dataclasses.replace(methods, **changed)

@@ -20,8 +20,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.config.stored import COMMANDS, run_from_json
-from experiments.deletion import record as deletion
-from experiments.deletion.record import DeletionError
+from experiments.deletion.record import (
+    RECORD,
+    DeletionError,
+    exported_files,
+    key_id,
+    key_of,
+    read_record,
+    row_hashes,
+    seal,
+    set_hash,
+    weight_files,
+)
 from experiments.domains.base import Evidence
 from experiments.shell import console
 
@@ -82,11 +92,11 @@ def verify(options: Verify) -> Iterator[Check]:
     if limit is not None and not 0 <= limit < math.inf:
         raise ValueError(f"--tolerance is {limit}; give a number from 0 on.")
     out = options.output_dir
-    key = deletion.key_of(options.key_file or out)
-    records = {path.parent for path in out.glob(f"*/seed*/*/{deletion.RECORD}")}
+    key = key_of(options.key_file or out)
+    records = {path.parent for path in out.glob(f"*/seed*/*/{RECORD}")}
     if not records:
         raise DeletionError(
-            f"{out} has no exported model with a {deletion.RECORD}; give the "
+            f"{out} has no exported model with a {RECORD}; give the "
             "--output-dir of a run that exports (--export)."
         )
     known: dict[str, Evidence] = {}
@@ -121,7 +131,7 @@ class _Model:
 
     def checks(self) -> Iterator[Check]:
         try:
-            record = deletion.read_record(self.folder / deletion.RECORD)
+            record = read_record(self.folder / RECORD)
             yield from self._checks(record)
         except DeletionError as error:
             yield self._check("record", str(error))
@@ -130,10 +140,10 @@ class _Model:
 
     def _checks(self, record: Mapping[str, Any]) -> Iterator[Check]:
         forget = record["forget"]
-        if forget["key_id"] != deletion.key_id(self.key):
+        if forget["key_id"] != key_id(self.key):
             yield self._check("key", "the record was made with another key: --key-file")
             return
-        sealed = record.get("seal") == deletion.seal(self.key, record)
+        sealed = record.get("seal") == seal(self.key, record)
         yield self._check(
             "record", "" if sealed else "changed since it was written", "sealed"
         )
@@ -146,7 +156,7 @@ class _Model:
         yield self._check("forget rows", problem, f"{len(rows)} rows")
         yield self._set("forget set", forget, rows)
         yield self._set("retain set", record["retain"], evidence.items("retain"))
-        files = deletion.exported_files(self.folder)
+        files = exported_files(self.folder)
         yield self._files("exported files", record["model"]["files"], files)
         for role in ("base", "reference"):
             if record[role] is not None:
@@ -170,7 +180,7 @@ class _Model:
     def _set(
         self, name: str, recorded: Mapping[str, Any], rows: Sequence[Any]
     ) -> Check:
-        same = recorded["set_hash"] == deletion.set_hash(self.key, rows)
+        same = recorded["set_hash"] == set_hash(self.key, rows)
         same = same and recorded["rows"] == len(rows)
         problem = "" if same else f"not the {recorded['rows']} recorded rows"
         return self._check(name, problem, f"{len(rows)} rows")
@@ -198,7 +208,7 @@ class _Model:
         if recorded["in_output_dir"]:
             place = self.options.output_dir / place
         try:
-            files = deletion.weight_files(place)
+            files = weight_files(place)
         except ValueError as error:
             return self._check(f"{role} weights", str(error))
         return self._files(f"{role} weights", recorded["files"], files)
@@ -260,7 +270,7 @@ def _shown(value: Any) -> str:
 
 def _rows_problem(recorded: Sequence[str], key: bytes, rows: Sequence[Any]) -> str:
     """What is wrong with the rows, one by one; "" if nothing is."""
-    found = deletion.row_hashes(key, rows)
+    found = row_hashes(key, rows)
     if len(found) != len(recorded):
         return f"{len(found)} rows, recorded are {len(recorded)}"
     pairs = enumerate(zip(recorded, found, strict=True), 1)

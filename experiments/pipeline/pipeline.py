@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from rich.progress import Progress
 
 from experiments.config.common import Run
-from experiments.deletion import record as deletion
+from experiments.deletion.record import Unlearned, leave_record
 from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
 from experiments.shell import provenance
-from experiments.stages import saver as resuming
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job, fit
+from experiments.stages.saver import resumable, tidy
 from experiments.stages.stage import Stage
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.methods.base import Params
@@ -132,7 +132,7 @@ class Pipeline:
             with self.fitted(stage, job, f"{name}, seed {seed}", seed) as (made, found):
                 checkpoint.save(stage.folder / "checkpoint", made)
                 stage.finish(found | {"code": provenance.code()})
-        resuming.tidy(stage)
+        tidy(stage)
         outline = self.domain.outline(job.network)
         params = checkpoint.restore(stage.folder / "checkpoint", outline)
         record, network = stage.result, job.network
@@ -143,7 +143,7 @@ class Pipeline:
         self, stage: Stage, job: Job, label: str, seed: int
     ) -> Iterator[tuple[Params, dict[str, Any]]]:
         """What a job gives, and its record; the body must finish the stage."""
-        with resuming.resumable(stage, self.run.checkpoint_every) as saver:
+        with resumable(stage, self.run.checkpoint_every) as saver:
             yield fit(
                 job,
                 label=label,
@@ -194,7 +194,7 @@ class Pipeline:
         evidence = self.domain.evidence()
         export = lambda of: of.folder / self.run.export_folder
         reference = None if start.reference is None else export(start.reference)
-        unlearned = deletion.Unlearned(
+        unlearned = Unlearned(
             model.name,
             model.seed,
             export(model),
@@ -206,7 +206,7 @@ class Pipeline:
             base=start.target.record.get("source") or export(start.target),
             reference=reference,
         )
-        on_main(lambda: _nothing(deletion.leave_record(self.run, evidence, unlearned)))
+        on_main(lambda: _nothing(leave_record(self.run, evidence, unlearned)))
 
 
 def _nothing(_: Any) -> None:

@@ -24,8 +24,8 @@ from experiments.domains.base import REFERENCE, Model
 from experiments.pipeline import search
 from experiments.pipeline.pipeline import Pipeline
 from experiments.report import published
-from experiments.stages import saver as resuming
 from experiments.stages.files import fingerprint
+from experiments.stages.saver import tidy
 from experiments.stages.stage import Stage
 
 
@@ -71,7 +71,7 @@ class Tuning:
                     | found._asdict()
                     | {key: record[key] for key in kept}
                 )
-        resuming.tidy(stage)
+        tidy(stage)
         return stage.result
 
 

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from experiments.config.language import LanguageRun
 from experiments.domains.language import job
-from experiments.domains.language import method as build
+from experiments.domains.language.method import part_of
 from experiments.domains.language.task import LanguageTask
 from experiments.planning import hlo
 from ofmu_jax.evals.language import scores
@@ -188,7 +188,7 @@ def estimate(name: str, run: LanguageRun, task: LanguageTask, length: int) -> Es
 
 def _parts(run: LanguageRun, task: LanguageTask) -> tuple[Any, ...]:
     """What is trained, and what of the parameters is only read if that is not all."""
-    params, part = task.outline(), build.part_of(run)
+    params, part = task.outline(), part_of(run)
     if part is None:
         return (params,)
     assert task.mesh is not None

@@ -20,7 +20,7 @@ from experiments.config.language import (
     OfmuConfig,
     Request,
 )
-from experiments.shell import arguments as commands
+from experiments.shell import command_line
 from ofmu_jax.choices import Curvature, PenaltyGradient
 from ofmu_jax.methods import METHODS
 
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = tyro.cli(
         Plan, prog=f"python -m {MODULE}", description=DESCRIPTION, args=arguments
     )
-    return commands.tried(lambda: _plan(plan))
+    return command_line.tried(lambda: _plan(plan))
 
 
 def _plan(plan: Plan) -> None:

@@ -21,8 +21,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 import ofmu_jax
-from experiments.shell import arguments as commands
-from experiments.shell import console
+from experiments.shell import command_line, console
 from experiments.stages.files import write_json
 from experiments.studies.quadratic import (
     Problem,
@@ -251,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=DESCRIPTION,
         args=arguments,
     )
-    return commands.tried(lambda: work(config))
+    return command_line.tried(lambda: work(config))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 from experiments.config.language import LanguageRun, TrainConfig
 from experiments.domains.base import updates_within
-from experiments.domains.language import method as made
+from experiments.domains.language.method import fine_tuning, part_of
+from experiments.domains.language.method import unlearning as build
 from experiments.domains.language.rows import (
     refusals_of,
     rows_fingerprint,
@@ -47,7 +48,7 @@ def training(
 
     return Job(
         (rows_fingerprint(rows), config),
-        made.fine_tuning(task.loss_apply_fn, config, updates, grad_accum),
+        fine_tuning(task.loss_apply_fn, config, updates, grad_accum),
         start,
         stream,
         updates,
@@ -62,14 +63,14 @@ def num_updates(name: str, run: LanguageRun, task: LanguageTask) -> tuple[Method
       ValueError: if it allows none, or the configuration does not work.
     """
     budget = run.budget.gradient_evaluations
-    method = made.unlearning(
+    method = build(
         name,
         run.config_of(name),
         budget,
         task.loss_apply_fn,
         task.hidden_fn_of,
         run.grad_accum,
-        made.part_of(run),
+        part_of(run),
     )
     cost = method.gradient_evaluations
     option = "--budget.gradient-evaluations"
@@ -106,7 +107,7 @@ def unlearning(
             f"another --{name.replace('_', '-')}.forget-loss."
         )
     texts = refusals_of(run)[0] if carries.alternative else ()
-    part = made.part_of(run)
+    part = part_of(run)
 
     def stream():
         refused = refusals.refused(data.forget, texts, seed) if texts else ()

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from experiments.config.language import EvalConfig, LanguageRun
 from experiments.domains.base import BASE, REFERENCE, TARGET
-from experiments.domains.language import mesh as scale
+from experiments.domains.language import mesh as meshes
 from ofmu_jax.data.language import batches, prompts, refusals
 from ofmu_jax.data.language.padding import InteriorEot
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
@@ -230,12 +230,12 @@ def make_task(
       ValueError: if two given models differ in architecture.
     """
     given: dict[str, Params] = {}
-    mesh = scale.mesh_of(run)
+    mesh = meshes.mesh_of(run)
     config = source = None
     for role, field in FIELDS.items():
         if (name := getattr(run, field)) is None:
             continue
-        with scale.loading(mesh):
+        with meshes.loading(mesh):
             found, params = huggingface.load_pretrained(name, dtype="float32")
         given[role] = params if mesh is None else sharding.place(params, mesh)
         found = dataclasses.replace(found, dtype=run.dtype, remat=run.remat)

@@ -15,7 +15,7 @@ from ofmu_jax.data.streams import named
 from ofmu_jax.data.vision.batches import image_batches, paired_image_batches
 from ofmu_jax.data.vision.images import ImageSet, Labelled
 from ofmu_jax.data.vision.split import Split
-from ofmu_jax.evals.vision import metrics as evals
+from ofmu_jax.evals.vision import metrics
 from ofmu_jax.methods.vision.classifier import Prepare
 from ofmu_jax.methods.vision.setting import Plan, Setting
 from ofmu_jax.models import resnet
@@ -112,7 +112,7 @@ class VisionTask:
         """Class probabilities (N, C) in evaluation mode."""
         predict = functools.partial(predictor(config), variables)
         size = self.run.eval_batch_size
-        return evals.probabilities(predict, part.images, size)
+        return metrics.probabilities(predict, part.images, size)
 
     def mean_nll(
         self, config: ResNetConfig, variables: Variables, part: Labelled
