@@ -79,7 +79,7 @@ def test_what_the_mesh_cannot_divide_is_named(size, whole):
     no_text: list = [None, None, 8, RUN.evaluation]
     task = LanguageTask(config, *no_text, mesh=mesh)
     data = fictitious_people(0, 4, 1)
-    printed = " ".join(LanguageDomain(RUN, data, "", task, {})._whole_matrices())
+    printed = " ".join(LanguageDomain(RUN, data, "", task, {}, {})._whole_matrices())
     assert ("layers/down_proj/kernel" in printed) == whole
     assert ("every device holds them whole" in printed) == whole
 

@@ -67,6 +67,7 @@ class LanguageDomain:
     title: str
     task: LanguageTask
     models: Mapping[str, Params]  # role -> parameters that were given
+    files: Mapping[str, Any]  # option -> SHA-256 of a given model's files, once read
     base: Model | None = None  # what all are trained from
 
     @classmethod
@@ -83,7 +84,9 @@ class LanguageDomain:
     @classmethod
     def on(cls, run: LanguageRun, data: UnlearningData, title: str = "") -> Self:
         """The domain of a run on these rows."""
-        return cls(run, data, title, *make_task(run, data))
+        task, models = make_task(run, data)
+        files = {name: model_files(at) for name, at in run.given_models.items()}
+        return cls(run, data, title, task, models, files)
 
     @functools.cached_property
     def identity(self) -> str:
@@ -95,14 +98,9 @@ class LanguageDomain:
             self.task.prompt_format.name,
             self.task.max_length,
             self.task.interior_eot,
-            self._files,
+            self.files,
             None if self.base is None else self.base.identity,
         )
-
-    @functools.cached_property
-    def _files(self) -> dict[str, dict[str, str]]:
-        given = self.run.given_models
-        return {name: model_files(source) for name, source in given.items()}
 
     @functools.cached_property
     def forget(self) -> list[Encoded]:
@@ -186,7 +184,7 @@ class LanguageDomain:
 
     def evidence(self) -> LanguageEvidence:
         name = self.run.model
-        if name is not None and model_files(name) != self._files["model"]:
+        if name is not None and model_files(name) != self.files["model"]:
             raise ValueError(
                 f"{name} has changed since this run read it, and the deletion "
                 "record would name another model: put the old one back, or run again."
