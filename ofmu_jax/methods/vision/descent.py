@@ -71,6 +71,11 @@ def train(setting: Setting, optimizer: optax.GradientTransformation) -> Plan:
     return descent(setting, optimizer, vision.cross_entropy, "retain")
 
 
+def fine_tune(config: FineTune, setting: Setting) -> Plan:
+    """FT: cross-entropy on retain images."""
+    return train(setting, config.sgd())
+
+
 def l1_sparse(config: L1Sparse, setting: Setting) -> Plan:
     """FT with a weight on ‖θ‖₁ that falls to 0 over the budget."""
     updates = max(1, int(setting.budget))
@@ -83,20 +88,9 @@ def gradient_ascent(config: GradientAscent, setting: Setting) -> Plan:
     return descent(setting, config.sgd(), vision.negated_cross_entropy, "forget")
 
 
-FINE_TUNE = Spec(
-    "Fine-tuning",
-    "2108.11577",
-    FineTune(),
-    lambda config, setting: train(setting, config.sgd()),
-    RATE,
-)
-L1_SPARSE = Spec(
-    "l1-sparse",
-    "2304.04934",
-    L1Sparse(),
-    l1_sparse,
-    RATE | {"alpha": Range(1e-6, 1e-4, log=True)},
-)
+_L1_SEARCH = RATE | {"alpha": Range(1e-6, 1e-4, log=True)}
+FINE_TUNE = Spec("Fine-tuning", "2108.11577", FineTune(), fine_tune, RATE)
+L1_SPARSE = Spec("l1-sparse", "2304.04934", L1Sparse(), l1_sparse, _L1_SEARCH)
 GRADIENT_ASCENT = Spec(
     "Gradient ascent", "2109.13398", GradientAscent(), gradient_ascent, SMALL_RATE
 )

@@ -124,10 +124,5 @@ def build(config: Scrub, setting: Setting) -> Plan:
     return plan._replace(method=build_for(round(config.max_fraction * updates)))
 
 
-SPEC = Spec(
-    "SCRUB",
-    "2302.09880",
-    Scrub(),
-    build,
-    {"learning_rate": Range(1e-4, 1e-1, log=True)},
-)
+_SEARCH = {"learning_rate": Range(1e-4, 1e-1, log=True)}
+SPEC = Spec("SCRUB", "2302.09880", Scrub(), build, _SEARCH)
