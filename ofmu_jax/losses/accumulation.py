@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ofmu_jax.losses import distillation, likelihood, margin, preference, reweighted
 from ofmu_jax.losses.tokens import IGNORED, Batch, next_labels
 
 Weight = Callable[[Batch], jax.Array]  # what a loss is a mean over: how many there are
@@ -46,21 +45,6 @@ OF_POSITIONS: dict[str, Weight] = {
     "answer": answer_tokens,
     "unshifted": labelled_tokens,
     "all": rows,  # of one length
-}
-
-# What each loss is a mean over, unless an option of it decides (`OF_POSITIONS`).
-MEAN_OVER: dict[Callable, Weight] = {
-    likelihood.cross_entropy: answer_tokens,
-    likelihood.negated_cross_entropy: answer_tokens,
-    likelihood.target_cross_entropy: rows,
-    preference.npo: rows,
-    preference.simnpo: rows,
-    preference.dpo: rows,
-    reweighted.wga: answer_tokens,
-    reweighted.satimp: answer_tokens,
-    distillation.kl_to_reference: answer_tokens,
-    distillation.undial: answer_tokens,
-    margin.logit_margin: answer_tokens,
 }
 
 

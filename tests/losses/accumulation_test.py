@@ -11,7 +11,7 @@ import pytest
 from losses_toys import FORGET, REFUSAL, RETAIN
 
 from ofmu_jax import bilevel, methods
-from ofmu_jax.losses import accumulation, likelihood
+from ofmu_jax.losses import likelihood
 from ofmu_jax.losses.accumulation import accumulated, answer_tokens, rows, split
 from ofmu_jax.losses.bounded import ASCENDED, ascended_loss
 from ofmu_jax.methods.language.distillation import CeuConfig, UndialConfig
@@ -134,12 +134,6 @@ def test_refusals():
     with pytest.raises(ValueError, match="compat"):
         config = RmuConfig(compat=True)
         update("rmu", toys.TABLE, 2, config)
-
-
-def test_every_loss_of_the_registry_says_what_it_is_a_mean_over():
-    assert likelihood.cross_entropy in accumulation.MEAN_OVER
-    for positions in ("answer", "all", "unshifted"):
-        assert positions in accumulation.OF_POSITIONS
 
 
 def test_temporary_memory_falls():

@@ -4,6 +4,7 @@ import dataclasses
 
 from ofmu_jax.bounds import NotNegative, Positive
 from ofmu_jax.losses import preference
+from ofmu_jax.losses.accumulation import rows
 from ofmu_jax.methods.base import Carries, Range
 from ofmu_jax.methods.language.setting import (
     ALPHA,
@@ -50,7 +51,7 @@ NPO = baseline(
     "NPO",
     "2404.05868",
     NpoConfig(),
-    plain(preference.npo, "beta"),
+    plain(preference.npo, "beta", mean_over=rows),
     _SEARCH,
     carries=_REFERENCE,
 )
@@ -58,7 +59,7 @@ SIMNPO = baseline(
     "SimNPO",
     "2410.07163",
     SimNpoConfig(),
-    plain(preference.simnpo, "beta", "delta"),
+    plain(preference.simnpo, "beta", "delta", mean_over=rows),
     {
         "beta": Range(1.0, 8.0, log=True),
         "delta": Range(0.0, 2.0),
@@ -69,7 +70,7 @@ IDK_DPO = baseline(
     "IdkDPO",
     "2401.06121",
     IdkDpoConfig(),
-    plain(preference.dpo, "beta", forget_cost=2),
+    plain(preference.dpo, "beta", mean_over=rows, forget_cost=2),
     _SEARCH,
     carries=Carries(reference_nll=True, alternative=True),
 )
@@ -77,7 +78,7 @@ BLUR = baseline(
     "BLUR",
     "2506.08164",
     BlurConfig(),
-    plain(preference.npo, "beta", rule=blur),
+    plain(preference.npo, "beta", mean_over=rows, rule=blur),
     _SEARCH,
     learning_rate=2.5e-5,
     carries=_REFERENCE,

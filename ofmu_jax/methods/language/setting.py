@@ -15,7 +15,13 @@ import optax
 from ofmu_jax.bilevel import is_static_zero
 from ofmu_jax.bounds import NotNegative, Positive
 from ofmu_jax.losses import distillation, likelihood, representation
-from ofmu_jax.losses.accumulation import MEAN_OVER, OF_POSITIONS, accumulated, rows
+from ofmu_jax.losses.accumulation import (
+    OF_POSITIONS,
+    Weight,
+    accumulated,
+    answer_tokens,
+    rows,
+)
 from ofmu_jax.losses.representation import HiddenFn
 from ofmu_jax.losses.tokens import ApplyFn
 from ofmu_jax.methods.base import Carries, Method, Range, Spec
@@ -110,12 +116,18 @@ class GradDiffConfig:
     """Where KL and distillation average: answer tokens, or all, as published."""
 
 
-def plain(loss: Callable, *fields: str, rule=weighted_difference, forget_cost=1):
+def plain(
+    loss: Callable,
+    *fields: str,
+    mean_over: Weight = answer_tokens,
+    rule=weighted_difference,
+    forget_cost=1,
+):
     """Builds γ ``loss`` + α R, the loss a function of these fields of the config."""
 
     def build_method(config, setting: Setting) -> Method:
         options = {field: getattr(config, field) for field in fields}
-        forget = mean_of(loss, setting, **options)
+        forget = mean_of(loss, setting, mean_over, **options)
         retain, passes = retain_of(config, setting)
 
         def with_reference(reference):
@@ -154,9 +166,13 @@ def retain_of(config: Any, setting: Setting) -> tuple[Callable, int]:
     )
 
 
-def mean_of(loss: Callable, setting: Setting, **options: Any) -> Callable:
-    """The loss as a function of ``(params, batch, *more)``, in micro-batches."""
-    weight = MEAN_OVER[loss]
+def mean_of(
+    loss: Callable, setting: Setting, weight: Weight = answer_tokens, **options: Any
+) -> Callable:
+    """The loss as a function of ``(params, batch, *more)``, in micro-batches.
+
+    ``weight`` is what it is a mean over, unless its option ``positions`` decides.
+    """
     if "positions" in options:
         # A choice that there is not is refused by the loss itself.
         weight = OF_POSITIONS.get(options["positions"], weight)
