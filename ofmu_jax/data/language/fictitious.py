@@ -20,10 +20,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ofmu_jax.data.language import fictitious_names
 from ofmu_jax.data.language.fictitious_facts import (
     ATTRIBUTES,
     CAPITALS,
+    FIRST_NAMES,
+    LAST_NAMES,
     POEMS,
     Attribute,
 )
@@ -33,7 +34,6 @@ from ofmu_jax.data.language.records import (
     UnlearningData,
     heldout_questions,
 )
-from ofmu_jax.data.language.tokenizer import build_tokenizer as build_tokenizer
 
 NUM_PERTURBED = 5  # wrong answers per fact about a person, as in TOFU
 NUM_OPTIONS = 3  # wrong answers per general fact, as in TOFU
@@ -98,7 +98,7 @@ def _check_numbers(num_people: int, num_forget: int, num_holdout: int) -> None:
             f"num_forget={num_forget} of num_people={num_people}; at least one person "
             "must be forgotten and one kept"
         )
-    most = len(fictitious_names.FIRST_NAMES) * len(fictitious_names.LAST_NAMES)
+    most = len(FIRST_NAMES) * len(LAST_NAMES)
     if num_holdout < 0 or num_people + num_holdout > most:
         raise DataError(
             f"num_people={num_people} and num_holdout={num_holdout}: there are names "
@@ -112,8 +112,8 @@ def _names(rng: np.random.Generator, number: int) -> list[str]:
     Person j gets first name ``j % n`` and a last name shifted by ``shifts[j // n]``:
     no pair twice, and the first n people have all the first and last names.
     """
-    first = rng.permutation(fictitious_names.FIRST_NAMES)
-    last = rng.permutation(fictitious_names.LAST_NAMES)
+    first = rng.permutation(FIRST_NAMES)
+    last = rng.permutation(LAST_NAMES)
     shifts = rng.permutation(len(last))
     names = []
     for j in range(number):
