@@ -89,11 +89,9 @@ def load(folder: str | pathlib.Path) -> tuple[ResNetConfig, Variables]:
     outline = _outline(config)
     shapes = {name: leaf.shape for name, leaf in named(outline).items()}
     tensors: dict[str, np.ndarray] = {}
-    for name, tensor, file in tensor_files.read_tensors(folder):
-        tensor_files.check_tensor(name, tensor, file, shapes, tensors)
+    for name, tensor, file in tensor_files.checked_tensors(folder, shapes):
         _check_variance(name, tensor, file)
         tensors[name] = tensor
-    tensor_files.check_complete(folder, shapes, tensors)
     leaves = [jnp.asarray(tensors[name]) for name in shapes]  # in the tree's order
     return config, jax.tree.unflatten(jax.tree.structure(outline), leaves)
 

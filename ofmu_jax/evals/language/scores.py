@@ -61,9 +61,7 @@ class TokenScores:
 
     def without_eos(self) -> "TokenScores":
         """The same scores without the last labelled token (end of sequence)."""
-        return TokenScores(
-            self.log_prob[:-1], self.correct[:-1], self.mean[:-1], self.variance[:-1]
-        )
+        return TokenScores(*(values[:-1] for values in vars(self).values()))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -241,15 +239,9 @@ def _pad(examples: Sequence[Encoded], batch_size: int, length: int, **options) -
     batch = pad_right(examples, length, **options)
     blank = ((0, batch_size - len(examples)), (0, 0))
     # A blank row attends to its padding: no softmax over nothing.
-    fill = {
-        "input_ids": options["pad_id"],
-        "labels": IGNORE,
-        "attention_mask": 1,
-    }
-    return {
-        name: np.pad(array, blank, constant_values=fill[name])
-        for name, array in batch.items()
-    }
+    fill = {"input_ids": options["pad_id"], "labels": IGNORE, "attention_mask": 1}
+    pad = lambda name: np.pad(batch[name], blank, constant_values=fill[name])
+    return {name: pad(name) for name in batch}
 
 
 def _collect(

@@ -17,10 +17,8 @@ from ofmu_jax.models.tensor_files import INDEX as INDEX
 from ofmu_jax.models.tensor_files import SINGLE as SINGLE
 from ofmu_jax.models.tensor_files import ModelError as ModelError
 from ofmu_jax.models.tensor_files import (
-    check_complete,
     check_shapes,
-    check_tensor,
-    read_tensors,
+    checked_tensors,
     to_host,
     write_tensors,
 )
@@ -42,19 +40,17 @@ def read_params(folder: pathlib.Path, config: LlamaConfig, dtype: Any = None) ->
       ModelError: no safetensors, a broken file, or a missing, unknown or misshapen
         tensor.
     """
-    shapes = dict(tensor_shapes(config))
-    if config.tie_word_embeddings:
+    shapes, tied = dict(tensor_shapes(config)), config.tie_word_embeddings
+    if tied:
         shapes[HEAD] = shapes[EMBEDDING]  # some exports write it a second time
-    tensors: dict[str, np.ndarray] = {}
-    for name, tensor, file in read_tensors(folder):
-        if name.endswith(IGNORED_TENSORS):
-            continue
-        check_tensor(name, tensor, file, shapes, tensors)
-        tensors[name] = tensor if dtype is None else tensor.astype(dtype, copy=False)
-    second_head = tensors.pop(HEAD, None) if config.tie_word_embeddings else None
-    if config.tie_word_embeddings:
-        del shapes[HEAD]
-    check_complete(folder, shapes, tensors)
+    found = checked_tensors(
+        folder, shapes, optional=(HEAD,) if tied else (), ignored=IGNORED_TENSORS
+    )
+    tensors = {
+        name: tensor if dtype is None else tensor.astype(dtype, copy=False)
+        for name, tensor, _ in found
+    }
+    second_head = tensors.pop(HEAD, None) if tied else None
     # transformers unties a head that differs: without it, this is another model.
     if second_head is not None and not np.array_equal(second_head, tensors[EMBEDDING]):
         raise ModelError(
