@@ -84,8 +84,6 @@ def load(folder: str | pathlib.Path) -> tuple[ResNetConfig, Variables]:
     """
     config, _ = load_config(folder)
     folder = pathlib.Path(folder)
-    if not (folder / SINGLE).is_file():
-        raise ModelError(f"{folder} has no {SINGLE}; copy the whole folder again.")
     outline = _outline(config)
     shapes = {name: leaf.shape for name, leaf in named(outline).items()}
     tensors: dict[str, np.ndarray] = {}
