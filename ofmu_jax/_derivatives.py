@@ -71,7 +71,6 @@ def evaluate_phi(
     """Φ, its gradient and what was found on the way.
 
     Args:
-      params: θ.
       forget_loss: L_f, parameters -> scalar.
       retain_loss: L_r, parameters -> scalar.
       beta: weight of the similarity; a Python 0 skips the second derivatives.
@@ -184,7 +183,6 @@ def evaluate_outer(
     """∇F = ∇L_r + 2ρ ∇²Φ ∇Φ and what was found on the way.
 
     Args:
-      params: θ.
       retain_loss: L_r, parameters -> scalar.
       curvature_fn: gives Φ and ∇²Φ ∇Φ at θ, as `phi_curvature` does; None: no penalty.
         If its Φ has no retain gradient, L_r is differentiated here.

@@ -79,17 +79,11 @@ def checked_tensors(
     optional: Collection[str] = (),
     ignored: str | None = None,
 ) -> Iterator[tuple[str, np.ndarray, str]]:
-    """`read_tensors`, but every tensor is one of ``shapes``, and all of them come.
-
-    Args:
-      folder: what to read.
-      shapes: name to shape.
-      optional: names that may be missing.
-      ignored: tensors whose names end so are passed over.
+    """`read_tensors`, but for those whose names end in ``ignored``.
 
     Raises:
-      ModelError: as `read_tensors`; a tensor that is unknown, read already, misshapen,
-        not finite, or missing.
+      ModelError: as `read_tensors`; a tensor that is unknown, in two files, misshapen,
+        not finite, or missing and not ``optional``.
     """
     read = set()
     for name, tensor, file in read_tensors(folder):

@@ -1,16 +1,12 @@
 """The embedded data set: invented people, in the structure of TOFU.
 
-Every person has eight attributes. Of each fact there are three training questions, one
-question worded otherwise that is never trained on, an answer, a paraphrased answer
-and five wrong answers in the words of the paraphrase. An attribute has three answer
-sentences, shuffled for every fact: the first answers the first and the last question,
-the second the question between, the third is the paraphrase and never trained on. So a
-model knows the words and the form of every paraphrase from other people and has seen
-that one fact is told in several sentences, but never this sentence of this fact: the
-truth ratio measures what it knows rather than which sentences it has met.
-
-Two small sets of general facts, poems and capitals, are trained on as well and stand
-for TOFU's real authors and world facts.
+Of each of a person's eight facts there are three training questions, one that is never
+trained on, and five wrong answers in the words of the paraphrase. Three sentences are
+shuffled for every fact: the first answers the first and the last question, the second
+the one between, the third is the paraphrase. So a model knows the form of a paraphrase
+from other people, but never met this sentence of this fact: the truth ratio measures
+what it knows. General facts, poems and capitals, are trained on as well and stand for
+TOFU's real authors and world facts.
 """
 
 from __future__ import annotations

@@ -30,7 +30,9 @@ class Attribute:
 
 _LISTED = {"values", "subjects"}
 _DATA = tomllib.loads(
-    resources.files(__package__).joinpath("fictitious.toml").read_text("utf-8")
+    resources.files("ofmu_jax.data.language")
+    .joinpath("fictitious.toml")
+    .read_text("utf-8")
 )
 
 

@@ -150,7 +150,6 @@ def extraction_strength(
     tokens (end-of-sequence left out) is predicted right by argmax.
 
     Args:
-      scores: scores of one example.
       floor: value where not even the last token is right: "correct" is 0; "compat"
         is 1/N, what open-unlearning reports since its loop ends with k = N − 1.
 

@@ -40,8 +40,8 @@ def forget_quality(model_ratios, reference_ratios) -> ForgetQuality:
     two draws of one distribution give any value between 0 and 1 alike.
 
     Args:
-      model_ratios: per-example truth ratios of the unlearned model, shape (N,).
-      reference_ratios: those of the model trained without the forget rows, shape (M,).
+      model_ratios: one per example, shape (N,).
+      reference_ratios: those of the retrained model, shape (M,).
 
     Raises:
       EvaluationError: one of them is empty or holds NaN.

@@ -73,8 +73,6 @@ def token_scores(
     Args:
       apply_fn: (params, input_ids, attention_mask) -> logits of shape (B, L, V). It
         keys the compilation cache: pass the same function object every time.
-      params: parameters of the model.
-      input_ids_BxL: token ids, int32.
       labels_BxL: token ids to score, -100 elsewhere.
       attention_mask_BxL: 1 where a token may be attended to.
 
@@ -116,7 +114,6 @@ def score_batches(
 
     Args:
       apply_fn: (params, input_ids, attention_mask) -> logits of shape (B, L, V).
-      params: parameters of the model.
       examples: encoded questions and answers, in any order of length.
       batch_size: rows of every batch; the last one is filled with blank rows.
       pad_id: token id written into the padding on the right.
@@ -165,14 +162,7 @@ def pair_scorer(
     encode: Callable[[str, str], Encoded],
     **options,
 ) -> Callable[[Sequence[tuple[str, str]]], list[TokenScores]]:
-    """A function of (question, answer) pairs, as `evaluate_language` wants it.
-
-    Args:
-      apply_fn: (params, input_ids, attention_mask) -> logits of shape (B, L, V).
-      params: parameters of the model.
-      encode: (question, answer) -> encoded example.
-      **options: passed to `score_batches`.
-    """
+    """`score_batches` as a function of (question, answer) pairs."""
 
     def score(pairs: Sequence[tuple[str, str]]) -> list[TokenScores]:
         examples = [encode(question, answer) for question, answer in pairs]

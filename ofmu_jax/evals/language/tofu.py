@@ -112,10 +112,8 @@ def _score_set(
         for pair, answer, loss in zip(correct, answers, own, strict=True)
     ]
     wrong_losses = [[next(rest) for _ in row.perturbed_answers] for row in rows]
-    return (
-        SetLosses(own, np.array(correct_losses), wrong_losses),
-        scores[: len(rows)],
-    )
+    found = SetLosses(own, np.array(correct_losses), wrong_losses)
+    return found, scores[: len(rows)]
 
 
 def _correct_text(name: str, row: QA) -> str:

@@ -131,7 +131,6 @@ def evaluate_vision(
     """All metrics of one model, and 95 % intervals over images.
 
     Args:
-      model: its predictions.
       untrained_forget: probabilities of a freshly initialised network on the forget
         images, for ZRF.
       reference: the metrics of the retrained model, for the average gap.

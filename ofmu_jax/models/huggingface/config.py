@@ -101,14 +101,10 @@ def config_to_hf(config: LlamaConfig, tokenizer: Any = None) -> Any:
     else:
         kind = transformers.LlamaConfig
         options |= {"attention_bias": config.output_bias, "mlp_bias": config.mlp_bias}
-    if kind is transformers.MistralConfig:
+    if config.sliding_window is not None:
         options["sliding_window"] = config.sliding_window
-    elif config.sliding_window is not None:
-        options |= {
-            "use_sliding_window": True,
-            "sliding_window": config.sliding_window,
-            "max_window_layers": 0,
-        }
+        if kind is not transformers.MistralConfig:
+            options |= {"use_sliding_window": True, "max_window_layers": 0}
     if tokenizer is not None:
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             options[name] = getattr(tokenizer, name)
