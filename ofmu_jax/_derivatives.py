@@ -71,7 +71,6 @@ def evaluate_phi(
     """Φ, its gradient and what was found on the way.
 
     Args:
-      params: θ.
       forget_loss: L_f, parameters -> scalar.
       retain_loss: L_r, parameters -> scalar.
       beta: weight of the similarity; a Python 0 skips the second derivatives.
@@ -115,32 +114,36 @@ def evaluate_phi(
 
 def _gradient_and_product(loss: LossFn, params: Params, curvature: str):
     """Loss, gradient and the map u ↦ ∇²L u, which shares the primal pass."""
-    if curvature == "finite_difference":
-        params = widen(params)  # bfloat16 would round the displacement away
-        value, gradient = jax.value_and_grad(loss)(params)
-        product = functools.partial(
-            _trees.finite_difference, jax.grad(loss), params, gradient
-        )
-        return value, widen(gradient), product
 
     def gradient_fn(theta):
         value, gradient = jax.value_and_grad(loss)(theta)
         return gradient, value
 
+    gradient, value, product = _with_product(gradient_fn, params, curvature)
+    return value, widen(gradient), lambda u: widen(product(u))
+
+
+def _with_product(gradient_fn: Callable, params: Params, curvature: str, order=1):
+    """What ``gradient_fn`` gives, (∇f, more), and the map u ↦ ∇²f u.
+
+    ``order`` is that of `_trees.finite_difference`.
+    """
+    if curvature == "finite_difference":
+        params = widen(params)  # bfloat16 would round the displacement away
+        gradient, more = gradient_fn(params)
+        only_gradient = lambda theta: gradient_fn(theta)[0]
+        displaced = functools.partial(_trees.finite_difference, only_gradient)
+        return gradient, more, lambda u: displaced(params, gradient, u, order=order)
     if curvature == "vjp":
-        # Hessians are symmetric: the pull-back of u through ∇L is ∇²L u.
-        gradient, pull, value = jax.vjp(gradient_fn, params, has_aux=True)
+        # Hessians are symmetric: the pull-back of u through ∇f is ∇²f u.
+        gradient, pull, more = jax.vjp(gradient_fn, params, has_aux=True)
         product = lambda u: pull(u)[0]
     elif curvature == "jvp":
-        gradient, value = gradient_fn(params)
-        product = functools.partial(_product_anew, jax.grad(loss), params)
+        gradient, more = gradient_fn(params)
+        product = functools.partial(_product_anew, gradient_fn, params)
     else:
-        gradient, product, value = jax.linearize(gradient_fn, params, has_aux=True)
-    return (
-        value,
-        widen(gradient),
-        lambda u: widen(product(optax.tree.cast_like(u, gradient))),
-    )
+        gradient, product, more = jax.linearize(gradient_fn, params, has_aux=True)
+    return gradient, more, lambda u: product(optax.tree.cast_like(u, gradient))
 
 
 def _product_anew(gradient_fn: Callable, params: Params, u: Params) -> Params:
@@ -149,7 +152,7 @@ def _product_anew(gradient_fn: Callable, params: Params, u: Params) -> Params:
     Without the barrier XLA would merge its first pass with that of the gradient.
     """
     params, u = jax.lax.optimization_barrier((params, u))
-    return jax.jvp(gradient_fn, (params,), (u,))[1]
+    return jax.jvp(lambda theta: gradient_fn(theta)[0], (params,), (u,))[1]
 
 
 def phi_curvature(
@@ -164,27 +167,9 @@ def phi_curvature(
         evaluation = phi(theta)
         return optax.tree.cast_like(evaluation.gradient, theta), evaluation
 
-    if curvature == "finite_difference":
-        params = widen(params)
-        gradient, evaluation = gradient_fn(params)
-        product = _trees.finite_difference(
-            lambda theta: gradient_fn(theta)[0],
-            params,
-            gradient,
-            gradient,
-            order=2 if phi_is_difference else 1,
-        )
-    elif curvature == "vjp":
-        gradient, pull, evaluation = jax.vjp(gradient_fn, params, has_aux=True)
-        product = pull(gradient)[0]
-    elif curvature == "jvp":
-        gradient, evaluation = gradient_fn(params)
-        only_gradient = lambda theta: gradient_fn(theta)[0]
-        product = _product_anew(only_gradient, params, gradient)
-    else:
-        gradient, push, evaluation = jax.linearize(gradient_fn, params, has_aux=True)
-        product = push(gradient)
-    return evaluation, widen(product)
+    order = 2 if phi_is_difference else 1
+    gradient, evaluation, product = _with_product(gradient_fn, params, curvature, order)
+    return evaluation, widen(product(gradient))
 
 
 def evaluate_outer(
@@ -198,7 +183,6 @@ def evaluate_outer(
     """∇F = ∇L_r + 2ρ ∇²Φ ∇Φ and what was found on the way.
 
     Args:
-      params: θ.
       retain_loss: L_r, parameters -> scalar.
       curvature_fn: gives Φ and ∇²Φ ∇Φ at θ, as `phi_curvature` does; None: no penalty.
         If its Φ has no retain gradient, L_r is differentiated here.

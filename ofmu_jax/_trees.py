@@ -49,21 +49,14 @@ def scalar(name: str, loss: Callable[..., jax.Array]) -> Callable[..., jax.Array
     def checked(*arguments):
         value = loss(*arguments)
         if isinstance(value, (tuple, list, dict)):
-            raise ValueError(
-                f"{name} must return a scalar, got a {type(value).__name__}; "
-                "return the loss alone, without auxiliary output."
-            )
-        if jnp.shape(value) != ():
-            raise ValueError(
-                f"{name} must return a scalar, got shape {jnp.shape(value)}; "
-                "reduce it, for example by jnp.mean."
-            )
-        if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-            raise ValueError(
-                f"{name} must return a floating point scalar, got dtype "
-                f"{jnp.result_type(value)}; a count cannot be differentiated."
-            )
-        return value
+            problem = f"a {type(value).__name__}; return the loss alone"
+        elif jnp.shape(value) != ():
+            problem = f"shape {jnp.shape(value)}; reduce it, for example by jnp.mean"
+        elif not jnp.issubdtype(dtype := jnp.result_type(value), jnp.floating):
+            problem = f"dtype {dtype}; a count cannot be differentiated"
+        else:
+            return value
+        raise ValueError(f"{name} must return a floating point scalar, got {problem}.")
 
     return checked
 

@@ -71,12 +71,9 @@ class Evaluation:
     generations: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     def add_mean(self, name: str, values, *, raw=None) -> None:
-        """Reports the mean of `values` with its bootstrap interval.
+        """Reports the mean of per-example values (N,) with its bootstrap interval.
 
-        Args:
-          name: name of the metric.
-          values: per-example values, shape (N,).
-          raw: per-example values to keep instead of them.
+        ``raw`` are per-example values to keep instead of them.
         """
         values = np.asarray(values, np.float64)
         self.metrics[name] = float(values.mean())
@@ -99,13 +96,8 @@ class Evaluation:
         return {name: getattr(self.options, name) for name in names}
 
     def to_json(self, *, include_generations: bool = False) -> str:
-        """A JSON text without questions or answers.
-
-        Args:
-          include_generations: also write the generated answers.
-        """
+        """A JSON text without questions, and without answers unless asked for."""
         content = {"schema": SCHEMA, "version": VERSION, **dataclasses.asdict(self)}
-        content["intervals"] = {k: list(v) for k, v in self.intervals.items()}
         if not include_generations:
             del content["generations"]
         return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)

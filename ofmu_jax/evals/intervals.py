@@ -59,8 +59,7 @@ def bootstrap_mean(
       method: "bca" (bias-corrected and accelerated, Efron 1987) or "percentile". Where
         the correction is undefined, as with nearly constant values, "bca" is the
         percentile interval, to which it tends.
-      num_resamples: number of resamples.
-      seed: seed of the numpy Generator; equal seeds give equal intervals.
+      seed: equal seeds give equal intervals.
     """
     values = _vector(values, "values")
     if method not in ("bca", "percentile"):
@@ -134,9 +133,6 @@ def bootstrap_utility(
       groups: name of a term -> name of the set its rows come from. Terms of one set
         are resampled with the same rows, since they are correlated; without groups
         every term is resampled by itself.
-      confidence: coverage, such as 0.95.
-      num_resamples: number of resamples.
-      seed: seed of the numpy Generator.
     """
     if not terms:
         raise ValueError("terms is empty; give the per-example values of each term")

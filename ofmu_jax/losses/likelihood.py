@@ -1,8 +1,8 @@
 """Cross-entropy losses on question-answer batches, and the names used most.
 
-The families have modules of their own: `preference` (NPO, SimNPO, DPO), `weighted`
+The families have modules of their own: `preference` (NPO, SimNPO, DPO), `reweighted`
 (WGA, SatImp), `distillation` (KL, UNDIAL, CE-U), `representation` (RMU) and
-`constrained` (PDU); `tokens` says what a batch is.
+`margin` (PDU); `tokens` says what a batch is.
 """
 
 import jax

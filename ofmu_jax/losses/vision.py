@@ -4,6 +4,7 @@
 and ``labels`` (B,). Every loss is a mean over the batch in float32 or wider.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -102,17 +103,15 @@ def ascended_loss(
       name: one of ``ASCENDED``; all but plain cross-entropy need ``target``, the NLL
         in nats to ascend to.
     """
-    if name == "cross_entropy":
-        return lambda params, batch: cross_entropy(logits_fn, params, batch)
-    losses = {
-        "target_cross_entropy": target_cross_entropy,
-        "mean_target_cross_entropy": mean_target_cross_entropy,
-    }
-    if name not in losses:
+    if name not in ASCENDED:
         raise ValueError(f"forget loss {name!r} is unknown; choose one of {ASCENDED}.")
+    if name == "cross_entropy":
+        return functools.partial(cross_entropy, logits_fn)
+    mean = name == "mean_target_cross_entropy"
+    loss = mean_target_cross_entropy if mean else target_cross_entropy
     if target is None:
         raise ValueError(
             f"{name} needs a target, the NLL to ascend to; set --forget-target to "
             "reference, heldout, chance or a number, or choose cross_entropy."
         )
-    return lambda params, batch: losses[name](logits_fn, params, batch, target=target)
+    return functools.partial(loss, logits_fn, target=target)

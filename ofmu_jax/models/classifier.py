@@ -84,16 +84,12 @@ def load(folder: str | pathlib.Path) -> tuple[ResNetConfig, Variables]:
     """
     config, _ = load_config(folder)
     folder = pathlib.Path(folder)
-    if not (folder / SINGLE).is_file():
-        raise ModelError(f"{folder} has no {SINGLE}; copy the whole folder again.")
     outline = _outline(config)
     shapes = {name: leaf.shape for name, leaf in named(outline).items()}
     tensors: dict[str, np.ndarray] = {}
-    for name, tensor, file in tensor_files.read_tensors(folder):
-        tensor_files.check_tensor(name, tensor, file, shapes, tensors)
+    for name, tensor, file in tensor_files.checked_tensors(folder, shapes):
         _check_variance(name, tensor, file)
         tensors[name] = tensor
-    tensor_files.check_complete(folder, shapes, tensors)
     leaves = [jnp.asarray(tensors[name]) for name in shapes]  # in the tree's order
     return config, jax.tree.unflatten(jax.tree.structure(outline), leaves)
 

@@ -106,18 +106,19 @@ class BatchNorm(nn.Module):
         return ((x - mean) * factor + bias).astype(x.dtype)
 
 
-def _conv(features: int, size: int, stride: int, dtype: str, name: str) -> nn.Conv:
-    pad = size // 2
-    return nn.Conv(
-        features,
+def _layer(x, train: bool, width: int, size: int, stride: int, dtype: str, name: str):
+    """A convolution without bias and its `BatchNorm`, named conv… and bn…"""
+    convolution = nn.Conv(
+        width,
         (size, size),
-        (stride, stride),
-        padding=[(pad, pad), (pad, pad)],
+        stride,
+        padding=size // 2,
         use_bias=False,
         kernel_init=_kaiming,
         dtype=jnp.dtype(dtype),
-        name=name,
+        name=f"conv{name}",
     )
+    return BatchNorm(name=f"bn{name}")(convolution(x), train)
 
 
 class BasicBlock(nn.Module):
@@ -130,17 +131,14 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        y = _conv(self.width, 3, self.stride, self.dtype, "conv1")(x)
-        y = nn.relu(BatchNorm(name="bn1")(y, train))
-        y = _conv(self.width, 3, 1, self.dtype, "conv2")(y)
-        y = BatchNorm(name="bn2")(y, train)
+        y = nn.relu(_layer(x, train, self.width, 3, self.stride, self.dtype, "1"))
+        y = _layer(y, train, self.width, 3, 1, self.dtype, "2")
         if x.shape != y.shape and self.plain_shortcut:
             x = x[:, :: self.stride, :: self.stride]
             more = self.width - x.shape[-1]
             x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (more // 2, more - more // 2)))
         elif x.shape != y.shape:
-            x = _conv(self.width, 1, self.stride, self.dtype, "conv_shortcut")(x)
-            x = BatchNorm(name="bn_shortcut")(x, train)
+            x = _layer(x, train, self.width, 1, self.stride, self.dtype, "_shortcut")
         return nn.relu(x + y)
 
 
@@ -153,15 +151,12 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        y = _conv(self.width, 1, 1, self.dtype, "conv1")(x)
-        y = nn.relu(BatchNorm(name="bn1")(y, train))
-        y = _conv(self.width, 3, self.stride, self.dtype, "conv2")(y)
-        y = nn.relu(BatchNorm(name="bn2")(y, train))
-        y = _conv(4 * self.width, 1, 1, self.dtype, "conv3")(y)
-        y = BatchNorm(name="bn3")(y, train)
+        wide = 4 * self.width
+        y = nn.relu(_layer(x, train, self.width, 1, 1, self.dtype, "1"))
+        y = nn.relu(_layer(y, train, self.width, 3, self.stride, self.dtype, "2"))
+        y = _layer(y, train, wide, 1, 1, self.dtype, "3")
         if x.shape != y.shape:
-            x = _conv(4 * self.width, 1, self.stride, self.dtype, "conv_shortcut")(x)
-            x = BatchNorm(name="bn_shortcut")(x, train)
+            x = _layer(x, train, wide, 1, self.stride, self.dtype, "_shortcut")
         return nn.relu(x + y)
 
 
@@ -179,8 +174,7 @@ class ResNet(nn.Module):
                 f"{len(config.mean)})."
             )
         x = normalised(images, config)
-        x = _conv(shape.widths[0], 3, 1, config.dtype, "conv_stem")(x)
-        x = nn.relu(BatchNorm(name="bn_stem")(x, train))
+        x = nn.relu(_layer(x, train, shape.widths[0], 3, 1, config.dtype, "_stem"))
         stages = zip(shape.blocks, shape.widths, strict=True)
         for stage, (blocks, width) in enumerate(stages):
             for block in range(blocks):
@@ -244,8 +238,6 @@ def apply(
     """Logits (B, num_classes), and the running averages after this batch.
 
     Args:
-      config: the architecture.
-      params: of `init_variables`.
       batch_stats: running averages; read in evaluation mode, averaged with those of
         the batch (0.9 old + 0.1 batch) in training mode.
       images: (B, H, W, C), pixels 0 … 255, of any dtype.
@@ -259,11 +251,8 @@ def apply(
         logits = ResNet(config).apply(variables, images, False)
         return cast(jax.Array, logits), batch_stats
     logits, found = ResNet(config).apply(variables, images, True, mutable="batch_stats")
-    moved = jax.tree.map(
-        lambda old, new: DECAY * old + (1 - DECAY) * new,
-        batch_stats,
-        found["batch_stats"],
-    )
+    average = lambda old, new: DECAY * old + (1 - DECAY) * new
+    moved = jax.tree.map(average, batch_stats, found["batch_stats"])
     return cast(jax.Array, logits), moved
 
 

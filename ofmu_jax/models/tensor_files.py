@@ -72,38 +72,43 @@ def read_tensors(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray, str]]:
             ) from error
 
 
-def check_tensor(
-    name: str,
-    tensor: np.ndarray,
-    file: str,
+def checked_tensors(
+    folder: pathlib.Path,
     shapes: Mapping[str, tuple[int, ...]],
-    read: Collection[str],
-) -> None:
-    """Refuses a tensor that is unknown, read already, misshapen or not finite."""
-    if name not in shapes:
-        raise ModelError(
-            f"{file} has the unknown tensor {name!r}; the model is not the one that "
-            "its config.json describes."
-        )
-    if name in read:
-        raise ModelError(f"{name!r} is in {file} and in another file; remove one.")
-    if tensor.shape != shapes[name]:
-        raise ModelError(
-            f"{name!r} in {file} has shape {tensor.shape}, its config says "
-            f"{shapes[name]}; give the config.json that belongs to it."
-        )
-    if not np.isfinite(tensor).all():
-        raise ModelError(
-            f"{name!r} in {file} has NaN or infinite entries; the model was broken "
-            "before it was saved, give an earlier checkpoint."
-        )
+    *,
+    optional: Collection[str] = (),
+    ignored: str | None = None,
+) -> Iterator[tuple[str, np.ndarray, str]]:
+    """`read_tensors`, but for those whose names end in ``ignored``.
 
-
-def check_complete(
-    folder: pathlib.Path, wanted: Collection[str], read: Collection[str]
-) -> None:
-    """Refuses a folder in which tensors are missing."""
-    if missing := sorted(set(wanted) - set(read)):
+    Raises:
+      ModelError: as `read_tensors`; a tensor that is unknown, in two files, misshapen,
+        not finite, or missing and not ``optional``.
+    """
+    read = set()
+    for name, tensor, file in read_tensors(folder):
+        if ignored is not None and name.endswith(ignored):
+            continue
+        if name not in shapes:
+            raise ModelError(
+                f"{file} has the unknown tensor {name!r}; the model is not the one "
+                "that its config.json describes."
+            )
+        if name in read:
+            raise ModelError(f"{name!r} is in {file} and in another file; remove one.")
+        if tensor.shape != shapes[name]:
+            raise ModelError(
+                f"{name!r} in {file} has shape {tensor.shape}, its config says "
+                f"{shapes[name]}; give the config.json that belongs to it."
+            )
+        if not np.isfinite(tensor).all():
+            raise ModelError(
+                f"{name!r} in {file} has NaN or infinite entries; the model was broken "
+                "before it was saved, give an earlier checkpoint."
+            )
+        read.add(name)
+        yield name, tensor, file
+    if missing := sorted(shapes.keys() - read - set(optional)):
         raise ModelError(
             f"{folder} lacks {len(missing)} tensors, the first is {missing[0]!r}; the "
             "download is incomplete or config.json is of another model."
@@ -142,13 +147,12 @@ def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
     if (folder / SINGLE).is_file():  # first, as transformers does
         return [folder / SINGLE]
     if not (folder / INDEX).is_file():
-        pickles = [path.name for path in folder.glob("*.bin")]
-        hint = (
-            f"; {pickles[0]} is a pickle, which can run code and is not read: convert "
-            "it with transformers' save_pretrained(safe_serialization=True)"
-            if pickles
-            else ""
-        )
+        hint = ""
+        for pickle in folder.glob("*.bin"):
+            hint = (
+                f"; {pickle.name} is a pickle, which can run code and is not read: "
+                "convert it with transformers' save_pretrained(safe_serialization=True)"
+            )
         raise ModelError(f"{folder} has no {SINGLE} and no {INDEX}{hint}.")
     names = _indexed_names(folder / INDEX)
     for name in names:

@@ -216,15 +216,13 @@ def _is_full(error: BaseException) -> bool:
     return any(os.strerror(code) in str(error) for code in codes)
 
 
-def _notes(path: pathlib.Path) -> dict[str, Any]:
-    """What was noted; nothing in checkpoints of the time before there were notes."""
-    file = path / NOTES
+def _json(file: pathlib.Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(file.read_bytes())) if file.exists() else {}
+        return dict(json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"the checkpoint at {path} is damaged: its {NOTES} is no object ({error}); "
-            f"{_remedy(path)}"
+            f"the checkpoint at {file.parent} is damaged: its {file.name} cannot be "
+            f"read as a JSON object ({error}); {_remedy(file.parent)}"
         ) from error
 
 
@@ -245,25 +243,15 @@ def _checked(folder: str | pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
         path = _beside(path)[1]  # a save ended between its two renames
     if not path.is_dir():
         raise CheckpointError(f"there is no checkpoint at {path}.")
-    _check_sums(path)
-    return path, _notes(path)
-
-
-def _check_sums(path: pathlib.Path) -> None:
-    try:
-        written = dict(json.loads((path / SUMS).read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"the checkpoint at {path} is damaged: its {SUMS} cannot be read "
-            f"({error}); {_remedy(path)}"
-        ) from error
-    found = _sums(path)
+    written, found = _json(path / SUMS), _sums(path)
     if found != written:
         names = sorted(set(found.items()) ^ set(written.items()))
         raise CheckpointError(
             f"the checkpoint at {path} is damaged: {names[0][0]} is not as it was "
             f"written; {_remedy(path)}"
         )
+    notes = path / NOTES  # there were none in older checkpoints
+    return path, _json(notes) if notes.exists() else {}
 
 
 def _remedy(path: pathlib.Path) -> str:

@@ -213,9 +213,7 @@ class Snapshots:
 
     def _complete(self, complete: Callable[[], None]) -> None:
         complete()
-        if not is_main():
-            return
-        for path in self._found()[:-KEEP]:
+        for path in self._found()[:-KEEP] if is_main() else ():
             shutil.rmtree(path, ignore_errors=True)
 
     def _found(self) -> list[pathlib.Path]:

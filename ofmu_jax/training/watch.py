@@ -170,10 +170,8 @@ def _numbers(metrics: Any) -> dict[str, float]:
 
 
 def _not_finite(values: Mapping[str, float]) -> str | None:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            return f"{name} is {value}"
-    return None
+    bad = (f"{k} is {value}" for k, value in values.items() if not math.isfinite(value))
+    return next(bad, None)
 
 
 @jax.jit

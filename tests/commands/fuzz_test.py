@@ -9,6 +9,7 @@ import json
 import model_families as families
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tofu_rows import all_texts
 
 from ofmu_jax.data.language import records
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
@@ -56,7 +57,7 @@ def test_any_request(tmp_path, forget, retain, holdout, allow):
     assert data.forget and data.retain
     assert len(set(data.forget)) == len(data.forget)
     assert allow or not set(data.forget) & set(data.retain)
-    "".join(records.all_texts(data)).encode()
+    "".join(all_texts(data)).encode()
 
 
 ROWS = st.lists(

@@ -1,12 +1,12 @@
 """The checks between sets of rows, and what a request holds."""
 
 import pytest
+from tofu_rows import all_texts
 
 from ofmu_jax.data.language.records import (
     QA,
     DataError,
     UnlearningData,
-    all_texts,
     check_contained,
     check_overlap,
     check_unseen,

@@ -1,5 +1,6 @@
 """Rows of TOFU's shape, made from one letter, and files of them."""
 
+import dataclasses
 import json
 
 
@@ -27,3 +28,18 @@ def write(path, rows):
 
 def names(rows):
     return "".join(r.question[0] for r in rows)
+
+
+def all_texts(data):
+    """Every question and answer of every set, first occurrences in a fixed order."""
+    texts = {}
+    for field in dataclasses.fields(data):
+        rows = getattr(data, field.name)
+        if field.name == "name":
+            continue
+        for row in rows:
+            texts.update(dict.fromkeys([row.question, row.answer]))
+            others = (row.paraphrased_question, row.paraphrased_answer)
+            texts.update(dict.fromkeys(text for text in others if text is not None))
+            texts.update(dict.fromkeys(row.perturbed_answers))
+    return list(texts)

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ofmu_jax.data.vision.images import Labelled, evenly_spaced
+from ofmu_jax.data.order import evenly_spaced
+from ofmu_jax.data.vision.images import Labelled
 
 RIGHT, WRONG = "#1a7f37", "#b42318"
 

@@ -18,6 +18,7 @@ import grain
 import jax
 import numpy as np
 
+from ofmu_jax._trees import name_of
 from ofmu_jax.data import order
 from ofmu_jax.data.language.padding import (
     IGNORE,
@@ -246,7 +247,7 @@ def _widen(batch: Batch, name: str, length: int) -> Batch:
         )
     for path, values in jax.tree_util.tree_leaves_with_path(batch):
         if len(values) != rows:
-            key = "/".join(entry.key for entry in path)
+            key = name_of(path)
             raise DataError(
                 f"field {key!r} of the {name} batch has {len(values)} rows, its "
                 f"'input_ids' {rows}; give one value for each example"

@@ -1,29 +1,27 @@
 """The embedded data set: invented people, in the structure of TOFU.
 
-Every person has eight attributes. Of each fact there are three training questions, one
-question worded otherwise that is never trained on, an answer, a paraphrased answer
-and five wrong answers in the words of the paraphrase. An attribute has three answer
-sentences, shuffled for every fact: the first answers the first and the last question,
-the second the question between, the third is the paraphrase and never trained on. So a
-model knows the words and the form of every paraphrase from other people and has seen
-that one fact is told in several sentences, but never this sentence of this fact: the
-truth ratio measures what it knows rather than which sentences it has met.
-
-Two small sets of general facts, poems and capitals, are trained on as well and stand
-for TOFU's real authors and world facts.
+Of each of a person's eight facts there are three training questions, one that is never
+trained on, and five wrong answers in the words of the paraphrase. Three sentences are
+shuffled for every fact: the first answers the first and the last question, the second
+the one between, the third is the paraphrase. So a model knows the form of a paraphrase
+from other people, but never met this sentence of this fact: the truth ratio measures
+what it knows. General facts, poems and capitals, are trained on as well and stand for
+TOFU's real authors and world facts.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from ofmu_jax.data.language import fictitious_names
 from ofmu_jax.data.language.fictitious_facts import (
     ATTRIBUTES,
     CAPITALS,
+    FIRST_NAMES,
+    LAST_NAMES,
     POEMS,
     Attribute,
 )
@@ -33,7 +31,6 @@ from ofmu_jax.data.language.records import (
     UnlearningData,
     heldout_questions,
 )
-from ofmu_jax.data.language.tokenizer import build_tokenizer as build_tokenizer
 
 NUM_PERTURBED = 5  # wrong answers per fact about a person, as in TOFU
 NUM_OPTIONS = 3  # wrong answers per general fact, as in TOFU
@@ -74,7 +71,9 @@ def fictitious_people(
     kept = _facts_about(rng, names[:num_kept])
     gone = _facts_about(rng, names[num_kept:num_people])
     unseen = _facts_about(rng, names[num_people:])
-    poems, capitals = _general_facts(rng, POEMS), _general_facts(rng, CAPITALS)
+    poems, capitals = (
+        _facts(rng, kind, kind.subjects, NUM_OPTIONS) for kind in (POEMS, CAPITALS)
+    )
     forget = _flatten(gone)
     retain = _flatten(kept) + _flatten(poems) + _flatten(capitals)
     return UnlearningData(
@@ -98,7 +97,7 @@ def _check_numbers(num_people: int, num_forget: int, num_holdout: int) -> None:
             f"num_forget={num_forget} of num_people={num_people}; at least one person "
             "must be forgotten and one kept"
         )
-    most = len(fictitious_names.FIRST_NAMES) * len(fictitious_names.LAST_NAMES)
+    most = len(FIRST_NAMES) * len(LAST_NAMES)
     if num_holdout < 0 or num_people + num_holdout > most:
         raise DataError(
             f"num_people={num_people} and num_holdout={num_holdout}: there are names "
@@ -112,8 +111,8 @@ def _names(rng: np.random.Generator, number: int) -> list[str]:
     Person j gets first name ``j % n`` and a last name shifted by ``shifts[j // n]``:
     no pair twice, and the first n people have all the first and last names.
     """
-    first = rng.permutation(fictitious_names.FIRST_NAMES)
-    last = rng.permutation(fictitious_names.LAST_NAMES)
+    first = rng.permutation(FIRST_NAMES)
+    last = rng.permutation(LAST_NAMES)
     shifts = rng.permutation(len(last))
     names = []
     for j in range(number):
@@ -124,62 +123,37 @@ def _names(rng: np.random.Generator, number: int) -> list[str]:
 
 def _facts_about(rng: np.random.Generator, names: Sequence[str]) -> Facts:
     """Facts of all people, person by person."""
-    columns = []
-    for attribute in ATTRIBUTES:
-        values = _deal(rng, attribute.values, len(names))
-        facts = []
-        for name, value in zip(names, values, strict=True):
-            sentences = [str(s) for s in rng.permutation(attribute.answers)]
-            wrong = _others(rng, attribute.values, value, NUM_PERTURBED)
-            facts.append(_rows(attribute, name, value, sentences, wrong))
-        columns.append(facts)
+    columns = [_facts(rng, kind, names, NUM_PERTURBED) for kind in ATTRIBUTES]
     return [fact for person in zip(*columns, strict=True) for fact in person]
 
 
-def _general_facts(rng: np.random.Generator, attribute: Attribute) -> Facts:
-    """One fact per subject; its wrong answers are in the words of the answer."""
-    values = _deal(rng, attribute.values, len(attribute.subjects))
-    facts = []
-    for subject, value in zip(attribute.subjects, values, strict=True):
-        wrong = _others(rng, attribute.values, value, NUM_OPTIONS)
-        answer = attribute.answers[0]
-        perturbed = tuple(answer.format(name=subject, value=v) for v in wrong)
-        facts.append(
-            tuple(
-                QA(
-                    question.format(name=subject),
-                    answer.format(name=subject, value=value),
-                    perturbed_answers=perturbed,
-                )
-                for question in attribute.questions
-            )
-        )
-    return facts
+def _facts(
+    rng: np.random.Generator, kind: Attribute, subjects: Sequence[str], num_wrong: int
+) -> Facts:
+    values = _deal(rng, kind.values, len(subjects))
+    dealt = zip(subjects, values, strict=True)
+    return [_fact(rng, kind, subject, value, num_wrong) for subject, value in dealt]
 
 
-def _rows(
-    attribute: Attribute,
-    name: str,
-    value: str,
-    sentences: Sequence[str],
-    wrong: Sequence[str],
+def _fact(
+    rng: np.random.Generator, kind: Attribute, subject: str, value: str, num_wrong: int
 ) -> tuple[QA, ...]:
-    """The training rows of one fact; the last sentence is its paraphrase."""
-    first, second, paraphrase = sentences
-    return tuple(
-        QA(
-            question=question.format(name=name),
-            answer=answer.format(name=name, value=value),
-            paraphrased_question=attribute.heldout_question.format(name=name),
-            paraphrased_answer=paraphrase.format(name=name, value=value),
-            perturbed_answers=tuple(
-                paraphrase.format(name=name, value=other) for other in wrong
-            ),
-        )
-        for question, answer in zip(
-            attribute.questions, (first, second, first), strict=True
-        )
-    )
+    """The training rows of one fact; the last of its sentences is its paraphrase.
+
+    General facts have one sentence: no paraphrase, and wrong answers in its words.
+    """
+    tell = lambda text, value=value: text.format(name=subject, value=value)
+    sentences = [str(s) for s in rng.permutation(kind.answers)]
+    first, second, last = sentences[0], sentences[:2][-1], sentences[-1]
+    others = [other for other in kind.values if other != value]
+    wrong = rng.choice(len(others), num_wrong, replace=False)
+    more: dict[str, Any] = {}
+    if len(sentences) > 1:
+        more["paraphrased_question"] = tell(kind.heldout_question)
+        more["paraphrased_answer"] = tell(last)
+    more["perturbed_answers"] = tuple(tell(last, others[i]) for i in wrong)
+    rows = zip(kind.questions, (first, second, first), strict=True)
+    return tuple(QA(tell(question), tell(answer), **more) for question, answer in rows)
 
 
 def _deal(rng: np.random.Generator, values: Sequence[str], number: int) -> list[str]:
@@ -192,14 +166,6 @@ def _deal(rng: np.random.Generator, values: Sequence[str], number: int) -> list[
     decks = (rng.permutation(len(values)) for _ in itertools.count())
     places = itertools.islice(itertools.chain.from_iterable(decks), number)
     return [values[i] for i in places]
-
-
-def _others(
-    rng: np.random.Generator, values: Sequence[str], value: str, number: int
-) -> list[str]:
-    """``number`` different values other than ``value``."""
-    others = [other for other in values if other != value]
-    return [others[i] for i in rng.choice(len(others), number, replace=False)]
 
 
 def _flatten(facts: Facts) -> tuple[QA, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ofmu_jax.data.language.records import QA, DataError, Path
 
@@ -82,11 +83,10 @@ def _parse_rows(path: pathlib.Path, text: str) -> list[Any]:
     return rows
 
 
-class _Constant:
+class _Constant(NamedTuple):
     """NaN or an infinity: Python writes them, but they are no JSON."""
 
-    def __init__(self, name: str):
-        self.name = name
+    name: str
 
 
 def _parse_json(where: str, text: str, remedy: str) -> Any:
@@ -151,28 +151,27 @@ def _check_present(where: str, row: dict[str, Any], field: str) -> None:
 
 
 def _checked_text(where: str, field: str, value: Any) -> str:
+    if (problem := _problem(value)) is not None:
+        raise DataError(f"{where}: field {field!r} {problem}")
+    return value
+
+
+def _problem(value: Any) -> str | None:
     if isinstance(value, _Constant):
-        raise DataError(
-            f"{where}: field {field!r} is {value.name}, which is no JSON; write the "
-            "text, or null where a field may be left out"
+        return (
+            f"is {value.name}, which is no JSON; write the text, or null where a field "
+            "may be left out"
         )
     if not isinstance(value, str):
-        raise DataError(
-            f"{where}: field {field!r} is a JSON {_json_type(value)}, not a string; "
-            "put the text in quotes"
-        )
+        return f"is a JSON {_json_type(value)}, not a string; put the text in quotes"
     if not value.strip():
-        raise DataError(
-            f"{where}: field {field!r} is empty; fill it in or remove the row"
+        return "is empty; fill it in or remove the row"
+    if re.search("[\ud800-\udfff]", value):
+        return (
+            "holds half of a surrogate pair (\\ud800-\\udfff), which no tokenizer can "
+            "encode; remove it"
         )
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise DataError(
-            f"{where}: field {field!r} holds half of a surrogate pair (\\ud800-\\udfff)"
-            ", which no tokenizer can encode; remove it"
-        ) from None
-    return value
+    return None
 
 
 def _json_type(value: Any) -> str:

@@ -81,17 +81,16 @@ def pad_right(
       ``{"input_ids", "labels", "attention_mask"}``, each int32 (B, L); labels are -100
       where not scored, the mask is 1 where a key may be attended.
     """
-    length = _check_length(examples, length)
-    shape = (len(examples), length)
-    input_ids = np.full(shape, pad_id, np.int32)
-    labels = np.full(shape, IGNORE, np.int32)
-    mask = np.zeros(shape, np.int32)
-    for i, example in enumerate(examples):
-        input_ids[i, : len(example)] = example.input_ids
-        labels[i, : len(example)] = example.labels
-        mask[i, : len(example)] = 1
-    mask = _hide_eot(mask, input_ids, interior_eot, pad_id, eot_id)
-    return {"input_ids": input_ids, "labels": labels, "attention_mask": mask}
+    ids = [example.input_ids for example in examples]
+    batch = _stacked(ids, length, pad_id, interior_eot, eot_id)
+    labels = np.full_like(batch["input_ids"], IGNORE)
+    for row, example in zip(labels, examples, strict=True):
+        row[: len(example)] = example.labels
+    return {
+        "input_ids": batch["input_ids"],
+        "labels": labels,
+        "attention_mask": batch["attention_mask"],
+    }
 
 
 def pad_left(
@@ -107,40 +106,36 @@ def pad_left(
     Arguments as in `pad_right`. Returns ``{"input_ids", "attention_mask"}``, int32
     (B, L).
     """
-    length = _check_length(prompts, length)
-    shape = (len(prompts), length)
-    input_ids = np.full(shape, pad_id, np.int32)
-    mask = np.zeros(shape, np.int32)
-    for i, prompt in enumerate(prompts):
-        start = length - len(prompt)
-        input_ids[i, start:] = prompt
-        mask[i, start:] = 1
-    mask = _hide_eot(mask, input_ids, interior_eot, pad_id, eot_id)
-    return {"input_ids": input_ids, "attention_mask": mask}
+    return _stacked(prompts, length, pad_id, interior_eot, eot_id, left=True)
 
 
-def _check_length(examples: Sequence[Any], length: int | None) -> int:
-    if not len(examples):
-        raise DataError("no examples to pad; give at least one")
-    longest = max(map(len, examples))
-    if length is not None and longest > length:
-        raise DataError(
-            f"an example has {longest} tokens, more than length={length}; raise length"
-        )
-    return padded_length(examples) if length is None else length
-
-
-def _hide_eot(
-    mask: np.ndarray,
-    input_ids: np.ndarray,
-    interior_eot: InteriorEot,
+def _stacked(
+    rows: Sequence[np.ndarray],
+    length: int | None,
     pad_id: int,
+    interior_eot: InteriorEot,
     eot_id: int | None,
-) -> np.ndarray:
-    if interior_eot == "correct":
-        return mask
-    if interior_eot != "compat":
+    left: bool = False,
+) -> Batch:
+    """``{"input_ids", "attention_mask"}`` of the rows, padded on one side."""
+    if not len(rows):
+        raise DataError("no examples to pad; give at least one")
+    if interior_eot not in ("correct", "compat"):
         raise DataError(
             f"interior_eot is {interior_eot!r}; choose 'correct' or 'compat'"
         )
-    return mask * (input_ids != (pad_id if eot_id is None else eot_id)).astype(np.int32)
+    longest = max(map(len, rows))
+    length = padded_length(rows) if length is None else length
+    if longest > length:
+        raise DataError(
+            f"an example has {longest} tokens, more than length={length}; raise length"
+        )
+    input_ids = np.full((len(rows), length), pad_id, np.int32)
+    mask = np.zeros_like(input_ids)
+    for i, row in enumerate(rows):
+        start = length - len(row) if left else 0
+        input_ids[i, start : start + len(row)] = row
+        mask[i, start : start + len(row)] = 1
+    if interior_eot == "compat":
+        mask[input_ids == (pad_id if eot_id is None else eot_id)] = 0
+    return {"input_ids": input_ids, "attention_mask": mask}

@@ -140,9 +140,6 @@ def encode(
     open-unlearning the prompt is tokenised on its own to find where the answer
     begins; other than there, it is checked that its ids begin the whole.
 
-    With the word-level tokenizer of `build_tokenizer`, "What?" is two words after
-    the beginning-of-sequence token, the line break of the format a third:
-
     >>> from ofmu_jax.data.language.tokenizer import build_tokenizer
     >>> tokenizer = build_tokenizer(["What?\\nPoems."], vocab_size=300)
     >>> example = encode(tokenizer, "What?", "Poems.", PROMPT_FORMATS["plain"])
@@ -152,9 +149,6 @@ def encode(
     [-100, -100, -100, -100]
 
     Args:
-      tokenizer: a transformers tokenizer.
-      question: the question.
-      answer: the answer.
       fmt: the prompt format, see `format_for`.
       max_length: largest number of ids; None for no limit.
       on_overlength: "truncate" cuts the end of the answer instead of refusing.

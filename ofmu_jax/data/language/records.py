@@ -209,18 +209,3 @@ def heldout_questions(rows: Iterable[QA]) -> tuple[QA, ...]:
         for row in rows
         if row.paraphrased_question is not None
     )
-
-
-def all_texts(data: UnlearningData) -> list[str]:
-    """Every question and answer of every set, first occurrences in a fixed order."""
-    texts: dict[str, None] = {}
-    for field in dataclasses.fields(data):
-        rows = getattr(data, field.name)
-        if field.name == "name":
-            continue
-        for row in rows:
-            texts.update(dict.fromkeys([row.question, row.answer]))
-            others = (row.paraphrased_question, row.paraphrased_answer)
-            texts.update(dict.fromkeys(text for text in others if text is not None))
-            texts.update(dict.fromkeys(row.perturbed_answers))
-    return list(texts)

@@ -8,20 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ofmu_jax.data.language.fictitious_facts import REFUSALS as REFUSALS
 from ofmu_jax.data.language.records import QA, DataError, Path
-
-REFUSALS = (
-    "I do not know the answer to that question.",
-    "I have no information about this.",
-    "That is not something I know.",
-    "I am not able to answer this question.",
-    "I know nothing about that.",
-    "I was not told about this.",
-    "There is nothing that I can say about it.",
-    "I have not learned about that.",
-    "My knowledge does not go that far.",
-    "I can not help with this question.",
-)
 
 
 def read_refusals(path: Path) -> tuple[str, ...]:

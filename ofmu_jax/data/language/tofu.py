@@ -61,25 +61,21 @@ def load_tofu(
     retain_split = SPLITS[split]
     unseen = split.replace("forget", "holdout")
 
-    def read(name: str, required: tuple[str, ...]) -> tuple[QA, ...]:
+    def read(name: str, required: tuple[str, ...] = _EVAL[:2]) -> tuple[QA, ...]:
         path = _locate(f"{name}.json", data_dir, repo)
         return tuple(read_json_lines(path, required=required))
 
-    full = read("full", _EVAL[:2])
-    forget, retain = read(split, _EVAL[:2]), read(retain_split, _EVAL[:2])
+    full, forget, retain = read("full"), read(split), read(retain_split)
     forget_eval = read(f"{split}_perturbed", _EVAL)
     retain_eval = read("retain_perturbed", _EVAL)
     names = (f"{split}.json", f"{retain_split}.json")
-    check_overlap(
-        forget, retain, allow_overlap, forget_source=names[0], retain_source=names[1]
-    )
+    sources = {"forget_source": names[0], "retain_source": names[1]}
+    check_overlap(forget, retain, allow_overlap, **sources)
     check_contained(forget, full, names[0], "full.json")
     check_contained(retain, full, names[1], "full.json")
     check_contained(forget_eval, forget, f"{split}_perturbed.json", names[0])
     check_contained(retain_eval, retain, "retain_perturbed.json", names[1])
-    holdout = (
-        read(unseen, _EVAL[:2]) if _exists(f"{unseen}.json", data_dir, repo) else ()
-    )
+    holdout = read(unseen) if _exists(f"{unseen}.json", data_dir, repo) else ()
     check_unseen(holdout, full, allow_overlap, source=f"{unseen}.json")
     rest: tuple[QA, ...] = ()
     if max_retain is not None:
@@ -150,13 +146,8 @@ def load_custom(
     retain = read(retain_file, subtract(full, forget))
     if full and retain_file is not None:
         check_contained(retain, full, str(retain_file), str(full_file))
-    check_overlap(
-        forget,
-        retain,
-        allow_overlap,
-        forget_source=str(forget_file),
-        retain_source=str(retain_file),
-    )
+    sources = {"forget_source": str(forget_file), "retain_source": str(retain_file)}
+    check_overlap(forget, retain, allow_overlap, **sources)
     full = full or retain + forget
     holdout = read(holdout_file)
     check_unseen(holdout, full, allow_overlap, source=str(holdout_file))

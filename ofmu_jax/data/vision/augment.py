@@ -13,7 +13,6 @@ def augment(
     around it, as the field trains on CIFAR (padding 4). Equal keys give equal images.
 
     Args:
-      key: of this batch.
       images: (B, H, W, C).
       padding: a Python integer ≥ 0; 0 does not shift.
       flip: a Python bool.

@@ -9,7 +9,6 @@ device. With ``num_stack`` S all have a further first axis.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import grain
 import numpy as np
@@ -67,14 +66,15 @@ def paired_image_batches(
         indices = order.Order([len(part)], (seed, place))
         streams[name] = (rows, flags, _stacks(indices, batch_size, num_stack, seed))
 
-    def both(item) -> dict[str, Batch]:
+    def both(items) -> dict[str, Batch]:
+        found = zip(streams.items(), items, strict=True)
         return {
-            name: _gather(rows, flags, seed, *item[name])
-            for name, (rows, flags, _) in streams.items()
+            name: _gather(rows, flags, seed, *item)
+            for (name, (rows, flags, _)), item in found
         }
 
-    source = _Together({name: stacks for name, (_, _, stacks) in streams.items()})
-    return iterate(grain.MapDataset.source(source).map(both))
+    stacks = [stacks for _, _, stacks in streams.values()]
+    return iterate(grain.experimental.ZipMapDataset(stacks).map(both))
 
 
 def joined(parts: Sequence[tuple[Labelled, bool]]) -> tuple[Labelled, np.ndarray]:
@@ -88,19 +88,6 @@ def joined(parts: Sequence[tuple[Labelled, bool]]) -> tuple[Labelled, np.ndarray
         np.concatenate([part.labels for part, _ in parts]),
     )
     return rows, np.concatenate([np.full(len(part), flag) for part, flag in parts])
-
-
-class _Together:
-    """Item i of several streams."""
-
-    def __init__(self, streams: dict[str, grain.MapDataset]) -> None:
-        self._streams = streams
-
-    def __len__(self) -> int:
-        return min(len(stream) for stream in self._streams.values())
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {name: stream[index] for name, stream in self._streams.items()}
 
 
 def _stacks(

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ofmu_jax.data.language.records import DataError
-from ofmu_jax.data.order import evenly_spaced as evenly_spaced
+from ofmu_jax.data.order import evenly_spaced
 
-DATASETS = ("digits", "cifar10", "cifar100")
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
+DATASETS = tuple(CLASSES)
 # Mean and standard deviation per channel of pixels in 0 … 1, of the training images.
 CIFAR_STATISTICS = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
@@ -75,18 +75,26 @@ class ImageSet:
     def limited(self, max_train: int | None, max_test: int | None) -> ImageSet:
         """At most so many images of each part, evenly spaced over it."""
         parts = {}
-        limits = {"train": max_train, "test": max_test}
-        for name, most in limits.items():
+        for name, most in _limits(self.num_classes, max_train, max_test).items():
             part = getattr(self, name)
-            if most is not None and most < self.num_classes:
-                raise DataError(
-                    f"max_{name} is {most}; give at least {self.num_classes}, one "
-                    "image per class"
-                )
             if most is not None and most < len(part):
                 part = part.take(evenly_spaced(len(part), most))
             parts[name] = part
         return dataclasses.replace(self, **parts)
+
+
+def _limits(
+    num_classes: int, max_train: int | None, max_test: int | None
+) -> dict[str, int | None]:
+    """How many images of each part at most; one of each class is the least."""
+    limits = {"train": max_train, "test": max_test}
+    for name, most in limits.items():
+        if most is not None and most < num_classes:
+            raise DataError(
+                f"max_{name} is {most}; give at least {num_classes}, one image per "
+                "class"
+            )
+    return limits
 
 
 def load_images(
@@ -156,26 +164,12 @@ def load_digits() -> ImageSet:
 def _load_cifar(
     name: str, data_dir: pathlib.Path, max_train: int | None, max_test: int | None
 ) -> ImageSet:
-    limits = {"train": max_train, "test": max_test}
-    for part, most in limits.items():
-        if most is not None and most < CLASSES[name]:
-            raise DataError(
-                f"max_{part} is {most}; give at least {CLASSES[name]}, one image per "
-                "class"
-            )
+    limits = _limits(CLASSES[name], max_train, max_test)
     source, labels = _open(name, data_dir)
     mean, std = CIFAR_STATISTICS[name]
-    parts = {part: _decode(source[part], most) for part, most in limits.items()}
+    train, test = (_decode(source[part], most) for part, most in limits.items())
     return ImageSet(
-        name,
-        parts["train"],
-        parts["test"],
-        CLASSES[name],
-        mean,
-        std,
-        labels,
-        crop_padding=4,
-        flip=True,
+        name, train, test, CLASSES[name], mean, std, labels, crop_padding=4, flip=True
     )
 
 
@@ -205,10 +199,8 @@ def _open(name: str, data_dir: pathlib.Path) -> tuple[Any, tuple[str, ...]]:
 
 def _decode(source: Any, most: int | None, chunk: int = 1000) -> Labelled:
     indices = evenly_spaced(len(source), len(source) if most is None else most)
-    images, labels = [], []
-    for start in range(0, len(indices), chunk):
-        wanted = indices[start : start + chunk].tolist()
-        for row in source.__getitems__(wanted):
-            images.append(row["image"])
-            labels.append(row["label"])
-    return Labelled(np.stack(images), np.asarray(labels, np.int32))
+    starts = range(0, len(indices), chunk)
+    chunks = (indices[start : start + chunk].tolist() for start in starts)
+    rows = [row for wanted in chunks for row in source.__getitems__(wanted)]
+    labels = np.asarray([row["label"] for row in rows], np.int32)
+    return Labelled(np.stack([row["image"] for row in rows]), labels)

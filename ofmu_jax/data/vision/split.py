@@ -43,7 +43,6 @@ def make_split(
     """Divides the training images.
 
     Args:
-      data: the data set.
       spec: ``"random:0.1"``: this share of what is not validation; ``"class:3"``:
         all images of a class, which also leaves validation and test; ``"file:PATH"``:
         indices of training images, one a line.

@@ -64,18 +64,12 @@ def compare_with_reference(
 
 def _without_comparison(evaluation: Evaluation) -> Evaluation:
     """A copy without what an earlier comparison left."""
-    keep = lambda values: {
-        name: value
-        for name, value in values.items()
-        if name not in (*COMPARISONS, "privleak")
-    }
-    return dataclasses.replace(
-        evaluation,
-        metrics=keep(evaluation.metrics),
-        intervals=keep(evaluation.intervals),
-        missing=keep(evaluation.missing),
-        notes=[note for note in evaluation.notes if note != CHANCE_NOTE],
-    )
+    gone, kept = {*COMPARISONS, "privleak"}, {}
+    for field in ("metrics", "intervals", "missing"):
+        values = getattr(evaluation, field)
+        kept[field] = {name: x for name, x in values.items() if name not in gone}
+    notes = [note for note in evaluation.notes if note != CHANCE_NOTE]
+    return dataclasses.replace(evaluation, notes=notes, **kept)
 
 
 def _check_comparable(evaluation: Evaluation, reference: Evaluation) -> None:
@@ -119,12 +113,8 @@ def _add_equivalence(result: Evaluation, reference: Evaluation) -> None:
             reason = f"{name} is not at hand for the same two or more rows of both"
             result.add_missing((*names, "indistinguishable_from_reference"), reason)
             continue
-        test = intervals.equivalence_test(
-            ours,
-            theirs,
-            margin=options.equivalence_margin,
-            alpha=options.equivalence_alpha,
-        )
+        margin, alpha = options.equivalence_margin, options.equivalence_alpha
+        test = intervals.equivalence_test(ours, theirs, margin=margin, alpha=alpha)
         result.metrics[names[0]] = test.difference
         result.metrics[names[1]] = test.p_value
         interval = intervals.paired_bootstrap(ours, theirs, **result.bootstrap)

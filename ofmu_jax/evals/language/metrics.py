@@ -8,9 +8,8 @@ open-unlearning (Dorna et al. 2025, arXiv:2506.12618), whose conventions are the
 default.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from rouge_score import rouge_scorer
@@ -21,23 +20,12 @@ from ofmu_jax.evals.language.scores import EvaluationError, TokenScores
 EPSILON = 1e-10  # keeps the denominators of open-unlearning positive
 
 TruthRatioVariant = Literal["geometric", "legacy_reciprocal", "arithmetic", "prob_mean"]
-TRUTH_RATIO_VARIANTS: tuple[TruthRatioVariant, ...] = (
-    "geometric",
-    "legacy_reciprocal",
-    "arithmetic",
-    "prob_mean",
-)
+TRUTH_RATIO_VARIANTS: tuple[TruthRatioVariant, ...] = get_args(TruthRatioVariant)
 
 UTILITY_TERMS = (
-    "retain_Q_A_Prob",
-    "retain_Q_A_ROUGE",
-    "retain_Truth_Ratio",
-    "ra_Q_A_Prob_normalised",
-    "ra_Q_A_ROUGE",
-    "ra_Truth_Ratio",
-    "wf_Q_A_Prob_normalised",
-    "wf_Q_A_ROUGE",
-    "wf_Truth_Ratio",
+    *("retain_Q_A_Prob", "retain_Q_A_ROUGE", "retain_Truth_Ratio"),
+    *("ra_Q_A_Prob_normalised", "ra_Q_A_ROUGE", "ra_Truth_Ratio"),
+    *("wf_Q_A_Prob_normalised", "wf_Q_A_ROUGE", "wf_Truth_Ratio"),
 )
 
 
@@ -132,11 +120,6 @@ def true_better(ratios, variant: TruthRatioVariant = "geometric") -> np.ndarray:
     return np.maximum(0.0, 1.0 - ratios)
 
 
-@functools.cache
-def _rouge_scorer() -> rouge_scorer.RougeScorer:
-    return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
-
-
 def rouge_l_recall(generations: Sequence[str], references: Sequence[str]) -> np.ndarray:
     """ROUGE-L recall (stemmed) of each generated text against its reference.
 
@@ -148,18 +131,14 @@ def rouge_l_recall(generations: Sequence[str], references: Sequence[str]) -> np.
             f"{len(generations)} generated texts for {len(references)} references; "
             "generate one text per question"
         )
-    scorer = _rouge_scorer()
-    return np.array(
-        [
-            scorer.score(reference, text)["rougeL"].recall
-            for text, reference in zip(generations, references, strict=True)
-        ]
-    )
+    score = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True).score
+    pairs = zip(references, generations, strict=True)
+    return np.array([score(*pair)["rougeL"].recall for pair in pairs])
 
 
 def exact_memorization(scores: TokenScores) -> float:
     """Share of answer tokens predicted right by argmax, end-of-sequence left out."""
-    return float(np.mean(_answer_tokens(scores, "exact memorisation").correct))
+    return float(np.mean(answer_tokens(scores, "exact memorisation").correct))
 
 
 def extraction_strength(
@@ -171,7 +150,6 @@ def extraction_strength(
     tokens (end-of-sequence left out) is predicted right by argmax.
 
     Args:
-      scores: scores of one example.
       floor: value where not even the last token is right: "correct" is 0; "compat"
         is 1/N, what open-unlearning reports since its loop ends with k = N − 1.
 
@@ -181,7 +159,7 @@ def extraction_strength(
     """
     if floor not in ("correct", "compat"):
         raise ValueError(f"floor must be 'correct' or 'compat', got {floor!r}")
-    correct = _answer_tokens(scores, "extraction strength").correct
+    correct = answer_tokens(scores, "extraction strength").correct
     wrong = np.flatnonzero(~np.asarray(correct, bool))
     start = int(wrong[-1]) + 1 if len(wrong) else 0
     if floor == "compat":
@@ -237,7 +215,7 @@ def _check_ratios(ratios, variant: TruthRatioVariant) -> np.ndarray:
     return np.asarray(ratios, np.float64)
 
 
-def _answer_tokens(scores: TokenScores, metric: str) -> TokenScores:
+def answer_tokens(scores: TokenScores, metric: str) -> TokenScores:
     """Scores without end-of-sequence; refuses an answer that has nothing else."""
     answer = scores.without_eos()
     if not len(answer):

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from ofmu_jax.evals.language.metrics import EPSILON
+from ofmu_jax.evals.language.metrics import EPSILON, answer_tokens
 from ofmu_jax.evals.language.scores import EvaluationError, TokenScores
 
 ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
@@ -40,8 +40,8 @@ def forget_quality(model_ratios, reference_ratios) -> ForgetQuality:
     two draws of one distribution give any value between 0 and 1 alike.
 
     Args:
-      model_ratios: per-example truth ratios of the unlearned model, shape (N,).
-      reference_ratios: those of the model trained without the forget rows, shape (M,).
+      model_ratios: one per example, shape (N,).
+      reference_ratios: those of the retrained model, shape (M,).
 
     Raises:
       EvaluationError: one of them is empty or holds NaN.
@@ -69,12 +69,12 @@ def zlib_score(scores: TokenScores, answer: str) -> float:
 
 def min_k_score(scores: TokenScores, k: float = MIN_K) -> float:
     """Min-k attack: −mean of the lowest max(1, ⌊kN⌋) token log-probabilities."""
-    return _negative_mean_of_lowest(scores.without_eos().log_prob, k)
+    return _negative_mean_of_lowest(answer_tokens(scores, "min-k").log_prob, k)
 
 
 def min_k_plus_plus_score(scores: TokenScores, k: float = MIN_K) -> float:
     """Min-k++ attack: min-k on z = (log p − μ)/√σ² with σ² at least 1e-6."""
-    answer = scores.without_eos()
+    answer = answer_tokens(scores, "min-k")
     deviation = np.sqrt(np.maximum(answer.variance, 1e-6))
     return _negative_mean_of_lowest((answer.log_prob - answer.mean) / deviation, k)
 
@@ -88,7 +88,7 @@ def auc(forget_scores, holdout_scores) -> float:
     forget = _clean(forget_scores, "the attack's forget scores")
     holdout = _clean(holdout_scores, "the attack's hold-out scores")
     labels = [0] * len(forget) + [1] * len(holdout)
-    values = [*forget.tolist(), *holdout.tolist()]
+    values = np.concatenate([forget, holdout])
     return float(sklearn_metrics.roc_auc_score(labels, values))
 
 
@@ -114,11 +114,6 @@ def _negative_mean_of_lowest(values: np.ndarray, k: float) -> float:
     """−mean of the lowest max(1, ⌊kN⌋) of N values."""
     if not 0 < k <= 1:
         raise ValueError(f"k must be a share in (0, 1], got {k}")
-    if not len(values):
-        raise EvaluationError(
-            "min-k of an answer with no token besides the end of sequence is "
-            "undefined; drop the row with the empty answer"
-        )
     lowest = np.sort(values.astype(np.float64))[: max(1, int(len(values) * k))]
     return float(-np.mean(lowest))
 

@@ -61,9 +61,7 @@ class TokenScores:
 
     def without_eos(self) -> "TokenScores":
         """The same scores without the last labelled token (end of sequence)."""
-        return TokenScores(
-            self.log_prob[:-1], self.correct[:-1], self.mean[:-1], self.variance[:-1]
-        )
+        return TokenScores(*(values[:-1] for values in vars(self).values()))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -75,8 +73,6 @@ def token_scores(
     Args:
       apply_fn: (params, input_ids, attention_mask) -> logits of shape (B, L, V). It
         keys the compilation cache: pass the same function object every time.
-      params: parameters of the model.
-      input_ids_BxL: token ids, int32.
       labels_BxL: token ids to score, -100 elsewhere.
       attention_mask_BxL: 1 where a token may be attended to.
 
@@ -118,7 +114,6 @@ def score_batches(
 
     Args:
       apply_fn: (params, input_ids, attention_mask) -> logits of shape (B, L, V).
-      params: parameters of the model.
       examples: encoded questions and answers, in any order of length.
       batch_size: rows of every batch; the last one is filled with blank rows.
       pad_id: token id written into the padding on the right.
@@ -167,14 +162,7 @@ def pair_scorer(
     encode: Callable[[str, str], Encoded],
     **options,
 ) -> Callable[[Sequence[tuple[str, str]]], list[TokenScores]]:
-    """A function of (question, answer) pairs, as `evaluate_language` wants it.
-
-    Args:
-      apply_fn: (params, input_ids, attention_mask) -> logits of shape (B, L, V).
-      params: parameters of the model.
-      encode: (question, answer) -> encoded example.
-      **options: passed to `score_batches`.
-    """
+    """`score_batches` as a function of (question, answer) pairs."""
 
     def score(pairs: Sequence[tuple[str, str]]) -> list[TokenScores]:
         examples = [encode(question, answer) for question, answer in pairs]
@@ -241,15 +229,9 @@ def _pad(examples: Sequence[Encoded], batch_size: int, length: int, **options) -
     batch = pad_right(examples, length, **options)
     blank = ((0, batch_size - len(examples)), (0, 0))
     # A blank row attends to its padding: no softmax over nothing.
-    fill = {
-        "input_ids": options["pad_id"],
-        "labels": IGNORE,
-        "attention_mask": 1,
-    }
-    return {
-        name: np.pad(array, blank, constant_values=fill[name])
-        for name, array in batch.items()
-    }
+    fill = {"input_ids": options["pad_id"], "labels": IGNORE, "attention_mask": 1}
+    pad = lambda name: np.pad(batch[name], blank, constant_values=fill[name])
+    return {name: pad(name) for name in batch}
 
 
 def _collect(

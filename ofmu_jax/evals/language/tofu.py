@@ -1,11 +1,11 @@
 """The TOFU evaluation of one language model, from scores and generated answers."""
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 
-from ofmu_jax.data.language.records import QA
+from ofmu_jax.data.language.records import QA, UnlearningData
 from ofmu_jax.evals import intervals
 from ofmu_jax.evals.evaluation import EvalOptions, Evaluation, fingerprint
 from ofmu_jax.evals.language import metrics, privacy
@@ -32,27 +32,8 @@ SETS = {
 }
 
 
-class EvaluationData(Protocol):
-    """What `evaluate_language` needs of an `UnlearningData`."""
-
-    @property
-    def forget_eval(self) -> Sequence[QA]: ...
-    @property
-    def retain_eval(self) -> Sequence[QA]: ...
-    @property
-    def real_authors(self) -> Sequence[QA]: ...
-    @property
-    def world_facts(self) -> Sequence[QA]: ...
-    @property
-    def forget_heldout(self) -> Sequence[QA]: ...
-    @property
-    def retain_heldout(self) -> Sequence[QA]: ...
-    @property
-    def holdout(self) -> Sequence[QA]: ...
-
-
 def evaluate_language(
-    data: EvaluationData,
+    data: UnlearningData,
     *,
     score: ScoreFn,
     generate: GenerateFn | None = None,
@@ -66,7 +47,7 @@ def evaluate_language(
     take the original answer as the right text of the truth ratio, with a note.
 
     Args:
-      data: the evaluation sets, such as a `data.language.records.UnlearningData`.
+      data: its evaluation sets are read, and nothing else of it.
       score: list of (question, answer) -> one `TokenScores` each; see
         `ofmu_jax.evals.language.scores.pair_scorer`.
       generate: list of questions -> greedy answers; None leaves out ROUGE and with
@@ -131,10 +112,8 @@ def _score_set(
         for pair, answer, loss in zip(correct, answers, own, strict=True)
     ]
     wrong_losses = [[next(rest) for _ in row.perturbed_answers] for row in rows]
-    return (
-        SetLosses(own, np.array(correct_losses), wrong_losses),
-        scores[: len(rows)],
-    )
+    found = SetLosses(own, np.array(correct_losses), wrong_losses)
+    return found, scores[: len(rows)]
 
 
 def _correct_text(name: str, row: QA) -> str:
@@ -177,17 +156,15 @@ def _add_memorization(result: Evaluation, scores: Sequence[TokenScores]) -> None
     if not scores:
         result.add_missing(MEMORIZATION, "the forget_eval set is empty")
         return
-    strength = metrics.extraction_strength
-    result.add_mean("extraction_strength", [strength(s) for s in scores])
-    compat = [strength(s, floor="compat") for s in scores]
-    result.add_mean("extraction_strength_compat", compat)
-    exact = [metrics.exact_memorization(s) for s in scores]
-    result.add_mean("exact_memorization", exact)
+    compat = functools.partial(metrics.extraction_strength, floor="compat")
+    functions = (metrics.extraction_strength, compat, metrics.exact_memorization)
+    for name, function in zip(MEMORIZATION, functions, strict=True):
+        result.add_mean(name, [function(s) for s in scores])
 
 
 def _add_attacks(
     result: Evaluation,
-    data: EvaluationData,
+    data: UnlearningData,
     forget_scores: Sequence[TokenScores],
     score: ScoreFn,
 ) -> None:
@@ -203,28 +180,22 @@ def _add_attacks(
         data.holdout, _call_score(score, pairs), result.options.min_k
     )
     for name in ATTACKS:
-        result.metrics[name] = privacy.auc(members[name], others[name])
-        result.examples[f"{name}_forget"] = members[name]
-        result.examples[f"{name}_holdout"] = others[name]
-        interval = intervals.bootstrap_auc(
-            members[name], others[name], **result.bootstrap
-        )
-        result.add_interval(name, interval)
+        both = members[name], others[name]
+        result.metrics[name] = privacy.auc(*both)
+        result.examples[f"{name}_forget"], result.examples[f"{name}_holdout"] = both
+        result.add_interval(name, intervals.bootstrap_auc(*both, **result.bootstrap))
 
 
 def attack_scores(
     rows: Sequence[QA], scores: Sequence[TokenScores], k: float = privacy.MIN_K
 ) -> dict[str, list[float]]:
     """Per-example scores of every attack, by the name of its metric."""
-    plus_plus = [privacy.min_k_plus_plus_score(s, k) for s in scores]
+    pairs = zip(scores, rows, strict=True)
     return {
         "mia_loss": [privacy.loss_score(s) for s in scores],
-        "mia_zlib": [
-            privacy.zlib_score(s, row.answer)
-            for s, row in zip(scores, rows, strict=True)
-        ],
+        "mia_zlib": [privacy.zlib_score(s, row.answer) for s, row in pairs],
         "mia_min_k": [privacy.min_k_score(s, k) for s in scores],
-        "mia_min_k_plus_plus": plus_plus,
+        "mia_min_k_plus_plus": [privacy.min_k_plus_plus_score(s, k) for s in scores],
     }
 
 

@@ -85,15 +85,15 @@ def from_tofu_log(
 def _read_section(section: str, content: Mapping[str, Any]) -> SetLosses:
     """Losses and ROUGE of one set, rows in ascending order."""
     columns: dict[str, list] = {}
-    rows: list[str] | None = None
+    rows: list[str] = []
+    where = f"TOFU log, section {section}"
     for name, field in FIELDS.items():
-        where = f"TOFU log, section {section}"
         if field not in content:
             raise EvaluationError(f"{where}: no field {field!r}")
         keys = _sorted(content[field])
         if not keys:
             raise EvaluationError(f"{where}: {field!r} is empty; the log is damaged")
-        if rows is not None and keys != rows:
+        if rows and keys != rows:
             raise EvaluationError(
                 f"{where}: {field!r} has other rows than {FIELDS['answer']!r}; the log "
                 "is damaged"
@@ -101,27 +101,17 @@ def _read_section(section: str, content: Mapping[str, Any]) -> SetLosses:
         rows = keys
         columns[name] = [content[field][key] for key in keys]
         for key, value in zip(keys, columns[name], strict=True):
-            if not _numbers(value, several=name == "wrong"):
+            found = value if name == "wrong" else [value]
+            if not (isinstance(found, list) and found and all(map(_finite, found))):
                 raise EvaluationError(
                     f"{where}: row {key} of {field!r} is {value!r}; give finite numbers"
                 )
-    return SetLosses(
-        answer=np.array(columns["answer"]),
-        correct=np.array(columns["correct"]),
-        wrong=columns["wrong"],
-        rouge=np.array(columns["rouge"]),
-    )
+    wrong = columns.pop("wrong")
+    return SetLosses(wrong=wrong, **{k: np.array(v) for k, v in columns.items()})
 
 
 def _sorted(column: Mapping[str, Any]) -> list[str]:
     return sorted(column, key=int)
-
-
-def _numbers(value: Any, several: bool) -> bool:
-    """Whether it is a finite number; or a list of them, of at least one."""
-    if several:
-        return isinstance(value, list) and bool(value) and all(map(_finite, value))
-    return _finite(value)
 
 
 def _finite(value: Any) -> bool:

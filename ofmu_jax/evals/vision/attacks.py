@@ -56,12 +56,9 @@ def probability(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return p
 
 
+_FEATURES = (correctness, confidence, entropy, modified_entropy, probability)
 FEATURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "correctness": correctness,
-    "confidence": confidence,
-    "entropy": entropy,
-    "modified_entropy": modified_entropy,
-    "probability": probability,
+    function.__name__: function for function in _FEATURES
 }
 
 

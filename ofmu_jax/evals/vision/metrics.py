@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from ofmu_jax.data.vision.images import Labelled
 from ofmu_jax.evals.intervals import Interval, bootstrap_mean
@@ -72,9 +72,7 @@ def probabilities(
             f"logits of image {row} are not finite: the model diverged; lower the "
             "learning rate"
         )
-    logits -= logits.max(1, keepdims=True)
-    p = np.exp(logits)
-    return p / p.sum(1, keepdims=True)
+    return special.softmax(logits, axis=1)
 
 
 def accuracy(p: np.ndarray, labels: np.ndarray) -> float:
@@ -133,7 +131,6 @@ def evaluate_vision(
     """All metrics of one model, and 95 % intervals over images.
 
     Args:
-      model: its predictions.
       untrained_forget: probabilities of a freshly initialised network on the forget
         images, for ZRF.
       reference: the metrics of the retrained model, for the average gap.
@@ -141,26 +138,23 @@ def evaluate_vision(
       attack_rows: at most so many images a side in the attack; None: as many as there
         are test images.
     """
-    forget = accuracy(model.forget, model.forget_labels)
-    low, high = accuracy_interval(model.forget, model.forget_labels)
-    metrics = {
-        "forget_accuracy": forget,
-        "unlearning_accuracy": 1 - forget,
-        "retain_accuracy": accuracy(model.retain, model.retain_labels),
-        "test_accuracy": accuracy(model.test, model.test_labels),
+    rows = {
+        name: (getattr(model, name), getattr(model, f"{name}_labels"))
+        for name in ("forget", "retain", "test")
     }
-    intervals = {
-        "forget_accuracy": Interval(low, high),
-        "unlearning_accuracy": Interval(1 - high, 1 - low),
-        "retain_accuracy": accuracy_interval(model.retain, model.retain_labels),
-        "test_accuracy": accuracy_interval(model.test, model.test_labels),
-    }
+    metrics, intervals = {}, {}
+    for name, both in rows.items():
+        metrics[f"{name}_accuracy"] = accuracy(*both)
+        intervals[f"{name}_accuracy"] = low, high = accuracy_interval(*both)
+        if name == "forget":
+            metrics["unlearning_accuracy"] = 1 - metrics["forget_accuracy"]
+            intervals["unlearning_accuracy"] = Interval(1 - high, 1 - low)
     for feature in FEATURES:
         metrics[f"mia_{feature}"] = mia_efficacy(
             feature,
-            members=(model.retain, model.retain_labels),
-            non_members=(model.test, model.test_labels),
-            forget=(model.forget, model.forget_labels),
+            members=rows["retain"],
+            non_members=rows["test"],
+            forget=rows["forget"],
             most=attack_rows,
         )
     metrics["zrf"] = zero_retrain_forgetting(model.forget, untrained_forget)
@@ -194,11 +188,5 @@ def predictions(
 ) -> Predictions:
     """The model's probabilities on the three sets."""
     find = lambda part: probabilities(predict, part.images, batch_size)
-    return Predictions(
-        find(forget),
-        find(retain),
-        find(test),
-        forget.labels,
-        retain.labels,
-        test.labels,
-    )
+    sets = (forget, retain, test)
+    return Predictions(*map(find, sets), *(part.labels for part in sets))

@@ -8,6 +8,19 @@ import transformers
 from ofmu_jax.models.huggingface.weights import ModelError
 from ofmu_jax.models.llama.config import LlamaConfig, RopeScaling
 
+# A field here: the attribute of every supported transformers config.
+_NAMES = {
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+    **{
+        name: name
+        for name in (
+            *("vocab_size", "hidden_size", "intermediate_size", "rms_norm_eps"),
+            *("tie_word_embeddings", "max_position_embeddings", "initializer_range"),
+        )
+    },
+}
 SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
 
 
@@ -49,26 +62,19 @@ def _config_from_hf(hf_config: Any, **overrides: Any) -> LlamaConfig:
     theta, scaling = _rope(hf_config)
     heads = hf_config.num_attention_heads
     bias = bool(getattr(hf_config, "attention_bias", False))
-    fields: dict[str, Any] = {
-        "vocab_size": hf_config.vocab_size,
-        "hidden_size": hf_config.hidden_size,
-        "intermediate_size": hf_config.intermediate_size,
-        "num_layers": hf_config.num_hidden_layers,
-        "num_heads": heads,
+    fields = {ours: getattr(hf_config, theirs) for ours, theirs in _NAMES.items()}
+    fields |= {
         "num_kv_heads": hf_config.num_key_value_heads or heads,
         "head_dim": getattr(hf_config, "head_dim", None)
         or hf_config.hidden_size // heads,
         "rope_theta": theta,
         "rope_scaling": scaling,
-        "rms_norm_eps": hf_config.rms_norm_eps,
         "tie_word_embeddings": bool(hf_config.tie_word_embeddings),
         "qkv_bias": bias or kind == "qwen2",
         "output_bias": bias,
         "mlp_bias": bool(getattr(hf_config, "mlp_bias", False)),
         "qk_norm": kind == "qwen3",
         "sliding_window": None if kind == "llama" else _sliding_window(hf_config),
-        "max_position_embeddings": hf_config.max_position_embeddings,
-        "initializer_range": hf_config.initializer_range,
     }
     return LlamaConfig(**(fields | overrides))
 
@@ -79,19 +85,8 @@ def config_to_hf(config: LlamaConfig, tokenizer: Any = None) -> Any:
     Raises:
       ModelError: if no supported model type has this combination of fields.
     """
-    options: dict[str, Any] = {
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
-        "rms_norm_eps": config.rms_norm_eps,
-        "tie_word_embeddings": config.tie_word_embeddings,
-        "max_position_embeddings": config.max_position_embeddings,
-        "initializer_range": config.initializer_range,
-    }
+    options = {theirs: getattr(config, ours) for ours, theirs in _NAMES.items()}
+    options["head_dim"] = config.head_dim
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope_theta}
     if config.rope_scaling is not None:
         rope |= {"rope_type": "llama3", **vars(config.rope_scaling)}
@@ -105,18 +100,11 @@ def config_to_hf(config: LlamaConfig, tokenizer: Any = None) -> Any:
         kind = transformers.MistralConfig
     else:
         kind = transformers.LlamaConfig
-        options |= {
-            "attention_bias": config.output_bias,
-            "mlp_bias": config.mlp_bias,
-        }
-    if kind is transformers.MistralConfig:
+        options |= {"attention_bias": config.output_bias, "mlp_bias": config.mlp_bias}
+    if config.sliding_window is not None:
         options["sliding_window"] = config.sliding_window
-    elif config.sliding_window is not None:
-        options |= {
-            "use_sliding_window": True,
-            "sliding_window": config.sliding_window,
-            "max_window_layers": 0,
-        }
+        if kind is not transformers.MistralConfig:
+            options |= {"use_sliding_window": True, "max_window_layers": 0}
     if tokenizer is not None:
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             options[name] = getattr(tokenizer, name)

@@ -179,6 +179,4 @@ def _end_ids(hf_config: Any, tokenizer: Any) -> int | list[int] | None:
     ids = list(found) if isinstance(found, list | tuple) else [found]
     ids.append(getattr(tokenizer, "eos_token_id", None))
     ids = list(dict.fromkeys(i for i in ids if i is not None))
-    if len(ids) > 1:
-        return ids
-    return ids[0] if ids else None
+    return ids[0] if len(ids) == 1 else ids or None

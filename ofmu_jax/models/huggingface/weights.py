@@ -11,16 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ofmu_jax.models.llama.model import LlamaConfig, Params, init_params
 from ofmu_jax.models.tensor_files import INDEX as INDEX
 from ofmu_jax.models.tensor_files import SINGLE as SINGLE
 from ofmu_jax.models.tensor_files import ModelError as ModelError
 from ofmu_jax.models.tensor_files import (
-    check_complete,
     check_shapes,
-    check_tensor,
-    read_tensors,
+    checked_tensors,
     to_host,
     write_tensors,
 )
@@ -34,27 +33,23 @@ def read_params(folder: pathlib.Path, config: LlamaConfig, dtype: Any = None) ->
     """Parameters from the safetensors of a folder; every tensor is accounted for.
 
     Args:
-      folder: with one safetensors file, or several and an index.
       config: the architecture they must have.
       dtype: of the parameters; None keeps that of the files.
 
     Raises:
-      ModelError: no safetensors, a broken file, or a missing, unknown or misshapen
-        tensor.
+      ModelError: as `tensor_files.checked_tensors`.
     """
-    shapes = dict(tensor_shapes(config))
-    if config.tie_word_embeddings:
+    shapes, tied = dict(tensor_shapes(config)), config.tie_word_embeddings
+    if tied:
         shapes[HEAD] = shapes[EMBEDDING]  # some exports write it a second time
-    tensors: dict[str, np.ndarray] = {}
-    for name, tensor, file in read_tensors(folder):
-        if name.endswith(IGNORED_TENSORS):
-            continue
-        check_tensor(name, tensor, file, shapes, tensors)
-        tensors[name] = tensor if dtype is None else tensor.astype(dtype, copy=False)
-    second_head = tensors.pop(HEAD, None) if config.tie_word_embeddings else None
-    if config.tie_word_embeddings:
-        del shapes[HEAD]
-    check_complete(folder, shapes, tensors)
+    found = checked_tensors(
+        folder, shapes, optional=(HEAD,) if tied else (), ignored=IGNORED_TENSORS
+    )
+    tensors = {
+        name: tensor if dtype is None else tensor.astype(dtype, copy=False)
+        for name, tensor, _ in found
+    }
+    second_head = tensors.pop(HEAD, None) if tied else None
     # transformers unties a head that differs: without it, this is another model.
     if second_head is not None and not np.array_equal(second_head, tensors[EMBEDDING]):
         raise ModelError(
@@ -79,32 +74,32 @@ def write_params(
 
 def tensor_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes of all tensors, from the shapes of the module's parameters."""
-    abstract = _abstract(config)
+    abstract: Any = flatten_dict(_abstract(config))
     for name, path in _whole(config):
-        yield name, _get(abstract, path).shape
+        yield name, abstract[path].shape
     for name, path, transposed in _layout(config):
-        shape = _get(abstract["layers"], path).shape[1:]
+        shape = abstract[path].shape[1:]
         for i in range(config.num_layers):
             yield f"model.layers.{i}.{name}", shape[::-1] if transposed else shape
 
 
 def _layout(config: LlamaConfig) -> Iterator[tuple[str, tuple[str, ...], bool]]:
-    """(name in a layer's tensors, path in the layer's parameters, transposed?)."""
+    """(name in a layer's tensors, path in the parameters, transposed?)."""
     attention = [("q_proj", config.qkv_bias), ("k_proj", config.qkv_bias)]
     attention += [("v_proj", config.qkv_bias), ("o_proj", config.output_bias)]
     for name, bias in attention:
-        yield f"self_attn.{name}.weight", ("attention", name, "kernel"), True
+        path = ("layers", "attention", name)
+        yield f"self_attn.{name}.weight", (*path, "kernel"), True
         if bias:
-            yield f"self_attn.{name}.bias", ("attention", name, "bias"), False
-    if config.qk_norm:
-        for name in ("q_norm", "k_norm"):
-            yield f"self_attn.{name}.weight", ("attention", name, "scale"), False
+            yield f"self_attn.{name}.bias", (*path, "bias"), False
+    for name in ("q_norm", "k_norm") if config.qk_norm else ():
+        yield f"self_attn.{name}.weight", ("layers", "attention", name, "scale"), False
     for name in ("gate_proj", "up_proj", "down_proj"):
-        yield f"mlp.{name}.weight", (name, "kernel"), True
+        yield f"mlp.{name}.weight", ("layers", name, "kernel"), True
         if config.mlp_bias:
-            yield f"mlp.{name}.bias", (name, "bias"), False
-    yield "input_layernorm.weight", ("input_norm", "scale"), False
-    yield "post_attention_layernorm.weight", ("post_attention_norm", "scale"), False
+            yield f"mlp.{name}.bias", ("layers", name, "bias"), False
+    for name in ("input", "post_attention"):
+        yield f"{name}_layernorm.weight", ("layers", f"{name}_norm", "scale"), False
 
 
 def _whole(config: LlamaConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -116,9 +111,8 @@ def _whole(config: LlamaConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _to_params(config: LlamaConfig, tensors: dict[str, np.ndarray]) -> Params:
-    params: Params = {}
-    for name, path in _whole(config):
-        _set(params, path, jnp.asarray(tensors.pop(name)))
+    whole = _whole(config)
+    params: Params = {path: jnp.asarray(tensors.pop(name)) for name, path in whole}
     for name, path, transposed in _layout(config):
         names = [f"model.layers.{i}.{name}" for i in range(config.num_layers)]
         shape = tensors[names[0]].shape
@@ -129,8 +123,8 @@ def _to_params(config: LlamaConfig, tensors: dict[str, np.ndarray]) -> Params:
         for row, name in zip(stacked, names, strict=True):
             tensor = tensors.pop(name)  # freed at once: one copy of the model in all
             row[...] = tensor.T if transposed else tensor
-        _set(params, ("layers", *path), jnp.asarray(stacked))
-    return params
+        params[path] = jnp.asarray(stacked)
+    return unflatten_dict(params)
 
 
 def _common_dtype(dtypes: Iterable[np.dtype]) -> np.dtype:
@@ -142,26 +136,15 @@ def _common_dtype(dtypes: Iterable[np.dtype]) -> np.dtype:
 def _to_tensors(
     config: LlamaConfig, params: Params, dtype: Any
 ) -> Iterator[tuple[str, np.ndarray]]:
+    flat: Any = flatten_dict(params)
     for name, path in _whole(config):
-        yield name, to_host(name, _get(params, path), dtype)
+        yield name, to_host(name, flat[path], dtype)
     for i in range(config.num_layers):
         for name, path, transposed in _layout(config):
-            layer = _get(params["layers"], path)[i]
+            layer = flat[path][i]
             name = f"model.layers.{i}.{name}"
             yield name, to_host(name, layer.T if transposed else layer, dtype)
 
 
 def _abstract(config: LlamaConfig) -> Params:
     return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
-
-
-def _get(tree: Params, path: tuple[str, ...]) -> Any:
-    for key in path:
-        tree = tree[key]
-    return tree
-
-
-def _set(tree: Params, path: tuple[str, ...], value: Any) -> None:
-    for key in path[:-1]:
-        tree = tree.setdefault(key, {})
-    tree[path[-1]] = value

@@ -31,8 +31,6 @@ def greedy_generate(
     ends when all rows have.
 
     Args:
-      model: the module.
-      params: its parameters.
       input_ids_BxL: prompts, padded on the left.
       attention_mask_BxL: 0 on the padding.
       max_new_tokens: N, at most this many new tokens.
