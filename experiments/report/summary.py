@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.report import glossary
-from experiments.report.schema import COSTS
+
 from ofmu_jax.evals.intervals import seed_summary
 
 DASH = "—"  # a value that is not there
+COSTS = ("seconds", "gradient_evaluations", "peak_bytes")  # of a model
 # What is shown first where room is short; the page has everything.
 CORE = (
     *glossary.FORGET,
