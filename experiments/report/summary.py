@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.report import glossary
-
 from ofmu_jax.evals.intervals import seed_summary
 
 DASH = "—"  # a value that is not there
