@@ -45,7 +45,7 @@ def content(
     """Everything that was found, as JSON values; what is not finite becomes null."""
     run = domain.run
     spreads = verdicts.spreads(variants, measured.rows, measured.before)
-    difficulty = verdicts.difficulty_findings(measured.points, options.resamples)
+    difficulty = verdicts.by_method(measured.points, options.resamples)
     found = {
         "schema_version": SCHEMA_VERSION,
         "title": f"Ablations: {domain.title}",
