@@ -4,6 +4,7 @@ import json
 import pathlib
 import tomllib
 from importlib import resources
+from typing import Any
 
 import transformers
 
@@ -12,7 +13,7 @@ from ofmu_jax.models.huggingface.weights import ModelError
 from ofmu_jax.models.llama.config import LlamaConfig, RopeScaling
 
 
-def _config(*, rope_scaling: dict[str, float] | None = None, **fields) -> LlamaConfig:
+def _config(*, rope_scaling: dict[str, Any] | None = None, **fields) -> LlamaConfig:
     scaling = None if rope_scaling is None else RopeScaling(**rope_scaling)
     return LlamaConfig(rope_scaling=scaling, **fields)
 

@@ -5,7 +5,7 @@ import json
 import numbers
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 from jsonschema.validators import extend
@@ -85,13 +85,14 @@ def validate_report(report: Any) -> None:
 
 
 def _message(error: jsonschema.ValidationError) -> str:
+    value, schema = cast(Any, error.instance), cast(Any, error.schema)
     steps = list(error.absolute_path)
     if error.validator == "required":
-        steps.append(next(k for k in error.validator_value if k not in error.instance))
+        steps.append(next(name for name in schema["required"] if name not in value))
     parts = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
     path = "".join(parts).removeprefix(".") or "report"
     if error.validator == "required":
         return f"{path} is missing; the schema requires it."
-    shown = repr(error.instance)
+    shown = repr(value)
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    return f"{path} is {shown}; it must be {error.schema['title']}."
+    return f"{path} is {shown}; it must be {schema['title']}."

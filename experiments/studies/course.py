@@ -173,10 +173,11 @@ def _quadratic_row(
 def _network_row(
     problem: Problem, config: Convergence, steps: int, base: Base
 ) -> dict[str, Any]:
-    rates = ("inner_learning_rate", "outer_learning_rate")
-    slower = dict.fromkeys(rates, config.network_learning_rate)
-    config = dataclasses.replace(config, **slower)
-    course = run(problem, config, steps, base, config.beta)
+    eta = config.network_learning_rate
+    slower = dataclasses.replace(
+        config, inner_learning_rate=eta, outer_learning_rate=eta
+    )
+    course = run(problem, slower, steps, base, config.beta)
     if not np.isfinite(course.last).all():
         raise ValueError(
             f"T = {steps}, base {base}: the network diverges; lower "
