@@ -5,12 +5,12 @@ import json
 
 import numpy as np
 import pytest
+from experiments.pipeline.execute_language import note_replicated
 from processes import job
 
 from experiments.config.language import BudgetConfig, Demo, EvalConfig, TrainConfig
 from experiments.domains.language import mesh as scale
 from experiments.domains.language.task import LanguageTask
-from experiments.pipeline.execute_language import note_replicated
 from experiments.run import parse
 from ofmu_jax.models.llama.model import LlamaConfig
 

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import model_families as families
 import numpy as np
 import optax
+from experiments.pipeline.execute_language import load_data
 
 from experiments.config.language import Demo
 from experiments.domains.language import task as language
-from experiments.pipeline.execute_language import load_data
 from ofmu_jax import methods
 from ofmu_jax.data.language import prompts
 from ofmu_jax.data.language.padding import Encoded
