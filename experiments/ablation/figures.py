@@ -7,16 +7,16 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from experiments.report import figures
-from experiments.report.summary import half_width
+from experiments.report.summary_figures import bars
 
 Rows = Sequence[Mapping[str, Any]]
 # Metrics of a variant's bars, with their labels.
-BARS = (
-    ("forget_prob", "forget probability"),
-    ("retain_prob", "retain probability ↑"),
-    ("cosine", "mean cosine"),
-    ("gradient_evaluations", "gradient evaluations"),
-)
+BARS = {
+    "forget_prob": "forget probability",
+    "retain_prob": "retain probability ↑",
+    "cosine": "mean cosine",
+    "gradient_evaluations": "gradient evaluations",
+}
 
 
 def group_figure(table: Rows, before: Mapping[str, float | None]) -> Figure | None:
@@ -32,42 +32,22 @@ def group_figure(table: Rows, before: Mapping[str, float | None]) -> Figure | No
     with matplotlib.rc_context(figures.STYLE):
         height = 0.8 + 0.27 * len(table)
         figure = Figure(figsize=(figures.WIDTH, height), layout="constrained")
-        panels = figure.subplots(1, len(BARS), squeeze=False).flat
-        for axes, (name, label) in zip(panels, BARS, strict=True):
-            for place, row in enumerate(table):
-                stat = row["statistics"].get(name)
-                if stat is None or stat["mean"] is None:
-                    continue
-                color = figures.PALETTE[0 if row["base"] else 1]
-                half = half_width(stat)
-                axes.barh(place, stat["mean"], color=color, height=0.7)
-                if half:
-                    axes.errorbar(
-                        stat["mean"], place, xerr=half, color=figures.INK, capsize=2
-                    )
-            if before.get(name) is not None:
-                axes.axvline(
-                    before[name], color=figures.INK, linewidth=1, linestyle="--"
-                )
-            first = axes is figure.axes[0]
-            names = [row["label"] if first else "" for row in table]
-            axes.set_yticks(range(len(table)), names)
-            axes.set_ylim(len(table) - 0.4, -0.6)
-            axes.set_title(label, fontsize=8.5, loc="left")
-            axes.grid(axis="y", visible=False)
-            axes.locator_params(axis="x", nbins=4)
+        fill = [figures.PALETTE[0 if row["base"] else 1] for row in table]
+        labels = [row["label"] for row in table]
+        for place, (axes, (name, label)) in enumerate(
+            zip(figures.axes_grid(figure, 1, len(BARS)), BARS.items(), strict=True)
+        ):
+            stats = [row["statistics"].get(name) for row in table]
+            bars(axes, stats, fill, label, before.get(name))
+            axes.set_yticks(range(len(table)), [""] * len(table) if place else labels)
     return figure
 
 
 def cosine_figure(table: Rows, rows: Rows) -> Figure | None:
     """The cosine along the runs of a group's variants, one line per seed."""
     labels = {row["key"]: row["label"] for row in table}
-    models = [
-        {**row, "method": labels[row["method"]]}
-        for row in rows
-        if row["method"] in labels
-    ]
-    return figures.cosine_figure(models)
+    drawn = [row for row in rows if row["method"] in labels]
+    return figures.cosine_figure([{**r, "method": labels[r["method"]]} for r in drawn])
 
 
 def weighting_figure(series: Mapping[str, Rows]) -> Figure | None:
@@ -95,8 +75,7 @@ def weighting_figure(series: Mapping[str, Rows]) -> Figure | None:
             sizes = [20 + 25 * i for i in range(len(grid))]
             marker = figures.MARKERS[place % len(figures.MARKERS)]
             axes.scatter(x, y, s=sizes, color=color, marker=marker, label=name)
-        axes.set_xlabel("retain probability ↑")
-        axes.set_ylabel("forget probability")
+        axes.set(xlabel="retain probability ↑", ylabel="forget probability")
         axes.legend(loc="best")
     return figure
 
@@ -110,12 +89,14 @@ def difficulty_figure(points: Rows) -> Figure | None:
         figure = Figure(figsize=(figures.WIDTH, 3.2), layout="constrained")
         panels = figure.subplots(1, len(methods), squeeze=False, sharey=True).flat
         for place, (axes, method) in enumerate(zip(panels, methods, strict=True)):
-            seeds = dict.fromkeys(p["seed"] for p in points if p["method"] == method)
-            for seed in seeds:
-                own = [p for p in points if (p["method"], p["seed"]) == (method, seed)]
-                x = [p["difficulty"] for p in own]
-                y = [p["utility_loss"] for p in own]
-                color = figures.PALETTE[place % len(figures.PALETTE)]
+            color = figures.PALETTE[place % len(figures.PALETTE)]
+            seeds: dict[int, list] = {}
+            for p in points:
+                if p["method"] == method:
+                    at = (p["difficulty"], p["utility_loss"])
+                    seeds.setdefault(p["seed"], []).append(at)
+            for own in seeds.values():
+                x, y = zip(*own, strict=True)
                 axes.plot(x, y, "o-", color=color, linewidth=0.8, markersize=4)
             axes.axhline(0, color=figures.INK, linewidth=0.8)
             axes.set_title(method.replace("_", " "))

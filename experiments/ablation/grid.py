@@ -181,7 +181,10 @@ def _group(run: LanguageRun, options: AblationOptions, group: str) -> Iterable[V
     values = list(dict.fromkeys([*values, getattr(base, group)]))
     if not isinstance(values[0], str):
         values.sort()
-    found = [_one(run, group, group, value) for value in values]
+    symbol = SYMBOLS.get(group, group.replace("_", " "))
+    found = [
+        _ofmu(run, group, _label(symbol, value), **{group: value}) for value in values
+    ]
     if group == "forget_loss" and base.inner_optimizer == "polyak":
         # Steps towards a maximum need one, and cross-entropy has none.
         found[values.index("cross_entropy")] = _ofmu(
@@ -198,8 +201,7 @@ def _group(run: LanguageRun, options: AblationOptions, group: str) -> Iterable[V
 def _inner_optimizers(run: LanguageRun) -> list[Variant]:
     """Each with a rate of its own kind: a step, a hundredth of it for adam as well, or
     the fraction of polyak."""
-    names = get_args(InnerOptimizer)
-    rates = [(name, inner_rate(run.ofmu, name)) for name in names]
+    rates = [(name, inner_rate(run.ofmu, name)) for name in get_args(InnerOptimizer)]
     rates.append(("adam", inner_rate(run.ofmu, "adam") / 100))
     found = []
     for name, rate in rates:
@@ -215,13 +217,10 @@ def _similarity(beta: float, similarity: str) -> str:
     return f"β = {beta:g}, {similarity.replace('_', ' ')}" if beta else "β = 0"
 
 
-def _one(run: LanguageRun, group: str, field: str, value: Any, **more) -> Variant:
-    symbol = SYMBOLS.get(field, field.replace("_", " "))
+def _label(symbol: str, value: Any) -> str:
     if isinstance(value, str):
-        text = f"{symbol}: {value.replace('_', ' ')}"
-    else:
-        text = f"{symbol} = {value:.6g}"
-    return _ofmu(run, group, text, **{field: value}, **more)
+        return f"{symbol}: {value.replace('_', ' ')}"
+    return f"{symbol} = {value:.6g}"
 
 
 def _ofmu(
@@ -237,19 +236,21 @@ def _weighting(run: LanguageRun, multiples: Sequence[float]) -> list[Variant]:
     found = []
     for method in ("grad_diff", "npo"):
         base = run.config_of(method)
-        for multiple in multiples:
-            alpha = float(f"{base.loss.alpha * multiple:.12g}")
+        for alpha in _times(base.loss.alpha, multiples):
             loss = dataclasses.replace(base.loss, alpha=alpha)
             config = dataclasses.replace(base, loss=loss)
-            key = make_key(method, base, config)
-            label, series = f"{method}, α = {alpha:.6g}", f"{method} α"
-            found.append(Variant("weighting", label, method, config, key, series))
+            key, label = make_key(method, base, config), f"{method}, α = {alpha:.6g}"
+            found.append(
+                Variant("weighting", label, method, config, key, f"{method} α")
+            )
     for field in ("rho", "inner_learning_rate"):
         start = getattr(run.ofmu, field) or getattr(OfmuConfig(), field)
-        symbol = SYMBOLS[field]
-        for multiple in multiples:
-            value = float(f"{start * multiple:.12g}")
-            fields = {field: value}
-            label, series = f"{OFMU}, {symbol} = {value:.6g}", f"{OFMU} {symbol}"
-            found.append(_ofmu(run, "weighting", label, series=series, **fields))
+        series = f"{OFMU} {SYMBOLS[field]}"
+        for value in _times(start, multiples):
+            label = f"{OFMU}, {SYMBOLS[field]} = {value:.6g}"
+            found.append(_ofmu(run, "weighting", label, series, **{field: value}))
     return found
+
+
+def _times(start: float, multiples: Sequence[float]) -> list[float]:
+    return [float(f"{start * multiple:.12g}") for multiple in multiples]

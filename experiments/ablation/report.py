@@ -1,12 +1,10 @@
 """What an ablation leaves: ``ablations.json``, ``ablations.html``, the console."""
 
 import dataclasses
-import html
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
 from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
@@ -18,22 +16,23 @@ from experiments.ablation.runs import CHECKED, Measured
 from experiments.ablation.statistics import statistic
 from experiments.config.language import LanguageRun
 from experiments.domains.base import Domain
-from experiments.report import figures as plots
-from experiments.report.page import fill
+from experiments.report.page import fill, svg
 from experiments.report.summary import DASH, cell, number
 from experiments.shell import provenance
 from experiments.stages.files import finite, to_json, write_json, write_text
 
 SCHEMA_VERSION = 1
-COLUMNS = (
-    ("forget_prob", "forget p"),
-    ("retain_prob", "retain p ↑"),
-    ("forget_nll", "forget NLL"),
-    ("cosine", "cosine"),
-    ("gradient_evaluations", "grad. eval."),
-    ("seconds", "seconds"),
-)
-FULL = ("model_utility", "forget_quality_ks")  # with --evaluate
+COLUMNS = {
+    "forget_prob": "forget p",
+    "retain_prob": "retain p ↑",
+    "forget_nll": "forget NLL",
+    "cosine": "cosine",
+    "gradient_evaluations": "grad. eval.",
+    "seconds": "seconds",
+}
+# With --evaluate as well.
+FULL = {"model_utility": "model utility", "forget_quality_ks": "forget quality ks"}
+SPREADS = ("forget_range", "retain_range", "spread", "usable")
 
 
 def content(
@@ -45,7 +44,7 @@ def content(
     """Everything that was found, as JSON values; what is not finite becomes null."""
     run = domain.run
     spreads = verdicts.spreads(variants, measured.rows, measured.before)
-    difficulty = verdicts.difficulty_findings(measured.points, options.resamples)
+    difficulty = verdicts.by_method(measured.points, options.resamples)
     found = {
         "schema_version": SCHEMA_VERSION,
         "title": f"Ablations: {domain.about.title}",
@@ -75,14 +74,8 @@ def content(
 
 def _variant(run: LanguageRun, variant: Variant, measured: Measured) -> dict[str, Any]:
     rows = [row for row in measured.rows if row["method"] == variant.key]
-    values = [
-        {
-            **row["metrics"],
-            "seconds": row["seconds"],
-            "gradient_evaluations": row["gradient_evaluations"],
-        }
-        for row in rows
-    ]
+    costs = ("seconds", "gradient_evaluations")
+    values = [row["metrics"] | {cost: row[cost] for cost in costs} for row in rows]
     return {
         "group": variant.group,
         "series": variant.series,
@@ -113,16 +106,16 @@ def write(folder: pathlib.Path, found: Mapping[str, Any]) -> pathlib.Path:
 
 def render(found: Mapping[str, Any]) -> str:
     """The page; all text is HTML-escaped and nothing is loaded from anywhere."""
-    full = any(v["statistics"].get(FULL[0]) for v in found["variants"])
-    columns = [*COLUMNS, *((name, name.replace("_", " ")) for name in FULL if full)]
+    full = any(v["statistics"].get("model_utility") for v in found["variants"])
+    columns = COLUMNS | FULL if full else COLUMNS
     pictures = {
-        name: [(_svg(figure, caption), caption)] if figure is not None else []
+        name: [(svg(figure, caption), caption)] if figure is not None else []
         for name, (figure, caption) in claim_figures(found).items()
     }
     return fill(
         "ablations.html.j2",
         report=found,
-        columns=[label for _, label in columns],
+        columns=list(columns.values()),
         claims=[
             {
                 **claim,
@@ -137,9 +130,6 @@ def render(found: Mapping[str, Any]) -> str:
             for name, spread in found["weighting"].items()
         ],
     )
-
-
-SPREADS = ("forget_range", "retain_range", "spread", "usable")
 
 
 def groups(found: Mapping[str, Any]) -> list[str]:
@@ -157,18 +147,12 @@ def _group(found: Mapping[str, Any], name: str, columns) -> dict[str, Any]:
     table = of_group(found, name)
     before = found["before"]["statistics"]
     means = {metric: stat["mean"] for metric, stat in before.items()}
-    figure = figures.group_figure(table, means)
     title = name.replace("_", " ")
     return {
         "name": title,
-        "svg": _svg(figure, f"Variants of {title}"),
+        "svg": svg(figures.group_figure(table, means), f"Variants of {title}"),
         "rows": [
-            {
-                "label": row["label"],
-                "base": row["base"],
-                "cells": [cell(row["statistics"].get(m)) for m, _ in columns],
-                "not_run": row["not_run"],
-            }
+            row | {"cells": [cell(row["statistics"].get(m)) for m in columns]}
             for row in table
         ],
     }
@@ -196,10 +180,6 @@ def claim_figures(found: Mapping[str, Any]) -> dict[str, tuple[Figure | None, st
     }
 
 
-def _svg(figure, label: str) -> Markup | None:
-    return None if figure is None else Markup(plots.to_svg(figure, html.escape(label)))
-
-
 def numbers(stat: Mapping[str, Any]) -> str:
     """A mean with its interval, the count and the p-value, for people.
 
@@ -220,19 +200,22 @@ def _signed(value: float) -> str:
     return text if text.startswith("-") else f"+{text}"
 
 
+def cells(row: Mapping[str, Any], columns: Iterable[str]) -> list[str]:
+    """The metrics of a variant as texts; the first says if it was not run."""
+    texts = [cell(row["statistics"].get(name)) for name in columns]
+    return ["not run", *texts[1:]] if row["not_run"] and not row["seeds"] else texts
+
+
 def group_table(found: Mapping[str, Any]) -> Table:
     """All variants for the console, a section per group."""
     table = Table(title=Text(found["title"]), box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("variant")
-    for _, label in COLUMNS:
+    for label in COLUMNS.values():
         table.add_column(label, justify="right")
     for group in groups(found):
         for row in of_group(found, group):
-            cells = [Text(cell(row["statistics"].get(name))) for name, _ in COLUMNS]
-            if row["not_run"] and not row["seeds"]:
-                cells = [Text("not run"), *[Text("")] * (len(COLUMNS) - 1)]
-            style = "bold" if row["base"] else None
-            table.add_row(Text(row["label"]), *cells, style=style)
+            texts = map(Text, (row["label"], *cells(row, COLUMNS)))
+            table.add_row(*texts, style="bold" if row["base"] else None)
         table.add_section()
     return table
 

@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 from rich.markup import escape
 
-from experiments.ablation import grid
 from experiments.ablation.grid import OFMU, SPLIT, AblationOptions, Variant
 from experiments.domains.base import REFERENCE, TARGET, Model
 from experiments.domains.language.domain import LanguageDomain
@@ -22,6 +21,8 @@ from experiments.report import content
 from experiments.stages.files import fingerprint
 
 CHECKED = ("forget_nll", "forget_prob", "retain_nll", "retain_prob")
+RECORDED = ("seconds", "gradient_evaluations", "gradient_evaluations_per_update")
+RECORDED += ("updates", "forget_target", "stopped", "finite")
 MOST_POINTS = 100  # of a trajectory
 
 
@@ -44,9 +45,13 @@ def measure(
       ValueError: if there are fewer forget rows than difficulty groups.
     """
     split = "difficulty" in options.groups
-    if split:
-        rows = len(cast(LanguageDomain, pipeline.domain).data.forget)
-        _check_groups(options.difficulty_groups, rows)
+    count = options.difficulty_groups
+    rows = len(cast(LanguageDomain, pipeline.domain).data.forget)
+    if split and not 2 <= count <= rows:
+        raise ValueError(
+            f"--difficulty-groups {count} does not fit {rows} forget rows; give a "
+            "number from 2 to the number of rows, or leave the group difficulty out."
+        )
     unique = list({variant.key: variant for variant in variants}.values())
     measured = Measured([], [], {}, [])
     for start in starts(pipeline, options.evaluate):
@@ -57,7 +62,6 @@ def measure(
             if row is not None:
                 measured.rows.append(row)
         if split:
-            count = options.difficulty_groups
             measured.points += _difficulty(pipeline, start, count, measured)
     return measured
 
@@ -106,10 +110,11 @@ def _variant(
 def run_row(key: str, model: Model) -> dict[str, Any]:
     """A run as a row: its returned check, its cost, its trajectory."""
     record = model.record
-    check, target = returned(record), record["forget_target"]
+    # The check of the parameters that were returned.
+    check = [c for c in record["checks"] if c["update"] == record["update"]][-1]
     metrics: dict[str, Any] = {name: check[name] for name in CHECKED}
     metrics["cosine"] = mean_cosine(record)
-    if target is not None:
+    if (target := record["forget_target"]) is not None:
         metrics["target_met"] = float(check["forget_nll"] >= target)
     if model.evaluation is not None:
         metrics |= model.evaluation.metrics
@@ -118,21 +123,10 @@ def run_row(key: str, model: Model) -> dict[str, Any]:
         "method": key,
         "seed": model.seed,
         "metrics": metrics,
-        "seconds": record["seconds"],
-        "gradient_evaluations": record["gradient_evaluations"],
-        "gradient_evaluations_per_update": record["gradient_evaluations_per_update"],
-        "updates": record["updates"],
+        **{name: record[name] for name in RECORDED},
         "returned_update": record["update"],
-        "forget_target": target,
-        "stopped": record["stopped"],
-        "finite": record["finite"],
         "trajectory": content.trajectory(record, MOST_POINTS),
     }
-
-
-def returned(record: Mapping[str, Any]) -> dict[str, float]:
-    """The check of the parameters that a run returned."""
-    return [c for c in record["checks"] if c["update"] == record["update"]][-1]
 
 
 def mean_cosine(record: Mapping[str, Any]) -> float | None:
@@ -194,7 +188,7 @@ def _difficulty(
 def _point(
     method: str, number: int, name: str, nll: float, size: int, row: dict[str, Any]
 ) -> dict[str, Any]:
-    start = row["trajectory"][0]
+    metrics, start = row["metrics"], row["trajectory"][0]
     return {
         "method": method,
         "seed": row["seed"],
@@ -203,21 +197,11 @@ def _point(
         "identity": name,
         "nll_before": nll,
         "difficulty": -nll,
-        "utility_loss": start["eval_retain_prob"] - row["metrics"]["retain_prob"],
-        **{k: row["metrics"][k] for k in CHECKED},
-        "target_met": row["metrics"].get("target_met"),
-        "gradient_evaluations": row["gradient_evaluations"],
-        "seconds": row["seconds"],
-        "stopped": row["stopped"],
+        "utility_loss": start["eval_retain_prob"] - metrics["retain_prob"],
+        **{name: metrics[name] for name in CHECKED},
+        "target_met": metrics.get("target_met"),
+        **{k: row[k] for k in ("gradient_evaluations", "seconds", "stopped")},
     }
-
-
-def _check_groups(count: int, rows: int) -> None:
-    if not 2 <= count <= rows:
-        raise ValueError(
-            f"--difficulty-groups {count} does not fit {rows} forget rows; give a "
-            "number from 2 to the number of rows, or leave the group difficulty out."
-        )
 
 
 def line(row: dict[str, Any]) -> str:
@@ -241,9 +225,6 @@ def say(pipeline: Pipeline, text: str) -> None:
 
 def needed_methods(groups: Sequence[str]) -> tuple[str, ...]:
     """Methods that the chosen groups run, OFMU first."""
-    names = [OFMU]
-    if "weighting" in groups:
-        names += ["grad_diff", "npo"]
-    if "difficulty" in groups:
-        names += grid.SPLIT
-    return tuple(dict.fromkeys(names))
+    weighted = ("grad_diff", "npo") if "weighting" in groups else ()
+    split = SPLIT if "difficulty" in groups else ()
+    return tuple(dict.fromkeys((OFMU, *weighted, *split)))

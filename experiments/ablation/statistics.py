@@ -52,9 +52,9 @@ def correlation(x, y, resamples: int = 5000, seed: int = 0) -> dict[str, Any]:
     ``resamples``. Without three points that vary there is none of them.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
-    none = {"mean": None, "low": None, "high": None, "p": None, "n": len(x)}
-    if len(x) < 3 or not np.isfinite(value := float(spearman(x, y))):
-        return none
+    found = _bootstrap(lambda at: spearman(x[at], y[at]), len(x), resamples, seed)
+    if found["mean"] is None:
+        return {**found, "p": None}
     test = stats.permutation_test(
         (x,),
         lambda v, axis: spearman(v, np.broadcast_to(y, v.shape)),
@@ -63,9 +63,7 @@ def correlation(x, y, resamples: int = 5000, seed: int = 0) -> dict[str, Any]:
         n_resamples=resamples,
         rng=np.random.default_rng(seed),
     )
-    low, high = _bootstrap(lambda at: spearman(x[at], y[at]), len(x), resamples, seed)
-    return {"mean": value, "low": low, "high": high, "p": float(test.pvalue),
-            "n": len(x)}  # fmt: skip
+    return {**found, "p": float(test.pvalue)}
 
 
 def correlation_difference(
@@ -74,15 +72,18 @@ def correlation_difference(
     """Spearman(x, y) − Spearman(x, other), both of the same resampled points."""
     x, y, other = (np.asarray(v, float) for v in (x, y, other))
     of = lambda at: spearman(x[at], y[at]) - spearman(x[at], other[at])
-    value = float(of(np.arange(len(x)))) if len(x) >= 3 else math.nan
+    return _bootstrap(of, len(x), resamples, seed)
+
+
+def _bootstrap(of, size: int, resamples: int, seed: int) -> dict[str, Any]:
+    """A statistic of points with its percentile interval, where it is defined.
+
+    Args:
+      of: indices of points, the last axis, to the statistic of each set of them.
+    """
+    value = float(of(np.arange(size))) if size >= 3 else math.nan
     if not math.isfinite(value):
-        return {"mean": None, "low": None, "high": None, "n": len(x)}
-    low, high = _bootstrap(of, len(x), resamples, seed)
-    return {"mean": value, "low": low, "high": high, "n": len(x)}
-
-
-def _bootstrap(of, size: int, resamples: int, seed: int) -> tuple[float, float]:
-    """Percentile interval of a statistic of resampled points, where it is defined."""
+        return {"mean": None, "low": None, "high": None, "n": size}
     rows = np.random.default_rng(seed).integers(size, size=(resamples, size))
     low, high = np.nanquantile(of(rows), [0.025, 0.975])
-    return float(low), float(high)
+    return {"mean": value, "low": float(low), "high": float(high), "n": size}

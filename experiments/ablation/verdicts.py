@@ -6,7 +6,9 @@ other, else ``undecided``; ``not measured`` without numbers. Intervals over seed
 Student's and need two seeds. Parts with ``decides`` false are shown and do not count.
 """
 
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -24,21 +26,8 @@ CONFIRMED, REFUTED, UNDECIDED = "confirmed", "refuted", "undecided"
 NOT_MEASURED = "not measured"
 KEPT = 0.9  # share of the target's retain probability that a usable run keeps
 Rows = Sequence[Mapping[str, Any]]
-RULES = {
-    "a": "Student 95 % interval over seeds of the paired difference in retain "
-    "probability, with the similarity term minus without (β = 0), excludes 0; where "
-    "the difference in forget probability excludes 0 on the same side, forgetting was "
-    "traded for keeping and the claim is undecided.",
-    "b": "Spread of a method: the range over its grid of forget probability and that "
-    "of retain probability, averaged. Student 95 % interval over seeds of the paired "
-    "difference, linear method minus OFMU over ρ, excludes 0 for every linear method. "
-    "Both grids are the same multiples of the configured weight.",
-    "c": "Difficulty of a group: minus the mean NLL of its rows before unlearning. "
-    "Refuted if the bootstrap 95 % interval of OFMU's Spearman correlation of "
-    "difficulty with the drop in retain probability lies above 0. Confirmed if it does "
-    "not, and for every baseline whose own interval lies above 0 (at least one) the "
-    "interval of the difference, baseline minus OFMU, lies above 0 as well.",
-}
+_FILE = resources.files("experiments.ablation").joinpath("claims.toml")
+CLAIMS = tomllib.loads(_FILE.read_text(encoding="utf-8"))  # text and rule of each
 
 
 def verdict(stat: Mapping[str, Any]) -> str:
@@ -63,15 +52,10 @@ def together(parts: Rows) -> str:
     return found.pop() if len(found) == 1 else UNDECIDED if found else NOT_MEASURED
 
 
-def _claim(name: str, text: str, parts: list, decision: str) -> dict[str, Any]:
-    rule = RULES[name]
-    return {
-        "id": name,
-        "text": text,
-        "verdict": decision,
-        "rule": rule,
-        "parts": parts,
-    }
+def _claim(name: str, parts: list, decision: str) -> dict[str, Any]:
+    text, rule = CLAIMS[name]["text"], CLAIMS[name]["rule"]
+    head = {"id": name, "text": text, "verdict": decision}
+    return {**head, "rule": rule, "parts": parts}
 
 
 def similarity_claim(variants: Sequence[Variant], rows: Rows) -> dict[str, Any]:
@@ -79,30 +63,27 @@ def similarity_claim(variants: Sequence[Variant], rows: Rows) -> dict[str, Any]:
 
     The configured term decides; where none is configured, the cosine with β = 0.1.
     """
-    text = "Decorrelation (the similarity term) protects retention"
     group = [v for v in variants if v.group == "beta"]
     without = next((v for v in group if v.config.beta == 0), None)
     terms = [v for v in group if v.config.beta != 0]
     if without is None or not terms:
-        return _claim("a", text, [], NOT_MEASURED)
-    first = next((v for v in terms if v.key == v.method), None)
-    first = first or next((v for v in terms if v.config.beta == 0.1), terms[0])
+        return _claim("a", [], NOT_MEASURED)
+    first = min(terms, key=lambda v: (v.key != v.method, v.config.beta != 0.1))
     parts, decision = [], NOT_MEASURED
     for term in [first, *(v for v in terms if v is not first)]:
         kept, forgot, cosine = (
             paired(rows, term.key, without.key, metric)
             for metric in ("retain_prob", "forget_prob", "cosine")
         )
-        decides = term is first
         what = f"{term.label} minus β = 0"
-        parts.append(part(f"retain probability, {what}", kept, decides))
+        parts.append(part(f"retain probability, {what}", kept, term is first))
         parts.append(part(f"forget probability, {what}", forgot, False))
         parts.append(part(f"mean cosine, {what}", cosine, False))
-        if decides:
+        if term is first:
             decision = verdict(kept)
             if decision in (CONFIRMED, REFUTED) and verdict(forgot) == decision:
                 decision = UNDECIDED  # it kept more because it forgot less, or v. v.
-    return _claim("a", text, parts, decision)
+    return _claim("a", parts, decision)
 
 
 def spreads(
@@ -117,38 +98,39 @@ def spreads(
     start = {row["seed"]: row["retain_prob"] for row in before}
     found: dict[str, dict[str, Any]] = {}
     for series in dict.fromkeys(v.series for v in variants if v.series):
-        grid = [v for v in variants if v.series == series]
+        keys = [v.key for v in variants if v.series == series]
         forget, retain, met = (
-            [by_seed(rows, v.key, metric) for v in grid]
+            [by_seed(rows, key, metric) for key in keys]
             for metric in ("forget_prob", "retain_prob", "target_met")
         )
         seeds = [s for s in start if all(s in at for at in (*forget, *retain))]
-        ranges: dict[str, dict[int, float]] = {"forget": {}, "retain": {}}
-        spread, usable = {}, {}
-        for s in seeds:
-            for name, at in (("forget", forget), ("retain", retain)):
-                values = [point[s] for point in at]
-                ranges[name][s] = max(values) - min(values)
-            spread[s] = (ranges["forget"][s] + ranges["retain"][s]) / 2
-            good = [
-                bool(m.get(s, 1.0)) and r[s] >= KEPT * start[s]
-                for m, r in zip(met, retain, strict=True)
-            ]
-            usable[s] = sum(good) / len(good)
+        ranges = {
+            name: {s: float(np.ptp([point[s] for point in points])) for s in seeds}
+            for name, points in (("forget", forget), ("retain", retain))
+        }
+        usable = [
+            np.mean(
+                [
+                    bool(m.get(s, 1.0)) and r[s] >= KEPT * start[s]
+                    for m, r in zip(met, retain, strict=True)
+                ]
+            )
+            for s in seeds
+        ]
+        spread = {s: (ranges["forget"][s] + ranges["retain"][s]) / 2 for s in seeds}
         found[series] = {
-            "keys": [v.key for v in grid],
+            "keys": keys,
             "by_seed": spread,
             "spread": statistic(spread.values()),
             "forget_range": statistic(ranges["forget"].values()),
             "retain_range": statistic(ranges["retain"].values()),
-            "usable": statistic(usable.values()),
+            "usable": statistic(usable),
         }
     return found
 
 
 def weighting_claim(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """(b): linear weighting is unstable; ``found`` is what `spreads` returns."""
-    text = "Linear weighting of the two losses is unstable"
     ours = found.get(f"{OFMU} ρ", {}).get("by_seed", {})
     inner = found.get(f"{OFMU} η_in", {}).get("by_seed", {})
     parts = []
@@ -158,7 +140,7 @@ def weighting_claim(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             stat = statistic(theirs[s] - other[s] for s in theirs if s in other)
             what = f"spread over its grid, {series} minus OFMU over {name}"
             parts.append(part(what, stat, decides))
-    return _claim("b", text, parts, together(parts))
+    return _claim("b", parts, together(parts))
 
 
 def difficulty_points(points: Rows, method: str) -> dict[str, tuple[float, float]]:
@@ -177,7 +159,7 @@ def difficulty_points(points: Rows, method: str) -> dict[str, tuple[float, float
             for k, v in groups.items()}  # fmt: skip
 
 
-def difficulty_findings(points: Rows, resamples: int) -> dict[str, Any]:
+def by_method(points: Rows, resamples: int) -> dict[str, Any]:
     """Per method the correlation of difficulty and utility loss, against OFMU's, and
     per seed the loss of the hardest group minus that of the easiest."""
     ours = difficulty_points(points, OFMU)
@@ -186,17 +168,12 @@ def difficulty_findings(points: Rows, resamples: int) -> dict[str, Any]:
         at = difficulty_points(points, method)
         x, y = _columns(at, ours)
         _, other = _columns(ours, at)
+        losses = _losses(points, method)
         found[method] = {
             "correlation": correlation(*_columns(at, at), resamples),
             "minus_ofmu": correlation_difference(x, y, other, resamples),
-            "utility_loss": statistic(
-                np.mean([p["utility_loss"] for p in of_seed])
-                for of_seed in _of_seeds(points, method)
-            ),
-            "hardest_minus_easiest": statistic(
-                _last(of_seed) - _first(of_seed)
-                for of_seed in _of_seeds(points, method)
-            ),
+            "utility_loss": statistic(map(np.mean, losses)),
+            "hardest_minus_easiest": statistic(own[-1] - own[0] for own in losses),
         }
     return found
 
@@ -207,27 +184,19 @@ def _columns(points: Mapping[str, tuple[float, float]], common: Iterable[str]):
     return [x for x, _ in at], [y for _, y in at]
 
 
-def _of_seeds(points: Rows, method: str) -> list[list[Mapping[str, Any]]]:
-    seeds: dict[int, list[Mapping[str, Any]]] = {}
+def _losses(points: Rows, method: str) -> list[list[float]]:
+    """Per seed the utility losses of the groups, the easiest first."""
+    seeds: dict[int, list[float]] = {}
     for p in sorted(points, key=lambda p: p["difficulty"]):
         if p["method"] == method:
-            seeds.setdefault(p["seed"], []).append(p)
+            seeds.setdefault(p["seed"], []).append(p["utility_loss"])
     return list(seeds.values())
 
 
-def _first(points: Rows) -> float:
-    return points[0]["utility_loss"]
-
-
-def _last(points: Rows) -> float:
-    return points[-1]["utility_loss"]
-
-
 def difficulty_claim(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """(c): hard samples no longer cost utility; of `difficulty_findings`."""
-    text = "Samples that are hard to forget no longer cost utility"
+    """(c): hard samples no longer cost utility; of `by_method`."""
     if OFMU not in found:
-        return _claim("c", text, [], NOT_MEASURED)
+        return _claim("c", [], NOT_MEASURED)
     ours = verdict(found[OFMU]["correlation"])
     what = "correlation of difficulty and utility loss"
     parts = [_cost(f"{what}, ofmu", found[OFMU]["correlation"])]
@@ -238,16 +207,16 @@ def difficulty_claim(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         difference = found[method]["minus_ofmu"]
         parts.append(part(f"{what}, {method} minus ofmu", difference, bears))
         costly += [verdict(difference)] if bears else []
-    for method in found:
-        gap = found[method]["hardest_minus_easiest"]
+    what = "utility loss, hardest minus easiest group"
+    for method, numbers in found.items():
         parts.append(
-            _cost(f"utility loss, hardest minus easiest group, {method}", gap, False)
+            _cost(f"{what}, {method}", numbers["hardest_minus_easiest"], False)
         )
     if ours in (NOT_MEASURED, CONFIRMED):  # above 0: hard samples do cost utility
         decision = NOT_MEASURED if ours == NOT_MEASURED else REFUTED
     else:
         decision = CONFIRMED if set(costly) == {CONFIRMED} else UNDECIDED
-    return _claim("c", text, parts, decision)
+    return _claim("c", parts, decision)
 
 
 def _cost(text: str, stat: Mapping[str, Any], decides: bool = True) -> dict[str, Any]:

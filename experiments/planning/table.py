@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -32,30 +31,13 @@ made and no device is needed, for CPU devices are simulated. One row per method;
 OFMU one for every way of taking its derivatives. All numbers are of one device and one
 update:
 
-param., state: what lies on it between steps (the batch is in --json). temp.: what the
-step takes beyond, by the compiler's own assignment of buffers. step: the sum. run: with
-two more copies of what is trained, which a run keeps: as it was before unlearning and
-the best so far (a retrained model to compare with is one more, not counted). With
---lora.rank or --trainable that is little, and so is the state.
+param., state: what lies on it between steps. temp.: what the step takes beyond. step:
+the sum. run: with two more copies of what is trained. check: what lies there while the
+stopping rule scores --evaluation.batch-size rows. What fits is the larger of run and
+check. TFLOP: matrix products. sent: GB of its collectives.
 
-check: what lies there while the stopping rule looks, before the first update and then
-now and again: the copies, and the scores of --evaluation.batch-size rows with all
-their logits at once, whatever --loss-chunk says. On big vocabularies that may be more
-than the step; a smaller batch takes less. What fits is the larger of run and check.
-The evaluation at the end adds greedy answers, which are not counted.
-
-TFLOP: matrix products of the compiled program. sent: GB of its all-gathers,
-all-reduces, reduce-scatters, all-to-alls and permutes, in bytes that a device sends on
-a ring of its group: (n - 1) times the shard that it holds for an all-gather,
-2 (n - 1) / n times the array for an all-reduce, and so on. What is in a loop counts as
-often as the loop runs, where the compiler knows how often: layers, inner steps,
-micro-batches and chunks are such loops.
-
-How far to trust it: what lies between steps is exact. Temporaries are those of the CPU
-compiler: it computes bfloat16 products in float32 and gathers for them in float32 (up
-to twice the bytes), fuses less than a TPU's, and has no reduce-scatter, so that summed
-gradients are all-reduces (twice the bytes). --tpu v5e:4x4 asks the TPU's own compiler,
-which works without a TPU, and is the number to believe for one."""
+docs/planning.md says what is counted, and how far to trust it. --tpu v5e:4x4 asks the
+TPU's own compiler, which works without a TPU."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,11 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _plan(plan: Plan) -> None:
     # Imported late, so that --help and a wrong option answer at once.
     from experiments.shell import console
+    from experiments.stages.files import write_json
 
     found = list(rows(plan))
     console.console.print(table(plan, found))
     if plan.json is not None:
-        plan.json.write_text(json.dumps(as_json(plan, found), indent=1) + "\n")
+        write_json(plan.json, as_json(plan, found))
 
 
 # --- what is compiled -------------------------------------------------------------
@@ -133,11 +116,10 @@ def _plan(plan: Plan) -> None:
 def run_of(plan: Plan) -> LanguageRun:
     """The run that is planned."""
     budget = BudgetConfig(batch_size=plan.batch_size, gradient_evaluations=10**6)
-    return Request(
-        max_length=plan.length,
-        budget=budget,
-        **{name: getattr(plan, name) for name in SHARED},
-    )
+    names = "methods dtype remat loss_chunk grad_accum trainable lora mesh evaluation "
+    names += "ofmu baselines"
+    options = {name: getattr(plan, name) for name in names.split()}
+    return Request(**options, max_length=plan.length, budget=budget)
 
 
 def variants(plan: Plan) -> Iterator[tuple[str, LanguageRun, dict[str, Any]]]:
@@ -218,13 +200,12 @@ def table(plan: Plan, found: Sequence[Row]) -> Any:
     from rich.text import Text
 
     unit = next((r.found for r in found if r.method == "gradient_ascent"), None)
-    heads = ["param.", "state", "temp.", "step", "run", "check"]
-    heads += ["TFLOP", "sent"]
+    heads = "gradi-\nents param. state temp. step run check TFLOP sent".split(" ")
     heads += ["step /\nascent"] * (unit is not None)
     heads += ["fits"] * (plan.device_bytes is not None)
     result = Table(title=title(plan), box=box.SIMPLE_HEAD, padding=(0, 1))
     result.add_column("GB of one device", no_wrap=True)
-    for head in ("gradi-\nents", *heads):
+    for head in heads:
         result.add_column(head, justify="right", no_wrap=True)
     for row in found:
         result.add_row(*cells(plan, row, unit))
@@ -232,12 +213,9 @@ def table(plan: Plan, found: Sequence[Row]) -> Any:
     if any(row.found and row.found.unknown_loops for row in found):
         notes.append(Text("Some loops are counted once: their length is not known."))
     if any(_unfit(plan, row) for row in found):
-        notes.append(
-            Text(
-                "differences: of gradients they are noise in bfloat16, and "
-                "experiments.run refuses them; jvp is the next in memory."
-            )
-        )
+        what = "differences: of gradients they are noise in bfloat16, and "
+        what += "experiments.run refuses them; jvp is the next in memory."
+        notes.append(Text(what))
     return Group(result, *notes)
 
 
@@ -291,9 +269,8 @@ def as_json(plan: Plan, found: Sequence[Row]) -> dict[str, Any]:
         values = row.found._asdict() if row.found else {"problem": row.problem}
         return {"method": row.method, **row.options, **values}
 
-    options = json.loads(json.dumps(dataclasses.asdict(plan), default=str))
     return {
-        "plan": options,
+        "plan": plan,
         "jax": jax.__version__,
         "compiler": f"tpu {plan.tpu}" if plan.tpu else jax.default_backend(),
         "rows": [one(row) for row in found],
@@ -312,10 +289,6 @@ def _number(x: float) -> str:
 
 
 def _label(row: Row) -> str:
-    return ": ".join(
-        [row.method, ", ".join(row.options.values())] if row.options else [row.method]
-    ).replace("finite_difference", "differences")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    options = ", ".join(row.options.values())
+    label = f"{row.method}: {options}" if options else row.method
+    return label.replace("finite_difference", "differences")

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 
 from experiments.ablation import report
 from experiments.report import figures as plots
-from experiments.report import published, tables
-from experiments.report.summary import cell
+from experiments.report import published, summary, tables
 from experiments.shell import provenance
 
 SCHEMA = published.ABLATIONS
 KEPT = ("role", "method", "seed", "metrics", "gradient_evaluations", "updates")
+KEPT += ("seconds",)
 STEP = ("step", "gradient_evaluations", "cosine")  # of the trajectory of the group beta
 
 Row = Mapping[str, Any]
@@ -51,10 +51,9 @@ def distil(content: Row, commit: str | None = None) -> dict[str, Any]:
 
 
 def _run(row: Row, drawn: bool) -> dict[str, Any]:
-    kept = {name: row[name] for name in (*KEPT, "seconds")}
     steps = row["trajectory"] if drawn else []
     small = [{k: step[k] for k in STEP if k in step} for step in steps]
-    return kept | {"trajectory": small}
+    return {name: row[name] for name in KEPT} | {"trajectory": small}
 
 
 def outcomes(result: Row) -> dict[str, Row]:
@@ -94,22 +93,13 @@ def section(name: str, result: Row) -> str:
 
 
 def _variants(result: Row, group: str) -> str:
-    columns = [
-        (name, label)
-        for name, label in report.COLUMNS
-        if any(
-            v["statistics"].get(name, {}).get("mean") is not None
-            for v in result["variants"]
-            if v["group"] == group
-        )
-    ]
-    rows = [["Variant", *(label for _, label in columns)]]
-    for variant in report.of_group(result, group):
-        label = f"**{variant['label']}**" if variant["base"] else variant["label"]
-        cells = [cell(variant["statistics"].get(metric)) for metric, _ in columns]
-        if variant["not_run"] and not variant["seeds"]:
-            cells[0] = "not run"
-        rows.append([label, *cells])
+    table = report.of_group(result, group)
+    measured = summary.present({"metrics": v["statistics"]} for v in table)
+    columns = {k: label for k, label in report.COLUMNS.items() if k in measured}
+    rows = [["Variant", *columns.values()]]
+    for row in table:
+        label = f"**{row['label']}**" if row["base"] else row["label"]
+        rows.append([label, *report.cells(row, columns)])
     return tables.markdown(rows)
 
 
@@ -133,8 +123,6 @@ def write_figures(folder: pathlib.Path, name: str, result: Row) -> Sequence[str]
     for file, _, figure in figures(name, result):
         style = {**plots.STYLE, "svg.hashsalt": file}  # the same bytes each time
         with matplotlib.rc_context(style):
-            figure.savefig(
-                folder / file, format="svg", facecolor="white", metadata={"Date": None}
-            )
+            figure.savefig(folder / file, facecolor="white", metadata={"Date": None})
         written.append(file)
     return written

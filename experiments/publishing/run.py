@@ -110,15 +110,10 @@ def _used(rows: Sequence[Sequence[str]]) -> list[list[str]]:
 def _trials(tuning: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
     rows = [["Method", "scores, 0 is best"]]
     for method, trials in tuning.items():
-        scores = [f"{trial['score']:.3f}" for trial in trials]
-        marked = [
-            f"**{score}**" if trial["chosen"] else score
-            for score, trial in zip(scores, trials, strict=True)
-        ]
-        rows.append(
-            [
-                glossary.method_label({"role": "unlearned", "method": method}),
-                ", ".join(marked),
-            ]
+        label = glossary.method_label({"role": "unlearned", "method": method})
+        scores = (
+            f"**{trial['score']:.3f}**" if trial["chosen"] else f"{trial['score']:.3f}"
+            for trial in trials
         )
+        rows.append([label, ", ".join(scores)])
     return rows

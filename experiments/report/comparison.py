@@ -7,8 +7,8 @@ import numpy as np
 
 from experiments.report import glossary
 from experiments.report.gaps import AGGREGATE
-from experiments.report.summary import DASH, cell, mebibytes, number
-from experiments.report.words import duration
+from experiments.report.summary import DASH, cell, mean, mebibytes, number
+from experiments.report.words import count, duration
 
 Row = Mapping[str, Any]
 HEADS = (
@@ -45,19 +45,18 @@ def comparison_rows(report: Row) -> list[list[str]]:
 
 
 def _texts(row: Row, compared: Row) -> list[str]:
-    rank, first = compared["rank"], compared.get("first_probability")
-    front = compared.get("on_pareto_front")
-    evaluations = (row.get("gradient_evaluations") or {"mean": None})["mean"]
+    first, front = compared.get("first_probability"), compared.get("on_pareto_front")
+    evaluations = mean(row.get("gradient_evaluations"))
     return [
         glossary.method_label(row),
         cell(row["metrics"].get(AGGREGATE)),
-        _rank(rank),
+        _rank(compared["rank"]),
         DASH if first is None else f"{first:.2f}",
         DASH if front is None else ("yes" if front else "no"),
         cell(row["metrics"].get("forget_quality_ks")),
         _range(compared["forget_quality_p"]),
         equivalence_text(compared.get("equivalence")),
-        duration((row.get("seconds") or {"mean": None})["mean"]),
+        duration(mean(row.get("seconds"))),
         DASH if evaluations is None else f"{evaluations:,.0f}",
         mebibytes(row.get("peak_bytes")),
     ]
@@ -85,18 +84,12 @@ def equivalence_text(found: Row | None) -> str:
     """
     if found is None:
         return DASH
-    margin, alone = f"±{found['margin']:g}", found["seeds_shown"]
-    if found.get("holds") is None:
-        verdict = "shown" if alone else "not shown"
-        return f"{verdict} within {margin}, by {_of(alone, found['seeds'])}"
-    verdict = "shown" if found["holds"] else "not shown"
-    p_value = number(found["p_value"])
-    of = _of(alone, found["seeds"])
-    return f"{verdict}: p {p_value} within {margin} ({of} alone)"
-
-
-def _of(part: int, whole: int) -> str:
-    return f"{part} of {whole} seed{'' if whole == 1 else 's'}"
+    margin, alone, holds = f"±{found['margin']:g}", found["seeds_shown"], found["holds"]
+    verdict = "shown" if (alone if holds is None else holds) else "not shown"
+    of = f"{alone} of {count(found['seeds'], 'seed')}"
+    if holds is None:
+        return f"{verdict} within {margin}, by {of}"
+    return f"{verdict}: p {number(found['p_value'])} within {margin} ({of} alone)"
 
 
 def agreement_text(report: Row) -> str:
@@ -115,8 +108,7 @@ def agreement_text(report: Row) -> str:
     methods = len(report["comparison"]["methods"])
     return (
         f"Rank agreement between seeds, {methods} methods by {AGGREGATE}: "
-        f"{', '.join(parts)}; mean and range over {len(pairs)} "
-        f"pair{'' if len(pairs) == 1 else 's'}."
+        f"{', '.join(parts)}; mean and range over {count(len(pairs), 'pair')}."
     )
 
 

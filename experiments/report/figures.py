@@ -18,19 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.report import glossary
+from experiments.report.summary import mean
 
 Rows = Sequence[Mapping[str, Any]]
 
-PALETTE = (
-    "#3b82f6",
-    "#ea7a1d",
-    "#12a150",
-    "#d0479f",
-    "#8b6ee6",
-    "#b38f00",
-    "#e0483e",
-    "#0fa3b1",
-)
+PALETTE = "#3b82f6 #ea7a1d #12a150 #d0479f #8b6ee6 #b38f00 #e0483e #0fa3b1".split()
 MARKERS = "osD^vPXh"
 WIDTH = 10.0  # inches; the page scales it
 # Line style and gid of a role's level in a panel.
@@ -92,22 +84,15 @@ def trajectory_figure(models: Rows, summary: Rows) -> Figure | None:
 
 def loss_figure(models: Rows) -> Figure | None:
     """Forget and retain loss on the minibatches; one line per run and panel."""
-    panels = [
-        (key, key.replace("_", " "), {})
-        for key in ("forget_loss", "retain_loss")
-        if _has(models, key)
-    ]
-    return _curves(models, panels)
+    labels = {"forget_loss": "forget loss", "retain_loss": "retain loss"}
+    return _curves(models, _panels(models, **labels))
 
 
 def cosine_figure(models: Rows) -> Figure | None:
     """Cosine of the forget and the retain gradient; one line per run."""
-    if not _has(models, "cosine"):
-        return None
-    figure = _curves(models, [("cosine", "cosine of the gradients", {})])
-    assert figure is not None
-    axes = figure.axes[0]
-    axes.axhline(0.0, color=INK, linewidth=0.8, gid="zero")
+    figure = _curves(models, _panels(models, cosine="cosine of the gradients"))
+    if figure is not None:
+        figure.axes[0].axhline(0.0, color=INK, linewidth=0.8, gid="zero")
     return figure
 
 
@@ -115,10 +100,8 @@ def penalty_figure(models: Rows) -> Figure | None:
     """‖∇Φ‖ on a log scale beside its weight ρ; one line per run and panel."""
     if not _has(models, "phi_grad_norm"):
         return None
-    panels = [("phi_grad_norm", "‖∇Φ‖", {})]
-    if _has(models, "rho"):
-        panels.append(("rho", "penalty weight ρ", {}))
-    figure = _curves(models, panels)
+    labels = {"phi_grad_norm": "‖∇Φ‖", "rho": "penalty weight ρ"}
+    figure = _curves(models, _panels(models, **labels))
     assert figure is not None
     for axes in figure.axes:
         # A log scale without a positive value has no limits.
@@ -151,6 +134,11 @@ def to_svg(figure: Figure, label: str) -> str:
     box = re.search(r'viewBox="([^"]*)"', head)
     assert box is not None  # matplotlib writes one
     return f'<svg viewBox="{box[1]}" role="img" aria-label="{label}">{rest}'
+
+
+def _panels(models: Rows, **labels: str) -> list[tuple[str, str, dict]]:
+    """Panels without levels of the keys that some run has."""
+    return [(key, label, {}) for key, label in labels.items() if _has(models, key)]
 
 
 def _curves(
@@ -256,25 +244,14 @@ def _has(models: Rows, key: str) -> bool:
     return any(m["role"] == "unlearned" and _points(m, key) for m in models)
 
 
-def present_metrics(summary: Rows) -> list[str]:
-    """Names of the metrics that have a value in some row."""
-    return glossary.ordered(
-        name
-        for row in summary
-        for name, stat in row["metrics"].items()
-        if stat["mean"] is not None
-    )
-
-
 def level_of(summary: Rows, names: Sequence[str], role: str) -> float | None:
     """Mean of the one model of a role; None without one, or with several runs."""
     rows = [row for row in summary if row["role"] == role]
     if len(rows) != 1:
         return None
-    name = glossary.first_present(
-        [glossary.canonical(n) for n in names], rows[0]["metrics"]
-    )
-    return None if name is None else rows[0]["metrics"][name]["mean"]
+    wanted = [glossary.canonical(n) for n in names]
+    name = glossary.first_present(wanted, rows[0]["metrics"])
+    return mean(rows[0]["metrics"].get(name))
 
 
 def short(text: str, most: int = 30) -> str:

@@ -46,6 +46,8 @@ _METHODS = {
     **{n: spec.title for n, spec in (vision.METHODS | language.METHODS).items()},
 }
 
+CAPTIONS: dict[str, str] = _ENTRIES["figures"]  # name -> caption, in their order
+
 # What stands for forgetting and for keeping where one number has to.
 FORGET = ("forget_heldout_Q_A_Prob", "forget_Q_A_Prob", "forget_accuracy")
 RETAIN = ("retain_heldout_Q_A_Prob", "retain_Q_A_Prob", "retain_accuracy")

@@ -20,8 +20,8 @@ from experiments.report.comparison import (
     comparison_rows,
 )
 from experiments.report.gaps import AGGREGATE
-from experiments.report.summary import DASH, core_metrics, half_width, mebibytes, number
-from experiments.report.words import card, count, duration, lead, mean_of
+from experiments.report.summary import core_metrics, half_width, mean, mebibytes, number
+from experiments.report.words import card, count, duration, lead
 
 Row = Mapping[str, Any]
 
@@ -80,13 +80,12 @@ def render_html(report: Row) -> str:
 
 
 def _summary_row(row: Row, summary: Sequence[Row], core) -> dict[str, Any]:
-    seconds = row.get("seconds") or {"mean": None}
     return {
         "role": row["role"],
         "label": glossary.method_label(row),
         "seeds": row["seeds"],
         "core": [_stat(row, metric.name, summary) for metric in core],
-        "time": duration(seconds["mean"]),
+        "time": duration(mean(row.get("seconds"))),
         "memory": mebibytes(row.get("peak_bytes")),
     }
 
@@ -95,7 +94,7 @@ def _stat(row: Row, name: str, summary: Sequence[Row]) -> dict[str, Any]:
     """The cell of a mean: its text, its interval, and whether it is the best."""
     stat = row["metrics"].get(name)
     if stat is None or stat["mean"] is None:
-        return {"text": DASH, "spread": "", "best": False}
+        return {"text": number(None), "spread": "", "best": False}
     half = half_width(stat)
     spread = "" if half is None else f"±{number(half)}"
     if stat["n"] < row["seeds"]:
@@ -107,8 +106,11 @@ def _stat(row: Row, name: str, summary: Sequence[Row]) -> dict[str, Any]:
 def _is_best(row: Row, name: str, summary: Sequence[Row]) -> bool:
     """Whether no other method of the run is nearer to the metric's goal."""
     rivals = [r for r in summary if r.get("run") == row.get("run")]
-    reference = next((r for r in rivals if r["role"] == "retrained"), None)
-    goal = mean_of(reference, name)
+    values = {
+        role: [mean(r["metrics"].get(name)) for r in rivals if r["role"] == role]
+        for role in ("retrained", "unlearned")
+    }
+    goal = next(iter(values["retrained"]), None)
     distance: dict[str, Callable[[float], float]] = {
         "higher": lambda x: -x,
         "lower": lambda x: x,
@@ -117,12 +119,10 @@ def _is_best(row: Row, name: str, summary: Sequence[Row]) -> bool:
     if goal is not None:
         distance["reference"] = lambda x: abs(x - goal)
     key = distance.get(glossary.metric(name).goal)
-    means = [mean_of(r, name) for r in rivals if r["role"] == "unlearned"]
-    found = [key(m) for m in means if m is not None] if key else []
-    ours = mean_of(row, name)
-    if key is None or ours is None or len(found) < 2 or min(found) == max(found):
+    found = [key(m) for m in values["unlearned"] if m is not None] if key else []
+    if key is None or len(found) < 2 or min(found) == max(found):
         return False
-    return key(ours) == min(found)
+    return key(row["metrics"][name]["mean"]) == min(found)
 
 
 def _run(model: Row, core) -> dict[str, Any]:
@@ -159,14 +159,11 @@ def _gaps(report: Row) -> list[dict[str, str]]:
     grouped: dict[tuple[str, str], dict[str, list[str]]] = {}
     for model in report["models"]:
         run = f"{glossary.method_label(model)}, seed {model['seed']}"
-        for text in model.get("missing") or []:
-            name, _, reason = text.partition(": ")
-            group = grouped.setdefault(("not measured", reason), {})
-            group.setdefault(name, []).append(run)
-        for text in model.get("notes") or []:
-            what, _, why = text.partition(": ")
-            group = grouped.setdefault(("note", why), {})
-            group.setdefault(what, []).append(run)
+        for kind, field in (("not measured", "missing"), ("note", "notes")):
+            for text in model.get(field) or []:
+                what, _, why = text.partition(": ")
+                group = grouped.setdefault((kind, why), {})
+                group.setdefault(what, []).append(run)
     total = len(report["models"])
     gaps = []
     for (kind, why), names in grouped.items():
@@ -184,53 +181,26 @@ def _figures(report: Row) -> tuple[list[dict[str, Any]], list[str]]:
     """The figures that can be drawn with their captions, and the names of others."""
     models, summary = report["models"], report["summary"]
     drawn, undrawn = [], []
-    for name, draw, caption in (
+    for figure, (name, caption) in zip(
         (
-            "Forgetting and keeping over the run",
-            functools.partial(plots.trajectory_figure, models, summary),
-            "measured on the training questions at the checks of the run, one line per "
-            "seed. A run may return an earlier check than its last: see why it "
-            "stopped, under every run.",
+            plots.trajectory_figure(models, summary),
+            summary_figures.tradeoff_figure(models, summary),
+            plots.cosine_figure(models),
+            plots.penalty_figure(models),
+            plots.loss_figure(models),
+            summary_figures.bar_figure(summary),
         ),
-        (
-            "Trade-off of forgetting and utility",
-            functools.partial(summary_figures.tradeoff_figure, models, summary),
-            "distance of forgetting from the retrained model, the goal (★), against "
-            "utility: the best place is top left. Small dots are runs, bars 95 % "
-            "intervals over seeds; the line joins the methods whose means no other "
-            "method beats in both.",
-        ),
-        (
-            "Cosine of the gradients",
-            functools.partial(plots.cosine_figure, models),
-            "of the forget and the retain loss on a minibatch. OFMU's inner objective "
-            "lowers it, so that forgetting does not undo retaining. Thick lines are "
-            "running means.",
-        ),
-        (
-            "Gradient of the inner objective",
-            functools.partial(plots.penalty_figure, models),
-            "‖∇Φ‖ is 0 where the inner problem is solved; OFMU's outer step is "
-            "penalised by ρ‖∇Φ‖².",
-        ),
-        (
-            "Losses on the minibatches",
-            functools.partial(plots.loss_figure, models),
-            "as each method defines them: the forget loss of one cannot be compared "
-            "with another's.",
-        ),
-        (
-            "All methods, metric by metric",
-            functools.partial(summary_figures.bar_figure, summary),
-            "means over seeds with 95 % intervals; the dashed line is the retrained "
-            "model. Metrics beyond the first "
-            f"{summary_figures.MOST_BARS} and derived ones are in the table below.",
-        ),
+        glossary.CAPTIONS.items(),
+        strict=True,
     ):
-        figure: Figure | None = draw()
         if figure is None:
             undrawn.append(name.lower())
-            continue
-        svg = Markup(plots.to_svg(figure, html.escape(name)))
-        drawn.append({"svg": svg, "caption": f"{name}: {caption}"})
+        else:
+            caption = caption.format(most_bars=summary_figures.MOST_BARS)
+            drawn.append({"svg": svg(figure, name), "caption": f"{name}: {caption}"})
     return drawn, undrawn
+
+
+def svg(figure: Figure | None, label: str) -> Markup | None:
+    """A figure for a page; None where there is none."""
+    return None if figure is None else Markup(plots.to_svg(figure, html.escape(label)))

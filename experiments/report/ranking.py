@@ -14,7 +14,7 @@ from scipy import stats
 
 from experiments.report import glossary
 from experiments.report.gaps import AGGREGATE, FORGET_GAP, UTILITY
-from experiments.report.summary import summarise
+from experiments.report.summary import mean, shared, summarise
 from ofmu_jax.evals.intervals import equivalence_test
 from ofmu_jax.evals.language.comparison import PAIRED
 
@@ -23,6 +23,7 @@ Key = tuple[str | None, str]  # run, method
 ALPHA, MARGIN = 0.05, 0.05  # of the equivalence test
 EXACT = 5  # seeds up to which every resample is enumerated
 RESAMPLES = 10_000
+CORRELATIONS = {"spearman": stats.spearmanr, "kendall": stats.kendalltau}
 
 
 def compare(models: Sequence[Row]) -> dict[str, Any]:
@@ -34,15 +35,14 @@ def compare(models: Sequence[Row]) -> dict[str, Any]:
     front = front_of(summarise(models))
     rows = []
     for index, ((run, name), group) in enumerate(methods.items()):
+        quality = (m["metrics"].get("forget_quality") for m in group)
         row = {
             "method": name,
             "rank": _spread(places[:, index]),
             "first_probability": None if first is None else float(first[index]),
             "on_pareto_front": front.get((run, name)),
             "equivalence": equivalence(group),
-            "forget_quality_p": _spread(
-                m["metrics"].get("forget_quality") for m in group
-            ),
+            "forget_quality_p": _spread(quality),
         }
         rows.append(row if run is None else {"run": run, **row})
     return {
@@ -126,10 +126,7 @@ def agreement(seeds: Sequence[int], scores: np.ndarray) -> list[dict[str, Any]]:
     for a, b in itertools.combinations(range(len(seeds)), 2):
         row: dict[str, Any] = {"seeds": [seeds[a], seeds[b]]}
         constant = any(np.ptp(scores[i]) == 0 for i in (a, b))
-        for name, test in (
-            ("spearman", stats.spearmanr),
-            ("kendall", stats.kendalltau),
-        ):
+        for name, test in CORRELATIONS.items():
             row[name] = None if constant else float(test(*scores[[a, b]]).statistic)
         found.append(row)
     return found
@@ -140,8 +137,12 @@ def _spread(values) -> dict[str, Any]:
     known = [float(v) for v in values if v is not None and math.isfinite(v)]
     if not known:
         return {"mean": None, "low": None, "high": None, "n": 0}
-    mean = float(np.mean(known))
-    return {"mean": mean, "low": min(known), "high": max(known), "n": len(known)}
+    return {
+        "mean": float(np.mean(known)),
+        "low": min(known),
+        "high": max(known),
+        "n": len(known),
+    }
 
 
 def pareto(points: Mapping[Any, tuple[float, float]]) -> set[Any]:
@@ -169,22 +170,16 @@ def front_of(
     gain = gain or utility_of(rows)
     points = {}
     for row in rows:
-        at = [row["metrics"].get(n, {"mean": None})["mean"] for n in (cost, gain)]
-        if None not in at:
-            points[row.get("run"), row["method"]] = tuple(at)
+        x, y = (mean(row["metrics"].get(name)) for name in (cost, gain))
+        if x is not None and y is not None:
+            points[row.get("run"), row["method"]] = x, y
     front = pareto(points)
     return {key: key in front for key in points}
 
 
 def utility_of(summary: Sequence[Row]) -> str | None:
     """The metric that stands for utility in all rows."""
-    shared = [
-        {name for name, stat in row["metrics"].items() if stat["mean"] is not None}
-        for row in summary
-    ]
-    if not shared:
-        return None
-    return glossary.first_present(UTILITY, set.intersection(*shared))
+    return glossary.first_present(UTILITY, shared(summary))
 
 
 def equivalence(models: Sequence[Row]) -> dict[str, Any] | None:

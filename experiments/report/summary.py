@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.report import glossary
-from experiments.report.schema import COSTS
 from ofmu_jax.evals.intervals import seed_summary
 
 DASH = "—"  # a value that is not there
+COSTS = ("seconds", "gradient_evaluations", "peak_bytes")  # of a model
 # What is shown first where room is short; the page has everything.
 CORE = (
     *glossary.FORGET,
@@ -89,14 +89,32 @@ def number(value: float | None) -> str:
     return f"{value:.1f}" if size >= 10 else f"{value:.3f}"
 
 
+def mean(stat: Mapping[str, Any] | None) -> float | None:
+    """The mean of an entry of the summary; None if it or the entry is absent."""
+    return None if stat is None else stat["mean"]
+
+
+def present(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of the metrics that have a value in some row of the summary."""
+    measured = (row["metrics"].items() for row in rows)
+    names = (n for metrics in measured for n, s in metrics if s["mean"] is not None)
+    return list(dict.fromkeys(names))
+
+
+def shared(rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Names of the metrics that have a value in every row; none without rows."""
+    names = [set(present([row])) for row in rows]
+    return set.intersection(*names) if names else set()
+
+
 def mebibytes(stat: Mapping[str, Any] | None) -> str:
     """The mean of bytes in MiB; a dash if it is absent.
 
     >>> mebibytes({"mean": 3 * 2**20})
     '3.000'
     """
-    mean = None if stat is None else stat["mean"]
-    return DASH if mean is None else number(mean / 2**20)
+    size = mean(stat)
+    return number(None if size is None else size / 2**20)
 
 
 def half_width(stat: Mapping[str, Any] | None) -> float | None:
@@ -111,24 +129,12 @@ def core_metrics(summary: Sequence[Mapping[str, Any]]) -> list[str]:
 
     A report that has none of them shows its own metrics instead.
     """
-    present = dict.fromkeys(
-        name
-        for row in summary
-        for name, stat in row["metrics"].items()
-        if stat["mean"] is not None
-    )
-    chosen = []
-    for candidate in CORE:
-        name = glossary.first_present([candidate], present)
-        if name is not None:
-            chosen.append(name)
-    return chosen or glossary.ordered(present)
+    names = present(summary)
+    chosen = (glossary.first_present([candidate], names) for candidate in CORE)
+    return [n for n in chosen if n is not None] or glossary.ordered(names)
 
 
 def cell(stat: Mapping[str, Any] | None) -> str:
     """A mean with its interval, such as ``0.123 ±0.045``; a dash if it is absent."""
-    if stat is None or stat["mean"] is None:
-        return DASH
-    half = half_width(stat)
-    text = number(stat["mean"])
+    half, text = half_width(stat), number(mean(stat))
     return text if half is None else f"{text} ±{number(half)}"

@@ -20,12 +20,11 @@ from experiments.report.figures import (
     colors,
     legend,
     level_of,
-    present_metrics,
     short,
 )
 from experiments.report.gaps import FORGET_GAP
 from experiments.report.ranking import front_of, utility_of
-from experiments.report.summary import half_width
+from experiments.report.summary import half_width, mean, present
 
 BARS_IN_ROW, MOST_BARS = 4, 24
 DISTANCES = (FORGET_GAP, "forget_quality_ks")  # 0: like the retrained model
@@ -40,7 +39,9 @@ def tradeoff_figure(models: Rows, summary: Rows) -> Figure | None:
     ratios), upwards the utility, so the best place is top left. Faint points are
     single runs, the line joins the methods that no other beats in both.
     """
-    ys = _distances(summary)
+    names = present(summary)
+    found = (glossary.first_present([n], names) for n in DISTANCES)
+    ys = [name for name in found if name is not None]
     x = utility_of([row for row in summary if row["role"] == "unlearned"])
     if x is None or not ys:
         return None
@@ -49,17 +50,13 @@ def tradeoff_figure(models: Rows, summary: Rows) -> Figure | None:
         palette = colors(summary)
         for axes, name in zip(axes_grid(figure, 1, len(ys)), ys, strict=True):
             _plane(axes, models, summary, name, x, palette)
-        handles = _point_handles(summary, palette)
+        handles = {
+            glossary.method_label(row): Line2D([], [], **_point_style(row, palette))
+            for row in summary
+        }
         handles[FRONT] = Line2D([], [], color=INK, alpha=0.5, linewidth=1)
         legend(figure, handles)
     return figure
-
-
-def _distances(summary: Rows) -> list[str]:
-    """Metrics of the distance from the retrained model, 0 being the best."""
-    present = present_metrics(summary)
-    names = (glossary.first_present([n], present) for n in DISTANCES)
-    return [name for name in names if name is not None]
 
 
 def _plane(
@@ -80,34 +77,29 @@ def _plane(
         stats = [row["metrics"].get(name) for name in (x, y)]
         if row["role"] == "retrained":
             stats[0] = {"mean": 0.0, "low": None, "high": None}  # from itself
-        if any(s is None or s["mean"] is None for s in stats):
-            continue
-        error = [half_width(s) for s in stats]
-        axes.errorbar(
-            stats[0]["mean"],
-            stats[1]["mean"],
-            xerr=error[0],
-            yerr=error[1],
-            capsize=2,
-            elinewidth=1,
-            **_point_style(row, palette),
-        )
-    if front := sorted(_front_points(summary, x, y)):
-        at = list(zip(*front, strict=True))
-        axes.plot(*at, color=INK, alpha=0.5, linewidth=1, zorder=2, gid="front")
-    entries = [glossary.metric(name) for name in (x, y)]
-    axes.set_xlabel(f"{entries[0].label} {entries[0].sign}")
-    axes.set_ylabel(f"{entries[1].label} {entries[1].sign}")
-
-
-def _front_points(summary: Rows, x: str, y: str) -> list[tuple[float, float]]:
-    """Means of the methods on the front of a plane."""
-    front = front_of(summary, x, y)
-    return [
-        (row["metrics"][x]["mean"], row["metrics"][y]["mean"])
+        at, bar = list(map(mean, stats)), list(map(half_width, stats))
+        if at[0] is not None and at[1] is not None:
+            style = _point_style(row, palette)
+            axes.errorbar(
+                at[0], at[1], bar[1], bar[0], **style, capsize=2, elinewidth=1
+            )
+    best = front_of(summary, x, y)
+    points = sorted(
+        [row["metrics"][name]["mean"] for name in (x, y)]
         for row in summary
-        if row["role"] == "unlearned" and front.get((row.get("run"), row["method"]))
-    ]
+        if row["role"] == "unlearned" and best.get((row.get("run"), row["method"]))
+    )
+    if points:
+        axes.plot(
+            *zip(*points, strict=True),
+            color=INK,
+            alpha=0.5,
+            linewidth=1,
+            zorder=2,
+            gid="front",
+        )
+    x_label, y_label = (f"{m.label} {m.sign}" for m in map(glossary.metric, (x, y)))
+    axes.set(xlabel=x_label, ylabel=y_label)
 
 
 def _point_style(row: Mapping[str, Any], palette: Mapping[str, str]) -> dict[str, Any]:
@@ -123,19 +115,12 @@ def _point_style(row: Mapping[str, Any], palette: Mapping[str, str]) -> dict[str
     return {**style, "markersize": 7, "zorder": 3} | none
 
 
-def _point_handles(summary: Rows, palette: Mapping[str, str]) -> dict[str, Line2D]:
-    return {
-        glossary.method_label(row): Line2D([], [], **_point_style(row, palette))
-        for row in summary
-    }
-
-
 def bar_figure(summary: Rows, names: Sequence[str] | None = None) -> Figure | None:
     """A panel per metric with a bar per method; the dashed line is the reference."""
-    present = present_metrics(summary)
+    measured = glossary.ordered(present(summary))
     if names is None:
-        names = [n for n in present if not glossary.metric(n).minor][:MOST_BARS]
-    names = [n for n in names if n in present]
+        names = [n for n in measured if not glossary.metric(n).minor][:MOST_BARS]
+    names = [n for n in names if n in measured]
     if not names:
         return None
     rows = -(-len(names) // BARS_IN_ROW)
@@ -151,31 +136,37 @@ def bar_figure(summary: Rows, names: Sequence[str] | None = None) -> Figure | No
             if place >= len(names):
                 axes.set_axis_off()
                 continue
-            _bars(axes, summary, names[place], fill)
+            name = names[place]
+            entry = glossary.metric(name)
+            stats = [row["metrics"].get(name) for row in summary]
+            goal = level_of(summary, [name], "retrained")
+            bars(axes, stats, fill, f"{entry.label} {entry.sign}", goal)
             first = place % BARS_IN_ROW == 0
             axes.set_yticks(range(len(labels)), labels if first else [""] * len(labels))
-            axes.invert_yaxis()
     return figure
 
 
-def _bars(axes: Axes, summary: Rows, name: str, fill: Sequence[str]) -> None:
-    for place, (row, color) in enumerate(zip(summary, fill, strict=True)):
-        stat = row["metrics"].get(name)
+def bars(
+    axes: Axes,
+    stats: Sequence[Mapping[str, Any] | None],
+    fill: Sequence[str],
+    title: str,
+    level: float | None = None,
+) -> None:
+    """A panel with a bar per entry, the first on top; dashed the level."""
+    for place, (stat, color) in enumerate(zip(stats, fill, strict=True)):
         if stat is None or stat["mean"] is None:
             continue
         axes.barh(place, stat["mean"], color=color, height=0.72)
-        half = half_width(stat)
-        if half:
+        if half := half_width(stat):
             axes.errorbar(
                 stat["mean"], place, xerr=half, color=INK, capsize=2, elinewidth=1
             )
-    goal = level_of(summary, [name], "retrained")
-    if goal is not None:
-        axes.axvline(goal, color=INK, linewidth=1, linestyle="--", gid="reference")
-    entry = glossary.metric(name)
-    axes.set_title(short(f"{entry.label} {entry.sign}"), fontsize=8.5, loc="left")
+    if level is not None:
+        axes.axvline(level, color=INK, linewidth=1, linestyle="--", gid="reference")
+    axes.set_title(short(title), fontsize=8.5, loc="left")
     axes.grid(axis="y", visible=False)
-    axes.set_ylim(-0.6, len(summary) - 0.4)
+    axes.set_ylim(len(stats) - 0.4, -0.6)
     axes.locator_params(axis="x", nbins=4)
     axes.tick_params(axis="x", labelsize=7.5)
     axes.tick_params(axis="y", length=0)

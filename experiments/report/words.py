@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.report import glossary
-from experiments.report.summary import DASH, number
+from experiments.report.summary import DASH, mean, number, present
 
 BROKEN = 0.1  # of the target's retain value: below it a model is of no use
 FOUND_GAP = 0.02  # a smaller one between target and reference has no share to close
@@ -48,10 +48,10 @@ def card(row: Row, report: Row) -> dict[str, Any]:
     )
     sentences, chips = [], []
     name, (ours, before, goal) = _values(glossary.FORGET, row, target, reference)
-    if name is not None and ours is not None:
+    if name and ours is not None:
         sentences.append(_forgot(name, ours, before, goal))
     name, (ours, before, goal) = _values(glossary.RETAIN, row, target, reference)
-    if name is not None and ours is not None:
+    if name and ours is not None:
         sentences.append(_kept(name, ours, before, goal))
         if before and ours / before < BROKEN:
             chips.append(("bad", "model destroyed"))
@@ -73,9 +73,10 @@ def _values(names: Sequence[str], *rows: Row | None):
     """First metric that the first row has, and its mean in every row."""
     first = rows[0]
     assert first is not None
-    present = [n for n, stat in first["metrics"].items() if stat["mean"] is not None]
-    name = glossary.first_present(names, present)
-    return name, [mean_of(row, name) for row in rows]
+    name = glossary.first_present(names, present([first]))
+    return name, [
+        row if row is None else mean(row["metrics"].get(name)) for row in rows
+    ]
 
 
 def _forgot(name: str, ours: float, before: float | None, goal: float | None) -> str:
@@ -112,12 +113,6 @@ def _quantity(name: str) -> str:
         return f"the accuracy on the {part} examples"
     words = ", in words never trained on," if "heldout" in name else ""
     return f"the probability of the right answers to the {part} questions{words}"
-
-
-def mean_of(row: Row | None, name: str | None) -> float | None:
-    if row is None or name is None:
-        return None
-    return row["metrics"].get(name, {"mean": None})["mean"]
 
 
 def duration(seconds: float | None) -> str:

@@ -3,31 +3,7 @@
 ``python -m experiments.report OUT`` renders the page again from OUT/report.json;
 ``--compare OUT2 ...`` puts several runs on one page.
 
-Schema, version 1 (`validate_report` checks it; further keys are allowed):
-
-- ``schema_version``: 1; ``title``, ``command``: text; ``created``: ISO 8601
-- ``recipe``, ``environment``: objects, shown as they are
-- ``data``: ``{"name": text, "counts": {set: number of examples}}``
-- ``models``: one entry per run. Required: ``role`` ("target", "retrained" or
-  "unlearned"), ``method``, ``seed``, ``metrics`` {name: number}. Optional:
-  ``intervals`` {name: [low, high]} over the examples of this run; ``missing``, texts
-  "metric: reason"; ``notes``, texts; ``seconds``; ``gradient_evaluations``;
-  ``peak_bytes``, memory of a step on one device; ``outer_steps``, updates done;
-  ``stopped``, why; ``forget_target``; ``equivalence_margin``; ``export``, a path
-  relative to the report; ``run``, which of several runs it is of; ``trajectory``, rows
-  ``{"step", "gradient_evaluations", metric: number}`` or the relative path of a file
-  with one such row per line
-- ``summary``: per method ``{"method", "role", "seeds", "metrics": {name: {"mean",
-  "low", "high", "n"}}}``, as `summarise` makes it: Student-t 95 % intervals over seeds,
-  null for a single one; the costs ``seconds``, ``gradient_evaluations`` and
-  ``peak_bytes`` likewise
-- ``comparison``: the methods against each other, as
-  `report.ranking.compare` makes it: ``aggregate``, the metric they are ranked by;
-  ``methods``, per method
-  ``rank``, ``first_probability``, ``on_pareto_front``, ``equivalence`` to the retrained
-  model and ``forget_quality_p``; ``agreement`` of the ranking between two seeds
-- ``claims``: ``{"text", "holds", "evidence"}``
-- ``not_finite``: paths of values that were NaN or infinite and are null in the file
+`validate_report` checks a report; ``report.schema.json`` says what is in it.
 """
 
 import dataclasses
@@ -96,14 +72,14 @@ def with_trajectories(
     report: Mapping[str, Any], folder: pathlib.Path
 ) -> dict[str, Any]:
     """The report with the trajectories that lie in files read into it."""
-    models = []
-    for index, model in enumerate(report["models"]):
+    models = list(report["models"])
+    for index, model in enumerate(models):
         if isinstance(model.get("trajectory"), str):
             rows = _read_rows(folder / model["trajectory"], f"models[{index}]")
-            model = {**model, "trajectory": rows}
-        models.append(model)
+            models[index] = {**model, "trajectory": rows}
     content = {**report, "models": models}
-    validate_report(content)
+    if models != report["models"]:
+        validate_report(content)
     return content
 
 
@@ -144,18 +120,19 @@ def merge_reports(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     Args:
       reports: name of a run -> its report; trajectories in files must be read in.
     """
-    names = [report["data"]["name"] for report in reports.values()]
-    data = {"name": ", ".join(dict.fromkeys(names)), "counts": {}}
+    data, *others = (report["data"] for report in reports.values())
     notes = []
-    if all(r["data"] == next(iter(reports.values()))["data"] for r in reports.values()):
-        data = dict(next(iter(reports.values()))["data"])
-    else:
+    if any(other != data for other in others):
+        names = dict.fromkeys(each["name"] for each in (data, *others))
+        data = {"name": ", ".join(names), "counts": {}}
         notes.append(
             "The runs differ in their data; their numbers compare only with the "
             "references of the same run."
         )
-    notes += [f"{name}: {n}" for name, r in reports.items() for n in r.get("notes", [])]
     each = lambda field: {name: report[field] for name, report in reports.items()}
+    every = lambda field: [
+        (name, entry) for name, r in reports.items() for entry in r.get(field) or []
+    ]
     merged = {
         "schema_version": 1,
         "title": f"Comparison of {', '.join(reports)}",
@@ -164,22 +141,13 @@ def merge_reports(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "recipe": each("recipe"),
         "environment": each("environment"),
         "data": data,
-        "notes": notes,
-        "models": [
-            {**m, "run": name}
-            for name, report in reports.items()
-            for m in report["models"]
-        ],
+        "notes": [*notes, *(f"{name}: {note}" for name, note in every("notes"))],
+        "models": [{**model, "run": name} for name, model in every("models")],
         "claims": [
             {**claim, "run": name, "text": f"{name}: {claim['text']}"}
-            for name, report in reports.items()
-            for claim in report["claims"]
+            for name, claim in every("claims")
         ],
-        "not_finite": [
-            f"{name}: {path}"
-            for name, report in reports.items()
-            for path in report.get("not_finite", [])
-        ],
+        "not_finite": [f"{name}: {path}" for name, path in every("not_finite")],
     }
     return complete(merged)
 
@@ -216,13 +184,10 @@ def _run_names(folders: Sequence[pathlib.Path]) -> list[str]:
 
 def _moved(report: Mapping[str, Any], way: str) -> dict[str, Any]:
     """The report with exports relative to another folder."""
-    models = [
-        {**m, "export": os.path.normpath(f"{way}/{m['export']}")}
-        if m.get("export")
-        else m
-        for m in report["models"]
-    ]
-    return {**report, "models": models}
+    at = lambda export: os.path.normpath(f"{way}/{export}")
+    models = report["models"]
+    moved = [m | {"export": at(m["export"])} if m.get("export") else m for m in models]
+    return {**report, "models": moved}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,7 +209,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,6 +10,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,17 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ofmu_jax import methods
+from ofmu_jax.choices import Curvature, PenaltyGradient
 from ofmu_jax.losses import likelihood
 from ofmu_jax.methods import Method
 from ofmu_jax.models.llama.model import Llama, LlamaConfig, init_params
-
-EXACT = {"curvature": "vjp", "penalty_gradient": "exact"}
-DIFFERENCES = {
-    "curvature": "finite_difference",
-    "penalty_gradient": "finite_difference",
-}
-CHEAP = {"curvature": "linearize", "penalty_gradient": "secant"}
-FROZEN = {"retain_direction": "frozen"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,47 +46,44 @@ def pieces(config: Benchmark, apply_fn) -> dict[str, Method]:
     ascent = lambda params, batch: -loss(params, batch)
     optimizer = optax.sgd(1e-3)
 
-    def ofmu(**options) -> Method:
+    def ofmu(curvature: Curvature, penalty: PenaltyGradient, **options) -> Method:
         return methods.ofmu_method(
             loss,
             loss,
             outer_optimizer=optimizer,
             inner_optimizer=optimizer,
             inner_steps=config.inner_steps,
+            curvature=curvature,
+            penalty_gradient=penalty,
             **options,
         )
 
-    name = f"OFMU, T = {config.inner_steps}"
+    name, differences = f"OFMU, T = {config.inner_steps}", "finite_difference"
+    frozen = functools.partial(ofmu, retain_direction="frozen")
     return {
         "gradient ascent": methods.gradient_ascent(ascent, optimizer),
         "GradDiff": methods.weighted_difference(ascent, loss, optimizer),
-        f"{name}: exact": ofmu(**EXACT),
-        f"{name}: linearize, exact penalty": ofmu(
-            curvature="linearize", penalty_gradient="exact"
-        ),
-        f"{name}: finite differences": ofmu(**DIFFERENCES),
-        f"{name}: linearize, secant": ofmu(**CHEAP),
-        f"{name}: frozen direction, linearize, secant": ofmu(**CHEAP, **FROZEN),
-        f"{name}: frozen direction, differences, secant": ofmu(
-            curvature="finite_difference", penalty_gradient="secant", **FROZEN
-        ),
-        f"{name}: no similarity, no penalty": ofmu(beta=0.0, rho=0.0),
+        f"{name}: exact": ofmu("vjp", "exact"),
+        f"{name}: linearize, exact penalty": ofmu("linearize", "exact"),
+        f"{name}: finite differences": ofmu(differences, differences),
+        f"{name}: linearize, secant": ofmu("linearize", "secant"),
+        f"{name}: frozen direction, linearize, secant": frozen("linearize", "secant"),
+        f"{name}: frozen direction, differences, secant": frozen(differences, "secant"),
+        f"{name}: no similarity, no penalty": ofmu("vjp", "exact", beta=0.0, rho=0.0),
     }
 
 
-@dataclasses.dataclass
-class Cost:
+class Cost(NamedTuple):
     """What one update costs, relative to gradient ascent."""
 
-    piece: str
     counted: float  # gradient evaluations
     updates: int  # optimizer steps in it
+    time: float  # wall, median
     memory: float  # temporary, by XLA's own analysis
-    time: float = 0.0  # wall, median
 
 
-def measure(config: Benchmark) -> list[Cost]:
-    """One row per piece: counted and measured cost relative to gradient ascent."""
+def measure(config: Benchmark) -> dict[str, Cost]:
+    """Piece -> its counted and measured cost relative to gradient ascent."""
     model = Llama(
         LlamaConfig(
             vocab_size=config.vocab_size,
@@ -106,22 +97,16 @@ def measure(config: Benchmark) -> list[Cost]:
     )
     params = init_params(model.config, jax.random.key(0))
     apply_fn = lambda p, ids, mask: model.apply({"params": p}, ids, mask)
+    found = pieces(config, apply_fn)
     runs: dict[str, Callable] = {}
-    rows: list[Cost] = []
-    for name, method in pieces(config, apply_fn).items():
+    memory: dict[str, int] = {}
+    for name, method in found.items():
         batches = _batches(config, method.batches_per_update)
         state = method.init(params)
         compiled = jax.jit(method.update).lower(params, state, batches).compile()
-        memory = compiled.memory_analysis()
-        assert memory is not None  # every backend of JAX has it
-        rows.append(
-            Cost(
-                name,
-                method.gradient_evaluations,
-                method.parameter_updates,
-                float(memory.temp_size_in_bytes),
-            )
-        )
+        analysis = compiled.memory_analysis()
+        assert analysis is not None  # every backend of JAX has it
+        memory[name] = analysis.temp_size_in_bytes
         runs[name] = functools.partial(compiled, params, state, batches)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(config.rounds):
@@ -129,13 +114,17 @@ def measure(config: Benchmark) -> list[Cost]:
             start = time.perf_counter()
             jax.block_until_ready(call())
             times[name].append(time.perf_counter() - start)
-    for row in rows:
-        row.time = statistics.median(times[row.piece])
-    unit = dataclasses.replace(rows[0])
-    for row in rows:
-        row.time /= unit.time
-        row.memory /= unit.memory
-    return rows
+    time_of = {name: statistics.median(times[name]) for name in runs}
+    unit = next(iter(runs))
+    return {
+        name: Cost(
+            method.gradient_evaluations,
+            method.parameter_updates,
+            time_of[name] / time_of[unit],
+            memory[name] / memory[unit],
+        )
+        for name, method in found.items()
+    }
 
 
 def _batches(config: Benchmark, count: int) -> dict:
@@ -144,31 +133,18 @@ def _batches(config: Benchmark, count: int) -> dict:
     def batch():
         shape = (count, config.batch_size, config.length)
         ids = rng.integers(config.vocab_size, size=shape, dtype=np.int32)
-        return {
-            "input_ids": ids,
-            "labels": ids,
-            "attention_mask": np.ones_like(ids),
-        }
+        return {"input_ids": ids, "labels": ids, "attention_mask": np.ones_like(ids)}
 
     return {"forget": batch(), "retain": batch()}
 
 
 def main() -> None:
     """Prints the table."""
-    rows = measure(tyro.cli(Benchmark, description=__doc__))
+    found = measure(tyro.cli(Benchmark, description=__doc__))
     table = Table("one update of", title="Cost in units of one gradient ascent step")
     for column in ("counted", "time", "time per optimizer step", "temporary memory"):
         table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(
-            row.piece,
-            f"{row.counted:.0f}",
-            f"{row.time:.1f}",
-            f"{row.time / row.updates:.1f}",
-            f"{row.memory:.1f}",
-        )
+    for name, x in found.items():
+        values = x.time, x.time / x.updates, x.memory
+        table.add_row(name, f"{x.counted:.0f}", *(f"{value:.1f}" for value in values))
     Console().print(table)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,6 @@ network, where there is a rate to measure and none to compare with.
 import dataclasses
 import itertools
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -33,7 +32,13 @@ from experiments.studies.quadratic import (
 from ofmu_jax.choices import Base
 
 MODULE = "experiments.convergence"
-DESCRIPTION = __doc__ or ""
+COLUMNS = {
+    "rate": "rate",
+    "rate_on_paper": "on paper",
+    "from_limit_on_paper": "|θ_K − θ_∞|",
+    "limit_from_minimum": "|θ_∞ − θ*|",
+    "slope": "exponent of min |∇F|²",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +73,6 @@ def run(
     problem: Problem, config: Convergence, inner_steps: int, base: Base, beta: float
 ) -> Course:
     """``outer_iterations`` of the transform with plain gradient steps, all exact."""
-    count = config.outer_iterations
     tx = ofmu_jax.ofmu(
         optax.sgd(config.outer_learning_rate),
         optax.sgd(config.inner_learning_rate),
@@ -77,24 +81,24 @@ def run(
         rho=config.rho,
         base=base,
     )
-    weights = {"beta": beta, "rho": config.rho}
+    forget, retain = problem.forget, problem.retain
+    losses = {
+        "forget_loss": lambda p, _: forget(p),
+        "retain_loss": lambda p, _: retain(p),
+    }
 
     def step(carry, _):
         params, state = carry
         gradient = ofmu_jax.outer_gradient(
-            params, problem.forget, problem.retain, **weights
+            params, forget, retain, beta=beta, rho=config.rho
         )
-        updates, state = tx.update(
-            gradient,
-            state,
-            params,
-            forget_loss=lambda p, i: problem.forget(p),
-            retain_loss=lambda p, i: problem.retain(p),
-        )
+        updates, state = tx.update(gradient, state, params, **losses)
         found = (params, jnp.linalg.norm(gradient))
         return (optax.apply_updates(params, updates), state), found
 
-    go = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=count))
+    go = jax.jit(
+        lambda p: jax.lax.scan(step, (p, tx.init(p)), length=config.outer_iterations)
+    )
     (last, _), (params_k, norm_k) = go(problem.start)
     return Course(np.asarray(params_k), np.asarray(norm_k), np.asarray(last))
 
@@ -149,20 +153,14 @@ def measure(config: Convergence) -> list[dict[str, Any]]:
 def _quadratic_row(
     problem: Quadratic, config: Convergence, steps: int, base: Base
 ) -> dict[str, Any]:
-    course = run(problem.problem(), config, steps, base, 0.0)
-    expected, fixed, minimum = on_paper(
-        problem,
-        steps,
-        base,
-        config.inner_learning_rate,
-        config.outer_learning_rate,
-        config.rho,
-    )
-    if expected >= 1 or not np.isfinite(course.last).all():
+    rates = config.inner_learning_rate, config.outer_learning_rate
+    expected, fixed, minimum = on_paper(problem, steps, base, *rates, config.rho)
+    if expected >= 1:
         raise ValueError(
             f"T = {steps}, base {base}: the rate on paper is {expected:.3g}, so it "
             "diverges; lower --outer-learning-rate or --rho."
         )
+    course = run(problem.problem(), config, steps, base, 0.0)
     return _row("quadratic", steps, base, course) | {
         "rate": rate(np.linalg.norm(course.params_k - fixed, axis=-1)),
         "rate_on_paper": expected,
@@ -189,26 +187,15 @@ def _network_row(
 
 
 def _row(problem: str, steps: int, base: str, course: Course) -> dict[str, Any]:
-    return {
-        "problem": problem,
-        "inner_steps": steps,
-        "base": base,
-        "outer_grad_norm": course.outer_grad_norm_k.tolist(),
-    }
+    row = {"problem": problem, "inner_steps": steps, "base": base}
+    return row | {"outer_grad_norm": course.outer_grad_norm_k.tolist()}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Table:
     """The rows for the console."""
-    columns = {
-        "rate": "rate",
-        "rate_on_paper": "on paper",
-        "from_limit_on_paper": "|θ_K − θ_∞|",
-        "limit_from_minimum": "|θ_∞ − θ*|",
-        "slope": "exponent of min |∇F|²",
-    }
-    found = Table("problem", "T", "base", *columns.values(), "last |∇F|")
+    found = Table("problem", "T", "base", *COLUMNS.values(), "last |∇F|")
     for row in rows:
-        cells = [f"{row[name]:.4g}" if name in row else "—" for name in columns]
+        cells = [f"{row[name]:.4g}" if name in row else "—" for name in COLUMNS]
         last = f"{row['outer_grad_norm'][-1]:.3g}"
         labels = (row["problem"], str(row["inner_steps"]), row["base"])
         found.add_row(*labels, *cells, last)
@@ -221,7 +208,7 @@ def figure(rows: Sequence[dict[str, Any]]) -> Figure:
     panels = drawn.subplots(1, 2)
     for axes, problem in zip(panels, ("quadratic", "network"), strict=True):
         for row in (r for r in rows if r["problem"] == problem):
-            style = "-" if row["base"] == "inner" else "--"
+            style = {"inner": "-", "outer": "--"}[row["base"]]
             label = f"T = {row['inner_steps']}, base {row['base']}"
             axes.semilogy(row["outer_grad_norm"], style, label=label)
         axes.set(title=problem, xlabel="outer iteration k", ylabel="‖∇F(θₖ)‖")
@@ -234,10 +221,7 @@ def work(config: Convergence) -> None:
     rows = measure(config)
     console.console.print(table(rows))
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    settings = dataclasses.asdict(config) | {"output_dir": str(config.output_dir)}
-    write_json(
-        config.output_dir / "convergence.json", {"config": settings, "rows": rows}
-    )
+    write_json(config.output_dir / "convergence.json", {"config": config, "rows": rows})
     figure(rows).savefig(config.output_dir / "convergence.svg")
     console.console.print(f"Written: {config.output_dir}", highlight=False)
 
@@ -245,13 +229,6 @@ def work(config: Convergence) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     config = tyro.cli(
-        Convergence,
-        prog=f"python -m {MODULE}",
-        description=DESCRIPTION,
-        args=arguments,
+        Convergence, prog=f"python -m {MODULE}", description=__doc__, args=arguments
     )
     return command_line.tried(lambda: work(config))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

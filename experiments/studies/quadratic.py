@@ -62,8 +62,8 @@ def network(seed: int) -> Problem:
     keys = jax.random.split(jax.random.key(seed), 4)
     inputs = jax.random.normal(keys[0], (12, 4))
     answers, others = jax.random.normal(keys[1], (2, 12))
-    shapes = ((4, 8), (8,))
-    flat, unravel = jax.flatten_util.ravel_pytree([jnp.zeros(s) for s in shapes])
+    layers = [jnp.zeros((4, 8)), jnp.zeros(8)]
+    flat, unravel = jax.flatten_util.ravel_pytree(layers)
 
     def fit(p, x, y):
         first, second = unravel(p)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from experiments.ablation import grid as ablation_grid
-from experiments.ablation import report, verdicts
+from experiments.ablation import report, statistics, verdicts
 from experiments.ablation import runs as ablation_runs
-from experiments.ablation import statistics as statistics
 from experiments.ablation.execute import run_ablations
 from experiments.ablation.grid import GROUPS, AblationOptions, Variant
 from experiments.ablations import DemoAblations, TofuAblations, parse
@@ -234,7 +233,7 @@ def points(losses):
 
 
 def judged(**losses):
-    found = verdicts.difficulty_findings(points(losses), 500)
+    found = verdicts.by_method(points(losses), 500)
     return verdicts.difficulty_claim(found)
 
 
