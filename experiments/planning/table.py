@@ -77,8 +77,6 @@ class Plan:
 
 
 # Fields that a run has under the same name.
-SHARED = ("methods", "dtype", "remat", "loss_chunk", "grad_accum", "trainable", "lora")
-SHARED += ("mesh", "evaluation", "ofmu", "baselines")
 
 
 class Row(NamedTuple):

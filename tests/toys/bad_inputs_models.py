@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import model_families as families
 import numpy as np
 import optax
-from experiments.pipeline.execute_language import load_data
 
 from experiments.config.language import Demo
 from experiments.domains.language import task as language
