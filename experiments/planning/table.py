@@ -76,9 +76,6 @@ class Plan:
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()
 
 
-# Fields that a run has under the same name.
-
-
 class Row(NamedTuple):
     """A line of the table: an estimate, or why there is none."""
 
