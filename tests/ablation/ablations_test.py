@@ -3,16 +3,17 @@
 import dataclasses
 import json
 import math
+import types
 
 import numpy as np
 import pytest
 
 from experiments.ablation import grid as ablation_grid
-from experiments.ablation import report, verdicts
+from experiments.ablation import report, statistics, verdicts
 from experiments.ablation import runs as ablation_runs
-from experiments.ablation import statistics as statistics
+from experiments.ablation.execute import run_ablations
 from experiments.ablation.grid import GROUPS, AblationOptions, Variant
-from experiments.ablations import DemoAblations, TofuAblations, parse, run_ablations
+from experiments.ablations import DemoAblations, TofuAblations, parse
 from experiments.config.language import (
     BudgetConfig,
     Demo,
@@ -22,7 +23,6 @@ from experiments.config.language import (
     Tofu,
     TrainConfig,
 )
-from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.methods.language.ofmu import paper_setting
 
 TINY = Demo(
@@ -232,7 +232,7 @@ def points(losses):
 
 
 def judged(**losses):
-    found = verdicts.difficulty_findings(points(losses), 500)
+    found = verdicts.by_method(points(losses), 500)
     return verdicts.difficulty_claim(found)
 
 
@@ -356,8 +356,10 @@ def test_the_page_shows_every_group_claim_and_reason():
     before = [{"seed": s, **dict.fromkeys(ablation_runs.CHECKED, 0.9)} for s in (0, 1)]
     made = points({"ofmu": FLAT, "npo": RISING})
     measured = ablation_runs.Measured(before, rows, {missing: "costs <too> much"}, made)
-    data = fictitious_people(0, 4, 1)
-    found = report.content(TINY, options, data, "x", grid, measured)
+    domain = types.SimpleNamespace(
+        run=TINY, title="x", sizes=lambda: {"name": "x", "counts": {}}
+    )
+    found = report.content(domain, options, grid, measured)
     json.dumps(found, allow_nan=False)
     page = report.render(found)
     assert page.count("<figure>") == len(GROUPS) - 1 + 3  # one a group, one a claim

@@ -12,9 +12,11 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.config.language import EvalConfig, LoraConfig, OfmuConfig
-from experiments.domains.language import job, refuse
+from experiments.config.refuse import check_run
+from experiments.domains.language import job
 from experiments.domains.language import method as build
 from experiments.domains.language.task import LanguageTask
+from experiments.pipeline.execute import cautions
 from experiments.planning import architectures, estimate, hlo, table
 from experiments.planning.table import Plan
 from ofmu_jax.data.language.batches import paired_batches
@@ -319,21 +321,21 @@ def test_differences_in_bfloat16_have_a_note():
 def test_what_runs_in_bfloat16():
     ours = OfmuConfig(beta=0.1, rho=0.1, penalty_gradient="secant", curvature="jvp")
     run = table.run_of(Plan(dtype="bfloat16", ofmu=ours))
-    refuse.check_values(run)
-    assert ["secant" in note for note in refuse.notes(run)] == [True]
+    check_run(run)
+    assert ["secant" in note for note in cautions(run)] == [True]
     for other in (
         dataclasses.replace(run, dtype="float32"),
         dataclasses.replace(run, methods=("npo",)),
         run.with_method("ofmu", dataclasses.replace(ours, rho=0.0)),
     ):
-        assert not list(refuse.notes(other))
+        assert not cautions(other)
     names = "curvature", "penalty_gradient"
     noisy: dict[str, Any] = dict.fromkeys(names, "finite_difference")
     off = dataclasses.replace(ours, beta=0.0, rho=0.0, **noisy)
-    refuse.check_values(run.with_method("ofmu", off))  # neither has any effect
+    check_run(run.with_method("ofmu", off))  # neither has any effect
     both = dataclasses.replace(ours, **noisy)
-    refuse.check_values(dataclasses.replace(run, dtype="float32", ofmu=both))
-    refuse.check_values(dataclasses.replace(run, methods=("npo",), ofmu=both))
+    check_run(dataclasses.replace(run, dtype="float32", ofmu=both))
+    check_run(dataclasses.replace(run, methods=("npo",), ofmu=both))
 
 
 @pytest.mark.parametrize(

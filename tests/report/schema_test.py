@@ -1,7 +1,10 @@
 """The schema of a report and its summary over seeds."""
 
+import json
 import math
+from importlib import resources
 
+import jsonschema
 import numpy as np
 import pytest
 from reports import make_model
@@ -69,6 +72,11 @@ def test_errors_name_the_path(content, change, path):
     change(content)
     with pytest.raises(ValueError, match=path):
         write.validate_report(content)
+
+
+def test_the_schema_is_one():
+    text = resources.files("experiments.report").joinpath("report.schema.json")
+    jsonschema.Draft202012Validator.check_schema(json.loads(text.read_text()))
 
 
 def test_not_an_object():
