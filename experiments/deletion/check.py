@@ -53,7 +53,8 @@ class Verify:
     metrics: bool = True
     """Score the exported models again; without it only hashes are checked."""
     tolerance: float | None = None
-    """Absolute and relative; default: 1e-3 for float32 exports, 5e-2 for others."""
+    """Absolute and relative; default: 1e-3 for float32 exports (images 1e-2), 5e-2 for
+    others."""
 
 
 class Check(NamedTuple):
