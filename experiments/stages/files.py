@@ -1,6 +1,7 @@
 """What is written is whole or absent, and values as JSON."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -88,3 +89,15 @@ def write_text(path: pathlib.Path, text: str) -> None:
     sync(partial)
     partial.replace(path)
     sync(path.parent)
+
+
+def sha256(path: pathlib.Path) -> str:
+    """SHA-256 of a file."""
+    return _sha256(path, path.stat().st_mtime_ns, path.stat().st_size)
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256(path: pathlib.Path, *unchanged: int) -> str:
+    """A base model is hashed once, not once for every method and seed."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

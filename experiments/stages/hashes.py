@@ -1,10 +1,9 @@
 """SHA-256 of the files of a model."""
 
-import functools
-import hashlib
 import pathlib
 from collections.abc import Callable
 
+from experiments.stages.files import sha256
 from ofmu_jax.models.huggingface import folder as huggingface
 
 
@@ -18,15 +17,5 @@ def file_hashes(
       counts: which names are taken.
     """
     found = huggingface.locate(folder)
-    return {
-        path.name: _sha256(path, path.stat().st_mtime_ns, path.stat().st_size)
-        for path in sorted(found.iterdir())
-        if path.is_file() and counts(path.name)
-    }
-
-
-@functools.lru_cache(maxsize=4096)
-def _sha256(path: pathlib.Path, *unchanged: int) -> str:
-    """A base model is hashed once, not once for every method and seed."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    files = (path for path in sorted(found.iterdir()) if path.is_file())
+    return {path.name: sha256(path) for path in files if counts(path.name)}

@@ -6,7 +6,7 @@ import shutil
 from typing import Any
 
 from experiments.shell import console
-from experiments.stages.files import write_json
+from experiments.stages.files import fingerprint, sha256, to_json, write_json
 from ofmu_jax.parallel.distributed import on_main
 from ofmu_jax.training.checkpoint import sync, sync_tree
 
@@ -19,8 +19,9 @@ class Stage:
 
     ``done`` is True only if `finish` was reached with the same fingerprint, so a
     killed stage is done again and so is one made from other settings. The mark lies
-    beside the folder, as ``<folder>.stage.json``, and names what was in it: remove some
-    of that, such as a damaged checkpoint, and the stage is done again.
+    beside the folder, as ``<folder>.stage.json``, and names what was in it, files with
+    their SHA-256: remove or change some of that, such as a damaged checkpoint or an
+    evaluation, or the mark itself, and the stage is done again.
 
     The result of other settings is kept as ``<folder>.earlier`` until the new one is
     finished: if that fails, the earlier settings find it again. Processes of one job
@@ -45,7 +46,7 @@ class Stage:
             if lost:
                 console.warning(
                     f"{self.folder} is done again: it was finished, and "
-                    f"{', '.join(lost)} is no longer there."
+                    f"{' and '.join(lost)}."
                 )
             return lost == []
 
@@ -56,7 +57,7 @@ class Stage:
         return self._lost(folder) == []
 
     def _lost(self, folder: pathlib.Path) -> list[str] | None:
-        """What the result of this fingerprint had in its folder and has no longer.
+        """What is no longer as it was in the result of this fingerprint, in words.
 
         None: there was no such result.
         """
@@ -64,11 +65,14 @@ class Stage:
         if mark.get("fingerprint") != self.fingerprint:
             return None
         if not folder.is_dir():
-            return ["the folder"]
-        # Marks had no list once; what was trained is in this folder in any case.
-        unlisted = ["checkpoint"] if self.folder.name == "training" else []
-        names = mark.get("content", unlisted)
-        return [name for name in names if not (folder / name).exists()]
+            return ["the folder is no longer there"]
+        gone = [name for name in mark["content"] if not (folder / name).exists()]
+        sums = {name: total for name, total in mark["sums"].items() if name not in gone}
+        changed = [name for name in sums if _sum(folder / name) != sums[name]]
+        return [
+            *(f"{name} is no longer there" for name in gone),
+            *(f"{name} has changed" for name in changed),
+        ]
 
     def begin(self, keep: str | None = None) -> pathlib.Path:
         """Empties the folder of an earlier attempt and returns it.
@@ -92,6 +96,8 @@ class Stage:
                     f"{self.folder} exists and was not made by this command; choose "
                     "another --output-dir or remove it."
                 )
+        if self.folder.is_symlink():
+            self.folder.unlink()  # what it points to is not the stage's
         _make(self.folder.parent)
         self._started.touch()  # first: ended anywhere below, the stage is not done
         sync(self._started.parent)
@@ -123,9 +129,14 @@ class Stage:
             for path in paths:
                 sync_tree(path)
             sync(self.folder)
-            names = {path.name for path in paths}.difference(FOR_PEOPLE)
-            mark = {"fingerprint": self.fingerprint, "content": sorted(names)}
-            write_json(self._mark, mark | {"result": result})
+            decides = sorted(path for path in paths if path.name not in FOR_PEOPLE)
+            mark = {
+                "fingerprint": self.fingerprint,
+                "content": [path.name for path in decides],
+                "sums": {path.name: _sum(path) for path in decides if path.is_file()},
+                "result": to_json(result),
+            }
+            write_json(self._mark, mark | {"sum": fingerprint(mark)})
             self._started.unlink(missing_ok=True)
             _mark(self._earlier).unlink(missing_ok=True)
             _remove(self._earlier)
@@ -143,10 +154,20 @@ def _mark(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _read(mark: pathlib.Path) -> dict[str, Any]:
+    """A mark as it was written; {} where it is absent, damaged or changed."""
     try:
-        return json.loads(mark.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        found = json.loads(mark.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
+    if not isinstance(found, dict):
+        return {}
+    total = found.pop("sum", None)
+    return found if total == fingerprint(found) else {}
+
+
+def _sum(path: pathlib.Path) -> str | None:
+    """SHA-256 of a file; None where something else has its name."""
+    return sha256(path) if path.is_file() else None
 
 
 def _make(folder: pathlib.Path) -> None:

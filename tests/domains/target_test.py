@@ -1,12 +1,14 @@
 """What a run aims at: the choices of the forget target."""
 
 import dataclasses
+import math
 
 import pytest
 
 from experiments.domains.language import target
 from ofmu_jax.data.language import fictitious
 from ofmu_jax.data.language.records import QA, UnlearningData
+from ofmu_jax.evals.language.scores import EvaluationError
 
 
 def test_forget_target_choices():
@@ -48,3 +50,21 @@ def test_chance_takes_the_best_rows_there_are():
     data = dataclasses.replace(data, forget_eval=(row("a"), row("b")))
     unrelated = [("a?", "c."), ("b?", "e.")]
     assert target.chance_pairs(data) == (unrelated, target.UNRELATED)
+
+
+def test_a_model_that_diverged_is_looked_at_without_an_error():
+    """The loop ends at a value that is not finite, with the last good parameters."""
+
+    class Task:
+        """Scores nothing under parameters that are not finite."""
+
+        def score_encoded(self, params, examples):
+            if params == "diverged":
+                raise EvaluationError("the log-probabilities are not finite")
+            return [type("Scores", (), {"avg_loss": 2.0})() for _ in examples]
+
+    look = target.Look(Task(), ["a"], ["b", "c", "d"], 2)
+    assert look("good")["forget_nll"] == 2.0
+    found = look("diverged")
+    assert found.keys() == look("good").keys()
+    assert all(math.isnan(value) for value in found.values())

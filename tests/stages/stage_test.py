@@ -51,16 +51,54 @@ def test_the_remedy_for_a_damaged_checkpoint_works(tmp_path, capsys):
     assert names == {"training", "training.stage.json"}
 
 
-def test_so_it_does_where_the_mark_has_no_list(tmp_path):
-    """As marks were before they named what was there."""
+def without_sum(content):
+    """Another result, as an editor would write it."""
+    return json.dumps(json.loads(content) | {"result": {"seconds": 0.0}})
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda content: "",
+        lambda content: content[:-9],
+        lambda content: "[1, 2]",
+        lambda content: "null",
+        lambda content: "[" * 100_000,
+        lambda content: "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"),
+        lambda content: content.replace("toy", "toys"),
+        lambda content: "{}",
+        without_sum,
+    ],
+)
+def test_a_mark_that_is_damaged_or_changed_counts_as_none(tmp_path, damaged):
     trained(tmp_path)
     mark = tmp_path / "training.stage.json"
-    content = json.loads(mark.read_text())
-    assert content.pop("content") == ["checkpoint"]
-    mark.write_text(json.dumps(content))
-    assert not trained(tmp_path)
-    shutil.rmtree(tmp_path / "training/checkpoint")
+    mark.write_text(damaged(mark.read_text()))
     assert trained(tmp_path)
+    assert not trained(tmp_path)
+
+
+def test_a_file_that_was_changed_is_made_again(tmp_path, capsys):
+    stage = stages.Stage(tmp_path / "evaluation", "toy")
+    (stage.begin() / "evaluation.json").write_text("0.25")
+    stage.finish({})
+    (stage.folder / "evaluation.json").write_text("0.95")
+    assert not stage.done
+    assert "evaluation.json has changed" in " ".join(capsys.readouterr().out.split())
+    (stage.begin() / "evaluation.json").write_text("0.25")
+    stage.finish({})
+    assert stage.done
+
+
+def test_of_a_linked_folder_the_link_goes_and_not_what_it_points_to(tmp_path):
+    trained(tmp_path)
+    (tmp_path / "training").rename(tmp_path / "elsewhere")
+    (tmp_path / "training").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "thesis.tex").write_text("mine")
+    assert not trained(tmp_path)  # its content is as it was
+    stages.Stage(tmp_path / "training", "other settings").begin()
+    assert (tmp_path / "elsewhere" / "thesis.tex").read_text() == "mine"
+    assert (tmp_path / "elsewhere" / "checkpoint").is_dir()
 
 
 def test_what_only_people_read_may_go(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """What a run aims at: the forget target, and the look at how far it has come."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from experiments.domains.language.task import LanguageTask, Params
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.data.order import evenly_spaced
+from ofmu_jax.evals.language.scores import EvaluationError
 
 UNRELATED = "answers to other questions"
 CHOICES = ("reference", "chance", "auto", "none")
@@ -33,9 +35,13 @@ class Look:
         self.sets = {"forget": list(forget), "retain": [retain[i] for i in chosen]}
 
     def __call__(self, params: Params) -> Mapping[str, float]:
-        values = {}
+        values: dict[str, float] = {}
         for name, examples in self.sets.items():
-            scores = self.task.score_encoded(params, examples)
+            try:
+                scores = self.task.score_encoded(params, examples)
+            except EvaluationError:  # diverged: the loop ends at a value not finite
+                values |= {f"{name}_nll": math.nan, f"{name}_prob": math.nan}
+                continue
             losses = np.array([s.avg_loss for s in scores])
             values[f"{name}_nll"] = float(losses.mean())
             values[f"{name}_prob"] = float(np.exp(-losses).mean())
