@@ -8,10 +8,10 @@ holds; 1: something does not; 2: it could not be checked.
 """
 
 import dataclasses
+import hmac
 import json
 import math
 import pathlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -20,14 +20,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.config.stored import COMMANDS, run_from_json
+from experiments.deletion.compare import differences, rows_problem
 from experiments.deletion.record import (
     RECORD,
     DeletionError,
     exported_files,
     key_id,
     key_of,
+    name_of,
     read_record,
-    row_hashes,
     seal,
     set_hash,
     weight_files,
@@ -42,8 +43,12 @@ class Verify:
 
     output_dir: tyro.conf.Positional[pathlib.Path]
     """The run's --output-dir."""
+    base_model: str | None = None
+    """The given model before unlearning, where it is no longer where the run had it."""
+    data_dir: pathlib.Path | None = None
+    """The same for --data-dir of the run."""
     forget_file: pathlib.Path | None = None
-    """The forget rows, or the indices of images, where they are now."""
+    """The same for the forget rows, or the indices of images."""
     retain_file: pathlib.Path | None = None
     """The same for the retain rows of a request."""
     holdout_file: pathlib.Path | None = None
@@ -85,6 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def verify(options: Verify) -> Iterator[Check]:
     """Every check of every record of a run.
 
+    Records name files and folders without their paths; those are in the run's
+    ``config.json``, which stays behind, or in the options.
+
     Raises:
       DeletionError: there is no record, or no key.
       ValueError: data or models that cannot be read, or no such tolerance.
@@ -101,18 +109,27 @@ def verify(options: Verify) -> Iterator[Check]:
             "--output-dir of a run that exports (--export)."
         )
     known: dict[str, Evidence] = {}
-    for folder in sorted({*records, *_expected(out)}):
-        yield from _Model(options, key, folder, known).checks()
+    config = _config(out)
+    for folder in sorted({*records, *_expected(out, config)}):
+        yield from _Model(options, key, folder, config, known).checks()
 
 
-def _expected(out: pathlib.Path) -> Iterator[pathlib.Path]:
+def _config(out: pathlib.Path) -> dict[str, Any]:
+    """The choices of the run's last command; {} where they cannot be read."""
+    try:
+        found = json.loads((out / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _expected(out: pathlib.Path, config: Mapping[str, Any]) -> Iterator[pathlib.Path]:
     """The exports that the run's last command must have left a record in."""
     try:
-        config = json.loads((out / "config.json").read_bytes())
         name = COMMANDS[config["command"]].export_folder
         for method in config["methods"] if config["export"] else ():
             yield from (out / method / f"seed{n}" / name for n in config["seeds"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return  # the records that are there are checked all the same
 
 
@@ -124,9 +141,11 @@ class _Model:
         options: Verify,
         key: bytes,
         folder: pathlib.Path,
+        config: Mapping[str, Any],
         known: dict[str, Evidence],
     ):
         self.options, self.key, self.folder = options, key, folder
+        self.config = config  # of the run's last command: where things are
         self.known = known  # run, as JSON -> its evidence, read once
         self.name = folder.parent.relative_to(options.output_dir).as_posix()
 
@@ -136,7 +155,7 @@ class _Model:
             yield from self._checks(record)
         except DeletionError as error:
             yield self._check("record", str(error))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             yield self._check("record", f"damaged: {type(error).__name__} {error}")
 
     def _checks(self, record: Mapping[str, Any]) -> Iterator[Check]:
@@ -144,16 +163,17 @@ class _Model:
         if forget["key_id"] != key_id(self.key):
             yield self._check("key", "the record was made with another key: --key-file")
             return
-        sealed = record.get("seal") == seal(self.key, record)
-        yield self._check(
-            "record", "" if sealed else "changed since it was written", "sealed"
-        )
+        if not hmac.compare_digest(str(record.get("seal")), seal(self.key, record)):
+            problem = "changed since it was written; nothing that it asks for was done"
+            yield self._check("record", problem)
+            return
+        yield self._check("record", "", "sealed")
         made = f"{record['method']['name']}/seed{record['seed']}"
         problem = "" if made == self.name else f"the record is that of {made}"
         yield self._check("place", problem, "method and seed")
         evidence = self._evidence(record["run"])
         rows = evidence.items("forget")
-        problem = _rows_problem(forget["row_hashes"], self.key, rows)
+        problem = rows_problem(forget["row_hashes"], self.key, rows)
         yield self._check("forget rows", problem, f"{len(rows)} rows")
         yield self._set("forget set", forget, rows)
         yield self._set("retain set", record["retain"], evidence.items("retain"))
@@ -175,8 +195,19 @@ class _Model:
         if key not in self.known:
             names = ("forget_file", "retain_file", "holdout_file")
             places = {name: getattr(self.options, name) for name in names}
-            self.known[key] = evidence_of(run_from_json(values), places)
+            run = run_from_json(self._located(values))
+            self.known[key] = evidence_of(run, places)
         return self.known[key]
+
+    def _located(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A run's choices, with the paths that its config.json has for the names."""
+        found = dict(values)
+        for field, path in self.config.items():
+            if isinstance(path, str) and name_of(path) == values.get(field):
+                found[field] = path
+        if self.options.data_dir is not None:
+            found["data_dir"] = str(self.options.data_dir)
+        return found
 
     def _set(
         self, name: str, recorded: Mapping[str, Any], rows: Sequence[Any]
@@ -208,6 +239,8 @@ class _Model:
         place = recorded["source"]
         if recorded["in_output_dir"]:
             place = self.options.output_dir / place
+        else:
+            place = self.options.base_model or self._located({"model": place})["model"]
         try:
             files = weight_files(place)
         except ValueError as error:
@@ -232,57 +265,3 @@ class _Model:
         for name, ours in (("metrics", found.metrics), ("intervals", ends)):
             problem = differences(recorded[name], ours, limit)
             yield self._check(name, problem, f"{len(ours)}, within {limit:g}")
-
-
-def differences(
-    recorded: Mapping[str, Any], found: Mapping[str, Any], limit: float
-) -> str:
-    """Names the values that differ; "" if none does.
-
-    >>> differences({"a": 1.0, "b": [0.0, 2.0]}, {"a": 1.001, "b": [0.0, 3.0]}, 0.01)
-    'b is [0, 3], recorded [0, 2]'
-    """
-    names = sorted(recorded.keys() | found.keys())
-    wrong = [
-        f"{name} is {_shown(found.get(name))}, recorded {_shown(recorded.get(name))}"
-        for name in names
-        if not _near(recorded.get(name), found.get(name), limit)
-    ]
-    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    return "; ".join(wrong[:3]) + more
-
-
-def _near(recorded: Any, found: Any, limit: float) -> bool:
-    if recorded is None or found is None:
-        return False
-    if isinstance(found, list):
-        pairs = zip(recorded, found, strict=False)
-        return len(recorded) == len(found) and all(_near(a, b, limit) for a, b in pairs)
-    return math.isclose(recorded, found, rel_tol=limit, abs_tol=limit)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "absent"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_shown, value))}]"
-    return f"{value:.4g}"
-
-
-def _rows_problem(recorded: Sequence[str], key: bytes, rows: Sequence[Any]) -> str:
-    """What is wrong with the rows, one by one; "" if nothing is."""
-    found = row_hashes(key, rows)
-    if len(found) != len(recorded):
-        return f"{len(found)} rows, recorded are {len(recorded)}"
-    pairs = enumerate(zip(recorded, found, strict=True), 1)
-    other = [str(number) for number, (was, now) in pairs if was != now]
-    if not other:
-        return ""
-    if sorted(found) == sorted(recorded):
-        return f"the recorded rows in another order, from row {other[0]} on"
-    more = ", …" if len(other) > 5 else ""
-    return f"another row than recorded: {', '.join(other[:5])}{more}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

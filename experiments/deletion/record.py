@@ -11,6 +11,7 @@ test a guess. `experiments.verify` checks all of it.
 import dataclasses
 import datetime
 import fnmatch
+import functools
 import hashlib
 import hmac
 import json
@@ -22,7 +23,7 @@ from typing import Any
 
 from experiments.config.common import Run
 from experiments.domains.base import Evidence
-from experiments.shell import provenance
+from experiments.shell import console, provenance
 from experiments.stages.files import plain, to_json, write_json
 from experiments.stages.hashes import file_hashes
 from ofmu_jax.evals.evaluation import Evaluation
@@ -78,7 +79,20 @@ def key_of(folder: pathlib.Path, *, create: bool = False) -> bytes:
             f"the key {path} has {len(key)} bytes, which can be guessed; give at least "
             "16 random ones."
         )
+    _warn_of(path, key)
     return key
+
+
+@functools.cache
+def _warn_of(path: pathlib.Path, key: bytes) -> None:
+    """Says once what makes a key no secret."""
+    if path.stat().st_mode & 0o077:
+        console.warning(f"others can read the key {path}; chmod 600 it.")
+    if len(set(key)) < 8:
+        console.warning(
+            f"the key {path} has {len(set(key))} different bytes and can be guessed; "
+            "give at least 16 random ones, before the run."
+        )
 
 
 def digest(key: bytes, value: Any) -> str:
@@ -224,10 +238,24 @@ def weight_files(folder: str | pathlib.Path) -> dict[str, str]:
 
 
 def _choices(run: Run) -> dict[str, Any]:
-    """The run's choices but those of the methods and where it is."""
-    choices = to_json(run.without_methods())
+    """The run's choices but those of the methods and where it is.
+
+    Files and folders by their names alone: the record goes to whoever gets the model.
+    """
+    choices = run.without_methods()
     del choices["output_dir"]
-    return choices
+    return to_json({field: name_of(value) for field, value in choices.items()})
+
+
+def name_of(value: Any) -> Any:
+    """The last part of a path, or of a text that is the place of one here."""
+    if isinstance(value, pathlib.PurePath):
+        return value.name
+    if isinstance(value, str):
+        kind, colon, place = value.rpartition(":")  # as in file:PATH
+        if os.sep in place and pathlib.Path(place).exists():
+            return f"{kind}{colon}{pathlib.Path(place).name}"
+    return value
 
 
 def _notes(evidence: Evidence, model: Unlearned) -> list[str]:
@@ -239,7 +267,8 @@ def _notes(evidence: Evidence, model: Unlearned) -> list[str]:
 
 
 def _source(run: Run, source: str | pathlib.Path) -> dict[str, Any]:
-    """Where a model is (inside the run's folder: relative to it) and its weights."""
+    """Where a model is (inside the run's folder: relative to it, else its name or that
+    of the hub) and its weights."""
     inside = isinstance(source, pathlib.Path)
-    name = source.relative_to(run.output_dir).as_posix() if inside else source
+    name = source.relative_to(run.output_dir).as_posix() if inside else name_of(source)
     return {"source": name, "in_output_dir": inside, "files": weight_files(source)}

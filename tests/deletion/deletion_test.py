@@ -15,6 +15,8 @@ from experiments.deletion import record as deletion
 from experiments.domains.language.data import load_data
 from experiments.domains.language.domain import LanguageDomain
 from experiments.domains.language.evidence import LanguageEvidence
+from experiments.pipeline.execute import recipe
+from experiments.stages.files import write_json
 from ofmu_jax.data.language.records import QA
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.evals.intervals import Interval
@@ -69,6 +71,7 @@ def made(tmp_path_factory):
         reference=export("retrained"),
     )
     deletion.leave_record(run, evidence, model)
+    write_json(run.output_dir / "config.json", recipe(run))
     return run, evidence, model
 
 
@@ -202,7 +205,7 @@ METRIC = ("evaluation", "metrics", "model_utility")
         (lambda out: edit(record_in(out), "created", value="2020-01-01"), SEAL),
         (lambda out: edit(record_in(out), "training", "stopped", value="good"), SEAL),
         (lambda out: edit(record_in(out), "seal", value="0" * 64), SEAL),
-        (lambda out: edit(record_in(out), "seed", value=1), SEAL | {"place"}),
+        (lambda out: edit(record_in(out), "seed", value=1), SEAL),
         (lambda out: edit(record_in(out), "version", value=2), {"record"}),
         (lambda out: edit(record_in(out), "forget", value=3), {"record"}),
         (lambda out: record_in(out).write_text('{"schema": '), {"record"}),
@@ -245,8 +248,8 @@ def test_a_record_that_is_gone_is_missed(out):
     seal = deletion.seal(deletion.key_of(out), json.loads(other.read_text()))
     edit(other, "seal", value=seal)
     record_in(out).unlink()
-    config = {"command": "demo", "methods": ["ofmu"], "seeds": [0], "export": True}
-    (out / "config.json").write_text(json.dumps(config))
+    config = json.loads((out / "config.json").read_text())
+    assert (config["methods"], config["seeds"]) == (["ofmu"], [0]) and config["export"]
     options = verify.Verify(out, metrics=False)
     broken = [check for check in verify.verify(options) if not check.holds]
     assert [(check.model, check.name) for check in broken] == [(MODEL, "record")]
@@ -283,6 +286,54 @@ def test_metrics_that_are_not_those_of_the_model(out, monkeypatch, scored, found
 
     monkeypatch.setattr(LanguageEvidence, "rescored", evaluation)
     assert failed(out, metrics=True) == found
+
+
+def test_the_record_has_names_and_no_paths(made):
+    run, _, model = made
+    text = (model.folder / deletion.RECORD).read_text()
+    assert str(run.output_dir.parent) not in text
+    assert json.loads(text)["run"]["forget_file"] == "forget.jsonl"
+    assert deletion.name_of("org/model") == "org/model"  # of the hub
+    assert deletion.name_of(str(model.folder)) == "hf"
+    assert deletion.name_of(f"file:{model.folder}/config.json") == "file:config.json"
+
+
+def test_a_record_with_a_broken_seal_may_ask_for_nothing(out, monkeypatch):
+    """No file is read and no hub is asked because of what it says."""
+    edit(record_in(out), "base", "source", value="evil/model")
+    edit(record_in(out), "base", "in_output_dir", value=False)
+    monkeypatch.setattr(verify, "weight_files", lambda place: pytest.fail(str(place)))
+    monkeypatch.setattr(verify._Model, "_evidence", lambda *_: pytest.fail("read"))
+    found = list(verify.verify(verify.Verify(out)))
+    assert [(c.name, c.holds) for c in found] == [("record", False)]
+    assert "nothing that it asks for was done" in found[0].detail
+
+
+def test_a_base_model_that_moved_is_said(out, made, tmp_path):
+    """Its name is in the record; where it is, in config.json or an option."""
+    record = json.loads(record_in(out).read_text())
+    moved = shutil.copytree(out / "target/seed0/hf", tmp_path / "given")
+    record["base"] |= {"source": "given", "in_output_dir": False}
+    record["seal"] = deletion.seal(deletion.key_of(out), record)
+    record_in(out).write_text(json.dumps(record))
+    assert failed(out) == {"base weights"}
+    assert failed(out, base_model=str(moved)) == set()
+    edit(out / "config.json", "model", value=str(moved))
+    assert failed(out) == set()
+
+
+def test_a_key_that_is_no_secret_is_warned_of(out, capsys):
+    key = out / deletion.KEY
+    key.chmod(0o644)
+    deletion.key_of(out)
+    assert f"others can read the key {key}" in "".join(
+        capsys.readouterr().out.split("\n")
+    )
+    key.write_text("k" * 32)
+    key.chmod(0o600)
+    deletion.key_of(out)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 different bytes and can be guessed" in printed
 
 
 def test_what_cannot_be_checked_is_status_2(out, tmp_path, capsys):
