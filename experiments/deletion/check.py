@@ -13,7 +13,7 @@ import json
 import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import tyro
 from rich.markup import escape
@@ -73,7 +73,7 @@ class Check(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Checks and prints; returns the exit status."""
-    options = tyro.cli(Annotated[Verify, tyro.conf.arg(name="")], args=arguments)
+    options = tyro.cli(Verify, prog="python -m experiments.verify", args=arguments)
     try:
         checks = list(verify(options))
     except (ValueError, FloatingPointError, OSError) as error:

@@ -140,7 +140,8 @@ def _batches(config: Benchmark, count: int) -> dict:
 
 def main() -> None:
     """Prints the table."""
-    found = measure(tyro.cli(Benchmark, description=__doc__))
+    program = "python -m experiments.benchmark"
+    found = measure(tyro.cli(Benchmark, prog=program, description=__doc__))
     table = Table("one update of", title="Cost in units of one gradient ascent step")
     for column in ("counted", "time", "time per optimizer step", "temporary memory"):
         table.add_column(column, justify="right")
