@@ -184,8 +184,8 @@ def encode(
         if on_overlength == "error":
             raise DataError(
                 f"question {excerpt(question)}: {len(ids)} tokens, more than "
-                f"max_length={max_length}; raise max_length or pass "
-                "on_overlength='truncate'"
+                f"max_length={max_length}; shorten the row, or raise max_length "
+                "(--max-length) as far as the model has positions"
             )
         ids = ids[:max_length]
     if len(prompt) >= len(ids):
@@ -210,8 +210,7 @@ def _check_prefix(
     raise DataError(
         f"question {excerpt(question)}: in the format {fmt.name!r} the ids of prompt "
         f"and answer together depart from those of the prompt at position {at} of "
-        f"{len(prompt)}; choose another prompt format, or pass "
-        "on_prefix_mismatch='compat' to score from the prompt's length on"
+        f"{len(prompt)}; choose another prompt format (--prompt-format)"
     )
 
 
