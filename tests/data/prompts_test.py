@@ -2,14 +2,7 @@
 
 import numpy as np
 import pytest
-from chat_tokenizers import (
-    NO_SYSTEM,
-    chatml,
-    joined,
-    llama2,
-    llama3,
-    word_tokenizer,
-)
+from chat_tokenizers import NO_SYSTEM, chatml, joined, llama2, llama3, word_tokenizer
 from tokenizers import Tokenizer, models, processors
 from transformers import PreTrainedTokenizerFast
 
