@@ -7,7 +7,7 @@ processes every stage is collective: all of them come by here in the same order.
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from rich.progress import Progress
@@ -58,19 +58,16 @@ class Pipeline:
         They come without their parameters, which are let go as soon as no method
         starts from them or is compared with them.
         """
-        shared: Start | None = None
+        start: Start | None = None
         for seed in self.run.seeds:
-            if shared is None or not self.run.share_models:
-                shared = None  # before the next are made
-                shared = yield from self._begun(seed)
-            start = shared._replace(seed=seed)
+            if start is None or not self.run.share_models:
+                start = None  # before the next are made
+                start = yield from self._begun(seed)
+            start = start._replace(seed=seed)
             for name in self.run.methods:
-                model = self.finished(self.unlearned(name, start), start.reference)
-                if model.export is not None:
-                    self._leave_record(model, start)
-                yield dataclasses.replace(model, params=None)
+                yield self._method(name, start)
 
-    def _begun(self, seed: int):
+    def _begun(self, seed: int) -> Generator[Model, None, Start]:
         """Yields reference and target, and returns what methods start from."""
         reference = self.trained(REFERENCE, seed)
         if reference is not None:
@@ -81,6 +78,13 @@ class Pipeline:
         target = self.finished(target, reference)
         yield dataclasses.replace(target, params=None)
         return self.start(seed, target, reference)
+
+    def _method(self, name: str, start: Start) -> Model:
+        """What a method gives, finished, with its deletion record."""
+        model = self.finished(self.unlearned(name, start), start.reference)
+        if model.export is not None:
+            self._leave_record(model, start)
+        return dataclasses.replace(model, params=None)
 
     def start(self, seed: int, target: Model, reference: Model | None) -> Start:
         """What the methods of a seed start from, and what they aim at."""
