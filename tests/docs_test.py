@@ -149,7 +149,10 @@ def options(module: str, subcommand: str) -> frozenset[str]:
         pytest.raises(SystemExit),
     ):
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-    return frozenset(OPTION.findall(out.getvalue()))
+    text = out.getvalue()
+    assert text.startswith(f"usage: python -m {module} ")  # no path of this machine
+    assert str(ROOT) not in text and "PyTorch was not found" not in text
+    return frozenset(OPTION.findall(text))
 
 
 SUBCOMMANDS = {

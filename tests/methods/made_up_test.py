@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 import experiments
 
 ROOT = pathlib.Path(experiments.__file__).parent.parent
@@ -92,6 +94,7 @@ def add(root: pathlib.Path, domain: str, name: str, source: str) -> None:
     registry.write_text(text)
 
 
+@pytest.mark.slow
 def test_runs_tunes_and_reports_by_its_name(tmp_path):
     for package in ("ofmu_jax", "experiments"):
         ignored = shutil.ignore_patterns("__pycache__", "*.svg")

@@ -66,7 +66,7 @@ def test_every_method_changes_its_part_alone(name):
 
 
 LORA_CASES = [
-    pytest.param(n, marks=() if n == "ofmu" else pytest.mark.slow) for n in NAMES
+    pytest.param(n, marks=() if n == "npo" else pytest.mark.slow) for n in NAMES
 ]
 
 

@@ -14,6 +14,7 @@ from experiments.config.language import (
     Demo,
     EvalConfig,
     ModelConfig,
+    OfmuConfig,
     Tofu,
     TrainConfig,
 )
@@ -40,6 +41,7 @@ TINY = Demo(
     train=TrainConfig(epochs=3, batch_size=16),
     budget=BudgetConfig(gradient_evaluations=60, batch_size=8, checks=3),
     evaluation=EvalConfig(batch_size=32, max_new_tokens=8, bootstrap=50),
+    ofmu=OfmuConfig(beta=0.0),  # compiles in half the time
 )
 
 
@@ -189,6 +191,7 @@ def test_bad_input_ends_with_its_reason(arguments, message, tmp_path, capsys):
     assert message in output.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_a_deletion_request_on_a_given_model(finished, tmp_path, capsys):
     run, _ = finished
     shutil.copytree(run.output_dir / "target/seed0/hf", tmp_path / "model")

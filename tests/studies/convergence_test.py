@@ -9,6 +9,7 @@ from experiments.studies import course
 from experiments.studies.course import Convergence
 
 
+@pytest.mark.slow
 def test_limits_and_rates_are_those_on_paper(tmp_path, capsys):
     command = ["--inner-steps", "0", "1", "--outer-iterations", "150"]
     command += ["--dimension", "4", "--output-dir", str(tmp_path)]

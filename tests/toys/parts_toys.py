@@ -15,7 +15,7 @@ EXTRA = {
     "alternative_reference_nll": np.array([1.0, 4.0], np.float32),
     "target_nll": np.array([9.0, 9.0], np.float32),
 }
-NAMES = ("ofmu", *methods.METHODS)
+NAMES = tuple(methods.METHODS)
 CONFIG = LlamaConfig(8, 8, 16, 2, 2, 1, 4)
 DOWN = Subset("down_proj")
 LORA = Lora(rank=2, alpha=4.0)
