@@ -218,8 +218,11 @@ def test_without_the_host_the_message_says_what_to_set(monkeypatch):
 
 PROGRAM = """
 import pathlib, sys, time
-from experiments import commands, resuming, scale, stages
-from experiments.recipes import Demo
+from experiments.config.language import Demo
+from experiments.domains.language import mesh
+from experiments.shell import command_line
+from experiments.stages.saver import resumable
+from experiments.stages.stage import Stage
 
 address, index, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
 run = Demo(mesh="fsdp=-1", coordinator=address, num_processes=2, process_id=index)
@@ -231,14 +234,14 @@ def told(done, metrics):
 
 
 def work():
-    scale.join(run)
+    mesh.join(run)
     from resume_toys import fit  # has arrays of its own: not before the job is joined
 
-    with resuming.resumable(stages.Stage(folder, "toy"), None) as saver:
+    with resumable(Stage(folder, "toy"), None) as saver:
         fit(saver, num_updates=10**6, check_every=10**5, stopping=None, on_update=told)
 
 
-sys.exit(commands.status(work, "toy", sys.argv[1:], folder))
+sys.exit(command_line.status(work, "toy", sys.argv[1:], folder))
 """
 
 

@@ -138,6 +138,7 @@ def test_run_again_redoes_nothing_and_another_rate_only_its_method(finished):
     assert redone == {
         "influence/seed0/training.stage.json",
         "influence/seed0/evaluation.stage.json",
+        "influence/seed0/model.stage.json",
     }
 
 
