@@ -70,6 +70,11 @@ class Run:
     """Write a folder for every model, to be loaded elsewhere."""
 
     @property
+    def command(self) -> str:
+        """Its word on the command line."""
+        return type(self).__name__.lower()
+
+    @property
     def pretrained(self) -> str | None:
         """The given model that the run starts from, if any."""
         return None
@@ -91,7 +96,7 @@ class Run:
         names = [field.name for field in dataclasses.fields(self)]
         kept = [n for n in names if n != self.group and n not in self.specs]
         fields = {name: getattr(self, name) for name in kept}
-        return {"command": type(self).__name__.lower(), **fields}
+        return {"command": self.command, **fields}
 
     def in_paper(self) -> Self:
         """With --paper, methods that have a literal setting of their paper in it."""

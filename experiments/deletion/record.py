@@ -253,7 +253,7 @@ def name_of(value: Any) -> Any:
         return value.name
     if isinstance(value, str):
         kind, colon, place = value.rpartition(":")  # as in file:PATH
-        if os.sep in place and pathlib.Path(place).exists():
+        if os.sep in place and os.path.exists(place):  # whatever the text
             return f"{kind}{colon}{pathlib.Path(place).name}"
     return value
 

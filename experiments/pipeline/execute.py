@@ -55,7 +55,7 @@ def configured(run: Run) -> Run:
 
 def recipe(run: Run) -> dict[str, Any]:
     """Every choice of a run, with the name of its command, as JSON values."""
-    return {"command": type(run).__name__.lower(), **to_json(run)}
+    return {"command": run.command, **to_json(run)}
 
 
 def cautions(run: Run) -> list[str]:

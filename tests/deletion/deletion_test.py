@@ -294,6 +294,8 @@ def test_the_record_has_names_and_no_paths(made):
     assert str(run.output_dir.parent) not in text
     assert json.loads(text)["run"]["forget_file"] == "forget.jsonl"
     assert deletion.name_of("org/model") == "org/model"  # of the hub
+    pattern = "|".join(["layers/down_proj"] * 300)  # too long for any path
+    assert deletion.name_of(pattern) == pattern
     assert deletion.name_of(str(model.folder)) == "hf"
     assert deletion.name_of(f"file:{model.folder}/config.json") == "file:config.json"
 

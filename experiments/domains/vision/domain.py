@@ -186,7 +186,7 @@ class VisionDomain:
         part = self.task.sets["forget"]
         np.savez_compressed(
             folder / "forget.npz",
-            probabilities=shown.astype(np.float32),
+            probabilities=shown,
             labels=part.labels,
             indices=self.task.split.forget,
         )
