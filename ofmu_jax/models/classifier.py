@@ -87,7 +87,8 @@ def load(folder: str | pathlib.Path) -> tuple[ResNetConfig, Variables]:
     outline = _outline(config)
     shapes = {name: leaf.shape for name, leaf in named(outline).items()}
     tensors: dict[str, np.ndarray] = {}
-    for name, tensor, file in tensor_files.checked_tensors(folder, shapes):
+    infos = tensor_files.read_headers(folder)
+    for name, tensor, file in tensor_files.checked_tensors(folder, shapes, infos):
         _check_variance(name, tensor, file)
         tensors[name] = tensor
     leaves = [jnp.asarray(tensors[name]) for name in shapes]  # in the tree's order

@@ -9,7 +9,7 @@ import json
 import pathlib
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,11 +20,19 @@ from ofmu_jax._trees import named
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-DTYPES = ("F32", "F16", "BF16")  # as safetensors calls them
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # as numpy has them
 
 
 class ModelError(ValueError):
     """A model folder that cannot be used; the message says why and what to do."""
+
+
+class TensorInfo(NamedTuple):
+    """What a header says of a tensor."""
+
+    file: str
+    dtype: str  # a key of `DTYPES`
+    shape: tuple[int, ...]
 
 
 @contextlib.contextmanager
@@ -47,72 +55,101 @@ def new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def read_tensors(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray, str]]:
-    """(name, tensor, file name) of all tensors.
+def read_headers(folder: pathlib.Path) -> dict[str, TensorInfo]:
+    """What the headers say of all tensors, by name; no tensor is read.
 
     Raises:
-      ModelError: no safetensors, a broken file or index, or another dtype.
+      ModelError: no safetensors, a broken file or index, another dtype, or a name that
+        is in two files.
     """
+    found: dict[str, TensorInfo] = {}
     for file in _weight_files(folder):
-        try:
-            with safetensors.safe_open(file, "numpy") as handle:
-                for name in handle.keys():
-                    kind = handle.get_slice(name).get_dtype()
-                    if kind not in DTYPES:
-                        raise ModelError(
-                            f"{name!r} in {file} is {kind}, not one of "
-                            f"{', '.join(DTYPES)}; give the model in one of these, "
-                            "unquantised."
-                        )
-                    yield name, handle.get_tensor(name), file.name
-        except safetensors.SafetensorError as error:
-            raise ModelError(
-                f"{file} is not a whole safetensors file ({error}); copy or download "
-                "it again."
-            ) from error
+        with _opened(file) as handle:
+            for name in handle.keys():
+                piece = handle.get_slice(name)
+                kind = piece.get_dtype()
+                if kind not in DTYPES:
+                    raise ModelError(
+                        f"{name!r} in {file} is {kind}, not one of "
+                        f"{', '.join(DTYPES)}; give the model in one of these, "
+                        "unquantised."
+                    )
+                if name in found:
+                    raise ModelError(
+                        f"{name!r} is in {file.name} and in another file of {folder}; "
+                        "remove one."
+                    )
+                found[name] = TensorInfo(file.name, kind, tuple(piece.get_shape()))
+    return found
+
+
+def read_tensors(
+    folder: pathlib.Path, infos: Mapping[str, TensorInfo]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, tensor) of those whose headers are given, file by file."""
+    by_file: dict[str, list[str]] = {}
+    for name, info in infos.items():
+        by_file.setdefault(info.file, []).append(name)
+    for file, names in by_file.items():
+        with _opened(folder / file) as handle:
+            for name in names:
+                yield name, handle.get_tensor(name)
+
+
+@contextlib.contextmanager
+def _opened(file: pathlib.Path) -> Iterator[Any]:
+    try:
+        with safetensors.safe_open(file, "numpy") as handle:
+            yield handle
+    except safetensors.SafetensorError as error:
+        raise ModelError(
+            f"{file} is not a whole safetensors file ({error}); copy or download "
+            "it again."
+        ) from error
 
 
 def checked_tensors(
     folder: pathlib.Path,
     shapes: Mapping[str, tuple[int, ...]],
+    infos: Mapping[str, TensorInfo],
     *,
     optional: Collection[str] = (),
-    ignored: str | None = None,
 ) -> Iterator[tuple[str, np.ndarray, str]]:
-    """`read_tensors`, but for those whose names end in ``ignored``.
+    """(name, tensor, file name) of all tensors, whose headers are looked at first.
+
+    Args:
+      folder: where they lie.
+      shapes: of the tensors there must be, by name.
+      infos: what there is, as `read_headers` gives it.
+      optional: names that may be missing.
 
     Raises:
-      ModelError: as `read_tensors`; a tensor that is unknown, in two files, misshapen,
-        not finite, or missing and not ``optional``.
+      ModelError: a tensor that is unknown, misshapen, not finite, or missing and not
+        ``optional``.
     """
-    read = set()
-    for name, tensor, file in read_tensors(folder):
-        if ignored is not None and name.endswith(ignored):
-            continue
+    for name, info in infos.items():
         if name not in shapes:
             raise ModelError(
-                f"{file} has the unknown tensor {name!r}; the model is not the one "
-                "that its config.json describes."
+                f"{info.file} has the unknown tensor {name!r}; the model is not the "
+                "one that its config.json describes."
             )
-        if name in read:
-            raise ModelError(f"{name!r} is in {file} and in another file; remove one.")
-        if tensor.shape != shapes[name]:
+        if info.shape != shapes[name]:
             raise ModelError(
-                f"{name!r} in {file} has shape {tensor.shape}, its config says "
+                f"{name!r} in {info.file} has shape {info.shape}, its config says "
                 f"{shapes[name]}; give the config.json that belongs to it."
             )
-        if not np.isfinite(tensor).all():
-            raise ModelError(
-                f"{name!r} in {file} has NaN or infinite entries; the model was broken "
-                "before it was saved, give an earlier checkpoint."
-            )
-        read.add(name)
-        yield name, tensor, file
-    if missing := sorted(shapes.keys() - read - set(optional)):
+    if missing := sorted(shapes.keys() - infos.keys() - set(optional)):
         raise ModelError(
             f"{folder} lacks {len(missing)} tensors, the first is {missing[0]!r}; the "
             "download is incomplete or config.json is of another model."
         )
+    for name, tensor in read_tensors(folder, infos):
+        if not np.isfinite(tensor).all():
+            raise ModelError(
+                f"{name!r} in {infos[name].file} has NaN or infinite entries; the "
+                "model was broken before it was saved, give an earlier checkpoint."
+            )
+        yield name, tensor, infos[name].file
 
 
 def check_shapes(params: Any, outline: Any) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 import transformers
 
-from ofmu_jax.models.huggingface.weights import ModelError
+from ofmu_jax.models.huggingface.checks import SUPPORTED as SUPPORTED
 from ofmu_jax.models.llama.config import LlamaConfig, RopeScaling
+from ofmu_jax.models.tensor_files import ModelError
 
 # A field here: the attribute of every supported transformers config.
 _NAMES = {
@@ -21,7 +22,6 @@ _NAMES = {
         )
     },
 }
-SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def config_from_hf(hf_config: Any, **overrides: Any) -> LlamaConfig:

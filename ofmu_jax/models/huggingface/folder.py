@@ -13,6 +13,7 @@ import numpy as np
 import transformers
 
 from ofmu_jax.models.huggingface import weights
+from ofmu_jax.models.huggingface.checks import check_entries, read_object, shown
 from ofmu_jax.models.huggingface.config import SUPPORTED as SUPPORTED
 from ofmu_jax.models.huggingface.config import config_from_hf as config_from_hf
 from ofmu_jax.models.huggingface.config import config_to_hf as config_to_hf
@@ -31,20 +32,18 @@ def load_config(path_or_name: str | pathlib.Path) -> Any:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{path_or_name} has no config.json; is it a model folder?")
     try:
-        config = transformers.AutoConfig.from_pretrained(
-            folder, trust_remote_code=False
-        )
-        code = getattr(config, "auto_map", None)
-        if code:
-            raise ValueError(
-                f"it asks for code of its own ({code}), which is never run; if the "
-                "model needs none, remove auto_map."
+        content = read_object(folder / "config.json")
+        if code := content.get("auto_map"):
+            raise ModelError(
+                f"it asks for code of its own ({shown(code)}), which is never run; if "
+                "the model needs none, remove auto_map; supported model types are "
+                f"{SUPPORTED}."
             )
-        return config
+        check_entries(content)
+        return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # whatever a malformed value leads to in there
         raise ModelError(
-            f"config.json of {path_or_name} cannot be used; supported model types are "
-            f"{SUPPORTED}: {error}"
+            f"config.json of {path_or_name} cannot be used: {error}"
         ) from error
 
 
@@ -62,8 +61,17 @@ def load_pretrained(
         tensor, or an architecture that is not supported.
     """
     folder = locate(path_or_name)
-    config = config_from_hf(load_config(folder))
+    config = _config_of(folder)
     return config, weights.read_params(folder, config, dtype)
+
+
+def _config_of(folder: pathlib.Path) -> LlamaConfig:
+    """The architecture that a folder's config.json describes."""
+    hf_config = load_config(folder)
+    try:
+        return config_from_hf(hf_config)
+    except ModelError as error:
+        raise ModelError(f"{folder}/config.json: {error}") from error
 
 
 def save_pretrained(

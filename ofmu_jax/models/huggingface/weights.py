@@ -13,13 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from ofmu_jax.models.huggingface.checks import check_sizes
 from ofmu_jax.models.llama.model import LlamaConfig, Params, init_params
 from ofmu_jax.models.tensor_files import INDEX as INDEX
 from ofmu_jax.models.tensor_files import SINGLE as SINGLE
 from ofmu_jax.models.tensor_files import ModelError as ModelError
 from ofmu_jax.models.tensor_files import (
+    TensorInfo,
     check_shapes,
     checked_tensors,
+    read_headers,
     to_host,
     write_tensors,
 )
@@ -39,12 +42,12 @@ def read_params(folder: pathlib.Path, config: LlamaConfig, dtype: Any = None) ->
     Raises:
       ModelError: as `tensor_files.checked_tensors`.
     """
+    infos = read_infos(folder)
+    check_sizes(_sizes(config), infos, folder)
     shapes, tied = dict(tensor_shapes(config)), config.tie_word_embeddings
     if tied:
         shapes[HEAD] = shapes[EMBEDDING]  # some exports write it a second time
-    found = checked_tensors(
-        folder, shapes, optional=(HEAD,) if tied else (), ignored=IGNORED_TENSORS
-    )
+    found = checked_tensors(folder, shapes, infos, optional=(HEAD,) if tied else ())
     tensors = {
         name: tensor if dtype is None else tensor.astype(dtype, copy=False)
         for name, tensor, _ in found
@@ -57,6 +60,25 @@ def read_params(folder: pathlib.Path, config: LlamaConfig, dtype: Any = None) ->
             "them; set tie_word_embeddings to false there, or remove the tensor."
         )
     return _to_params(config, tensors)
+
+
+def read_infos(folder: pathlib.Path) -> dict[str, TensorInfo]:
+    """`tensor_files.read_headers`, without the constants of older exports."""
+    found = read_headers(folder)
+    return {k: v for k, v in found.items() if not k.endswith(IGNORED_TENSORS)}
+
+
+def _sizes(config: LlamaConfig) -> dict[str, int]:
+    """By the names in a config.json."""
+    return {
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+    }
 
 
 def write_params(

@@ -1,6 +1,7 @@
 """The architecture of a model of the Llama family."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -54,6 +55,10 @@ class LlamaConfig:
         for name in (*sizes, "num_heads", "num_kv_heads", "head_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        for name in ("rms_norm_eps", "rope_theta"):
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name}={value} must be above 0, and finite.")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_heads={self.num_heads} is not a multiple of "
