@@ -191,7 +191,7 @@ def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
                 "convert it with transformers' save_pretrained(safe_serialization=True)"
             )
         raise ModelError(f"{folder} has no {SINGLE} and no {INDEX}{hint}.")
-    names = _indexed_names(folder / INDEX)
+    names = sorted(set(read_index(folder / INDEX).values()))
     for name in names:
         if pathlib.Path(name).name != name:
             raise ModelError(
@@ -205,17 +205,25 @@ def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
     return [folder / name for name in names]
 
 
-def _indexed_names(index: pathlib.Path) -> list[str]:
+def read_index(index: pathlib.Path) -> dict[str, str]:
+    """The file that each tensor is in.
+
+    Raises:
+      ModelError: if it is no index.
+    """
     try:
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        if not all(isinstance(name, str) for name in names):
+        found = dict(json.loads(index.read_bytes())["weight_map"].items())
+        if not all(isinstance(name, str) for name in found.values()):
             raise TypeError("a file name is not a string")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError),
+        *(RecursionError, OSError),
+    ) as error:
         raise ModelError(
             f'{index} is not an index of the form {{"weight_map": {{tensor: file}}}} '
             f"({error}); copy or download it again."
         ) from error
-    return names
+    return found
 
 
 def write_tensors(
@@ -227,9 +235,7 @@ def write_tensors(
     size = total = 0
 
     def flush() -> None:
-        file = folder / f"shard-{len(shards)}"
-        safetensors.numpy.save_file(shard, file, metadata={"format": "pt"})
-        file.chmod(folder.stat().st_mode & 0o666)  # safetensors makes it private
+        write_file(folder / f"shard-{len(shards)}", shard)
         shards.append(list(shard))
 
     for name, tensor in tensors:
@@ -248,5 +254,18 @@ def write_tensors(
         file = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
         (folder / f"shard-{i}").rename(folder / file)
         weight_map |= dict.fromkeys(names, file)
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    write_index(folder, weight_map, total)
+
+
+def write_file(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes one safetensors file, with the mode that a new file has."""
+    safetensors.numpy.save_file(dict(tensors), path, metadata={"format": "pt"})
+    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes it private
+
+
+def write_index(
+    folder: pathlib.Path, weight_map: Mapping[str, str], total: int
+) -> None:
+    """Writes which file each tensor is in, and their bytes in all."""
+    index = {"metadata": {"total_size": total}, "weight_map": dict(weight_map)}
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")

@@ -12,8 +12,7 @@ import pytest
 
 from ofmu_jax.data.language.tokenizer import build_tokenizer
 from ofmu_jax.models import tensor_files
-from ofmu_jax.models.huggingface import folder as huggingface
-from ofmu_jax.models.huggingface import weights
+from ofmu_jax.models.huggingface import fresh, weights
 from ofmu_jax.models.huggingface.folder import (
     ModelError,
     load_pretrained,
@@ -220,7 +219,7 @@ class Interrupted(Exception):
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (huggingface, "_write_text_files"),
+        (fresh, "write_texts"),
         (weights, "write_params"),
         (tensor_files.safetensors.numpy, "save_file"),
         (pathlib.Path, "replace"),

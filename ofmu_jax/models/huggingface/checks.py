@@ -214,4 +214,3 @@ def shown(value: Any, most: int = 80) -> str:
         return f"a whole number of more than {most} digits"
     text = repr(value)
     return text if len(text) <= most else text[: most - 3] + "..."
-

@@ -8,11 +8,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import transformers
 
-from ofmu_jax.models.huggingface import weights
+from ofmu_jax.models.huggingface import copies, fresh, weights
 from ofmu_jax.models.huggingface.checks import check_entries, read_object, shown
 from ofmu_jax.models.huggingface.config import SUPPORTED as SUPPORTED
 from ofmu_jax.models.huggingface.config import config_from_hf as config_from_hf
@@ -21,9 +20,13 @@ from ofmu_jax.models.huggingface.weights import ModelError as ModelError
 from ofmu_jax.models.llama.model import LlamaConfig, Params
 from ofmu_jax.models.tensor_files import new_folder
 
-_TOKENIZER_FILES = ("*.json", "tokenizer*", "*.model", "*.jinja", "vocab*", "merges*")
-_OTHER_FORMATS = ("*/*", "consolidated*")  # the same weights once more
-FILES = ("*.safetensors", *_TOKENIZER_FILES)
+_OTHER_FORMATS = ("consolidated*",)  # the same weights once more
+FILES = ("*.safetensors", *copies.TOKENIZER)  # what a model is read from
+KEPT = ("*.safetensors", *copies.KEPT, f"{copies.TEMPLATES}/*.jinja")
+CHANGED = (
+    "The weights are not those of the model described here: they were changed by "
+    "ofmu_jax."
+)
 
 
 def load_config(path_or_name: str | pathlib.Path) -> Any:
@@ -81,51 +84,88 @@ def save_pretrained(
     tokenizer: Any = None,
     hf_config: Any = None,
     *,
+    source: str | pathlib.Path | None = None,
     dtype: Any = None,
     max_shard_bytes: int = 5 * 10**9,
+    card: str | None = None,
 ) -> None:
-    """Writes a folder that transformers loads; it appears whole or not at all.
+    """Writes a folder that transformers 4 and 5 load; it appears whole or not at all.
+
+    With ``source`` it is that folder with other weights: `copies.files_to_keep` are
+    copied byte for byte, tensors have the names, files and dtypes that they have there,
+    and README.md says that the weights were changed. Nothing else is written, and
+    config.json is changed only where ``dtype`` is given, in its entries of that name.
 
     Args:
       folder: must not exist yet.
       params: as `load_pretrained` gives them.
       config: their architecture.
-      tokenizer: written beside them, if given.
-      hf_config: written as config.json; default: made from ``config``.
-      dtype: of the tensors written; None keeps that of the parameters.
-      max_shard_bytes: larger models are cut into several files with an index.
+      tokenizer: written beside them, if given; not with ``source``.
+      hf_config: written as config.json; default: made from ``config``; not with
+        ``source``.
+      source: the folder, or hub name, of the model that ``params`` come from.
+      dtype: of the tensors written; None keeps that of the files of ``source``, or of
+        the parameters.
+      max_shard_bytes: larger models are cut into several files with an index; with
+        ``source`` they are cut as there.
+      card: what README.md says; default with ``source``: that the weights were
+        changed; without: no README.md is written.
 
     Raises:
       FileExistsError: if the folder exists.
-      ModelError: if ``params`` or ``hf_config`` are not those of ``config``.
+      ModelError: if ``params``, ``hf_config`` or ``source`` are not of ``config``.
+      OSError: if there is no room; nothing is left then.
+      ValueError: ``source`` together with what it has itself.
     """
+    folder = pathlib.Path(folder)
+    if source is not None:
+        if tokenizer is not None or hf_config is not None:
+            raise ValueError(
+                f"source={str(source)!r} has a config and a tokenizer of its own, "
+                "which are copied: leave out hf_config and tokenizer, or source."
+            )
+        _save_like(locate(source, KEPT), folder, params, config, dtype, card or CHANGED)
+        return
     if hf_config is None:
         hf_config = config_to_hf(config, tokenizer)
-    elif config_from_hf(hf_config, dtype=config.dtype, remat=config.remat) != config:
-        raise ModelError(
-            f"the given hf_config describes another model than {config}; leave it out "
-            "or give the one that the model was loaded with."
-        )
+    else:
+        _check_same(hf_config, config, "the given hf_config")
     hf_config = copy.deepcopy(hf_config)
-    written = jax.tree.leaves(params)[0].dtype if dtype is None else dtype
+    written = weights.widest(params) if dtype is None else dtype
     hf_config.dtype = np.dtype(written).name
-    with new_folder(pathlib.Path(folder)) as partial:
-        _write_text_files(partial, hf_config, tokenizer)
+    with new_folder(folder) as partial:
+        fresh.write_texts(partial, hf_config, tokenizer)
+        if card is not None:
+            (partial / copies.CARD).write_text(card, encoding="utf-8")
         weights.write_params(
             partial, params, config, dtype=dtype, max_shard_bytes=max_shard_bytes
         )
 
 
-def _write_text_files(folder: pathlib.Path, hf_config: Any, tokenizer: Any) -> None:
-    hf_config.save_pretrained(folder)
-    transformers.GenerationConfig(
-        bos_token_id=hf_config.bos_token_id,
-        eos_token_id=_end_ids(hf_config, tokenizer),
-        pad_token_id=hf_config.pad_token_id,
-        do_sample=False,
-    ).save_pretrained(folder)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
+def _save_like(
+    source: pathlib.Path,
+    folder: pathlib.Path,
+    params: Params,
+    config: LlamaConfig,
+    dtype: Any,
+    changed: str,
+) -> None:
+    """The folder ``source`` with other weights."""
+    _check_same(load_config(source), config, f"config.json of {source}")
+    with new_folder(folder) as partial:
+        copies.copy_kept(source, partial)
+        (partial / copies.CARD).write_bytes(copies.card(source, changed))
+        if dtype is not None:
+            fresh.change_dtype(partial, np.dtype(dtype).name)
+        weights.write_params_like(partial, params, config, source, dtype=dtype)
+
+
+def _check_same(hf_config: Any, config: LlamaConfig, what: str) -> None:
+    if config_from_hf(hf_config, dtype=config.dtype, remat=config.remat) != config:
+        raise ModelError(
+            f"{what} describes another model than {config}; leave it out or give the "
+            "one that the model was loaded with."
+        )
 
 
 def load_tokenizer(path_or_name: str | pathlib.Path) -> Any:
@@ -134,7 +174,7 @@ def load_tokenizer(path_or_name: str | pathlib.Path) -> Any:
     Raises:
       ModelError: if the folder has no tokenizer, or one that cannot be read.
     """
-    folder = locate(path_or_name, _TOKENIZER_FILES)
+    folder = locate(path_or_name, copies.TOKENIZER)
     names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
     if not any((folder / name).is_file() for name in names):
         raise ModelError(
@@ -153,7 +193,7 @@ def load_tokenizer(path_or_name: str | pathlib.Path) -> Any:
 
 
 def locate(
-    path_or_name: str | pathlib.Path, patterns: Sequence[str] = FILES
+    path_or_name: str | pathlib.Path, patterns: Sequence[str] = KEPT
 ) -> pathlib.Path:
     """The local folder of a model; else the hub's files of these name patterns.
 
@@ -179,12 +219,3 @@ def locate(
             f"from the hub: {error}"
         ) from error
     return pathlib.Path(found)
-
-
-def _end_ids(hf_config: Any, tokenizer: Any) -> int | list[int] | None:
-    """Every end-of-sequence id: chat models list several in their config."""
-    found = hf_config.eos_token_id
-    ids = list(found) if isinstance(found, list | tuple) else [found]
-    ids.append(getattr(tokenizer, "eos_token_id", None))
-    ids = list(dict.fromkeys(i for i in ids if i is not None))
-    return ids[0] if len(ids) == 1 else ids or None

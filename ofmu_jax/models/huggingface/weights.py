@@ -5,7 +5,8 @@ A kernel here is (inputs, outputs) and stacked over the layers; a PyTorch weight
 """
 
 import pathlib
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,17 +16,21 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ofmu_jax.models.huggingface.checks import check_sizes
 from ofmu_jax.models.llama.model import LlamaConfig, Params, init_params
-from ofmu_jax.models.tensor_files import INDEX as INDEX
-from ofmu_jax.models.tensor_files import SINGLE as SINGLE
-from ofmu_jax.models.tensor_files import ModelError as ModelError
 from ofmu_jax.models.tensor_files import (
+    DTYPES,
     TensorInfo,
     check_shapes,
     checked_tensors,
     read_headers,
+    read_index,
     to_host,
+    write_file,
+    write_index,
     write_tensors,
 )
+from ofmu_jax.models.tensor_files import INDEX as INDEX
+from ofmu_jax.models.tensor_files import SINGLE as SINGLE
+from ofmu_jax.models.tensor_files import ModelError as ModelError
 
 HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
@@ -91,18 +96,118 @@ def write_params(
 ) -> None:
     """Writes parameters as safetensors: one file, or several with an index."""
     check_shapes(params, _abstract(config))
-    write_tensors(folder, _to_tensors(config, params, dtype), max_shard_bytes)
+    names = dict(tensor_shapes(config))
+    tensors = _to_tensors(config, params, dict.fromkeys(names, dtype))
+    write_tensors(folder, tensors, max_shard_bytes)
+
+
+def write_params_like(
+    folder: pathlib.Path,
+    params: Params,
+    config: LlamaConfig,
+    source: pathlib.Path,
+    *,
+    dtype: Any = None,
+) -> None:
+    """Writes parameters under the names, in the files and dtypes of another folder.
+
+    Args:
+      source: whose headers are looked at.
+      dtype: of all tensors, in place of theirs.
+    """
+    check_shapes(params, _abstract(config))
+    infos = read_infos(source)
+    check_sizes(_sizes(config), infos, source)
+    by_file: dict[str, list[str]] = {}
+    for name, info in infos.items():
+        by_file.setdefault(_safe(info.file), []).append(name)
+    dtypes = {k: dtype or DTYPES[info.dtype] for k, info in infos.items()}
+    total = 0
+    for file, names in by_file.items():
+        tensors = dict(_to_tensors(config, params, {n: dtypes[n] for n in names}))
+        write_file(folder / file, tensors)
+        total += sum(tensor.nbytes for tensor in tensors.values())
+    if list(by_file) == [SINGLE]:
+        return
+    weight_map = {name: file for file, names in by_file.items() for name in names}
+    if dtype is None and read_index(source / INDEX) == weight_map:
+        shutil.copyfile(source / INDEX, folder / INDEX)
+    else:
+        write_index(folder, weight_map, total)
+
+
+def rounded(params: Params, config: LlamaConfig, source: pathlib.Path) -> Params:
+    """Parameters as `write_params_like` writes them, in the dtype that they have.
+
+    Where the files hold as many bits as the parameters, that is what was given.
+
+    Raises:
+      ModelError: a value that is too large for the dtype of its tensor.
+    """
+    infos, flat = read_infos(source), dict(flatten_dict(params))
+    wanted: dict[tuple[str, ...], list[Any]] = {}
+    for name, (path, _, _) in _places(config).items():
+        if name in infos and not (name == HEAD and config.tie_word_embeddings):
+            wanted.setdefault(path, []).append(DTYPES[infos[name].dtype])
+    for path, dtypes in wanted.items():
+        flat[path] = _rounded(".".join(path), flat[path], dtypes)
+    return unflatten_dict(flat)
+
+
+def widest(params: Params) -> np.dtype:
+    """The dtype of the parameters, or the narrowest that holds all of theirs."""
+    return _common_dtype(np.dtype(leaf.dtype) for leaf in jax.tree.leaves(params))
+
+
+def _rounded(name: str, leaf: jax.Array, dtypes: list[Any]) -> jax.Array:
+    """A leaf, or each of its layers, through a dtype and back.
+
+    One operation after the other: compiled together, a cast and its inverse are
+    taken for nothing.
+    """
+    if all(jnp.promote_types(leaf.dtype, dtype) == dtype for dtype in dtypes):
+        return leaf
+    if len(set(dtypes)) == 1:
+        found = leaf.astype(dtypes[0]).astype(leaf.dtype)
+    else:
+        layers = zip(leaf, dtypes, strict=True)
+        found = jnp.stack([x.astype(dtype).astype(leaf.dtype) for x, dtype in layers])
+        found = jax.device_put(found, leaf.sharding)
+    if bool(jnp.isfinite(leaf).all()) and not bool(jnp.isfinite(found).all()):
+        raise ModelError(
+            f"{name!r} has entries that {'/'.join(sorted(set(dtypes)))}, the type of "
+            "the given files, cannot hold; give the model in bfloat16 or float32."
+        )
+    return found
+
+
+def _safe(file: str) -> str:
+    """The name of a file of weights; an index may name them as it likes."""
+    return file if file.endswith(".safetensors") else f"{file}.safetensors"
 
 
 def tensor_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes of all tensors, from the shapes of the module's parameters."""
     abstract: Any = flatten_dict(_abstract(config))
-    for name, path in _whole(config):
-        yield name, abstract[path].shape
-    for name, path, transposed in _layout(config):
-        shape = abstract[path].shape[1:]
-        for i in range(config.num_layers):
-            yield f"model.layers.{i}.{name}", shape[::-1] if transposed else shape
+    for name, (path, layer, transposed) in _places(config).items():
+        shape = abstract[path].shape[0 if layer is None else 1 :]
+        if name != HEAD or not config.tie_word_embeddings:
+            yield name, shape[::-1] if transposed else shape
+
+
+def _places(
+    config: LlamaConfig,
+) -> dict[str, tuple[tuple[str, ...], int | None, bool]]:
+    """Tensor -> (path in the parameters, layer in it, transposed?).
+
+    A head that is tied is the embedding, for files that hold it a second time.
+    """
+    found: dict[str, Any] = {name: (path, None, False) for name, path in _whole(config)}
+    found.setdefault(HEAD, found[EMBEDDING])
+    for i in range(config.num_layers):
+        for name, path, transposed in _layout(config):
+            found[f"model.layers.{i}.{name}"] = (path, i, transposed)
+    return found
 
 
 def _layout(config: LlamaConfig) -> Iterator[tuple[str, tuple[str, ...], bool]]:
@@ -156,16 +261,15 @@ def _common_dtype(dtypes: Iterable[np.dtype]) -> np.dtype:
 
 
 def _to_tensors(
-    config: LlamaConfig, params: Params, dtype: Any
+    config: LlamaConfig, params: Params, dtypes: Mapping[str, Any]
 ) -> Iterator[tuple[str, np.ndarray]]:
+    """The tensors of these names, each in its dtype; None keeps that of the leaf."""
     flat: Any = flatten_dict(params)
-    for name, path in _whole(config):
-        yield name, to_host(name, flat[path], dtype)
-    for i in range(config.num_layers):
-        for name, path, transposed in _layout(config):
-            layer = flat[path][i]
-            name = f"model.layers.{i}.{name}"
-            yield name, to_host(name, layer.T if transposed else layer, dtype)
+    places = _places(config)
+    for name, dtype in dtypes.items():
+        path, layer, transposed = places[name]
+        leaf = flat[path] if layer is None else flat[path][layer]
+        yield name, to_host(name, leaf.T if transposed else leaf, dtype)
 
 
 def _abstract(config: LlamaConfig) -> Params:
