@@ -191,7 +191,10 @@ def make_record(
         "seed": model.seed,
         "run": _choices(run),
         "training": {name: model.training.get(name) for name in _TRAINING},
-        "model": {"files": exported_files(model.folder)},
+        "model": {
+            "files": exported_files(model.folder),
+            **evidence.export(model.folder),
+        },
         "base": _source(run, model.base),
         "reference": model.reference and _source(run, model.reference),
         "evaluation": {

@@ -87,6 +87,14 @@ class Evidence(Protocol):
         """What a reader of the record should know."""
         ...
 
+    def export(self, folder: pathlib.Path) -> Mapping[str, Any]:
+        """What a record says of an export beside its files, as JSON values.
+
+        Raises:
+          ValueError: the export is not what it should be.
+        """
+        ...
+
     def rescored(
         self, folder: pathlib.Path, reference: pathlib.Path | None
     ) -> Evaluation:
@@ -151,6 +159,11 @@ class Domain(Protocol):
 
     def outline(self, network: Any = None) -> Params:
         """Shapes of the parameters, to restore them by."""
+
+    def written(self, params: Params) -> Params:
+        """Parameters as an export holds them, which is what is scored: rounded where
+        the files are."""
+        ...
 
     def evaluated_by(self) -> tuple[Any, ...]:
         """What an evaluation depends on, beside the model and the reference."""

@@ -138,7 +138,9 @@ class Pipeline:
                 stage.finish(found | {"code": provenance.code()})
         tidy(stage)
         outline = self.domain.outline(job.network)
+        # From here on it is what its export holds: that is scored and gone on from.
         params = checkpoint.restore(stage.folder / "checkpoint", outline)
+        params = self.domain.written(params)
         record, network = stage.result, job.network
         return Model(role, name, seed, params, identity, record, folder, network)
 

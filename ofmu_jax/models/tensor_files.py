@@ -115,7 +115,32 @@ def checked_tensors(
     *,
     optional: Collection[str] = (),
 ) -> Iterator[tuple[str, np.ndarray, str]]:
-    """(name, tensor, file name) of all tensors, whose headers are looked at first.
+    """(name, tensor, file name) of all tensors, once `check_headers` has passed.
+
+    Args:
+      folder, shapes, infos, optional: as there.
+
+    Raises:
+      ModelError: as there, or a tensor that is not finite.
+    """
+    check_headers(folder, shapes, infos, optional=optional)
+    for name, tensor in read_tensors(folder, infos):
+        if not np.isfinite(tensor).all():
+            raise ModelError(
+                f"{name!r} in {infos[name].file} has NaN or infinite entries; the "
+                "model was broken before it was saved, give an earlier checkpoint."
+            )
+        yield name, tensor, infos[name].file
+
+
+def check_headers(
+    folder: pathlib.Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    infos: Mapping[str, TensorInfo],
+    *,
+    optional: Collection[str] = (),
+) -> None:
+    """Accounts for every tensor.
 
     Args:
       folder: where they lie.
@@ -124,8 +149,7 @@ def checked_tensors(
       optional: names that may be missing.
 
     Raises:
-      ModelError: a tensor that is unknown, misshapen, not finite, or missing and not
-        ``optional``.
+      ModelError: a tensor that is unknown, misshapen, or missing and not ``optional``.
     """
     for name, info in infos.items():
         if name not in shapes:
@@ -143,13 +167,6 @@ def checked_tensors(
             f"{folder} lacks {len(missing)} tensors, the first is {missing[0]!r}; the "
             "download is incomplete or config.json is of another model."
         )
-    for name, tensor in read_tensors(folder, infos):
-        if not np.isfinite(tensor).all():
-            raise ModelError(
-                f"{name!r} in {infos[name].file} has NaN or infinite entries; the "
-                "model was broken before it was saved, give an earlier checkpoint."
-            )
-        yield name, tensor, infos[name].file
 
 
 def check_shapes(params: Any, outline: Any) -> None:

@@ -20,7 +20,7 @@ from experiments.domains.base import (
     Model,
     Scored,
 )
-from experiments.domains.language import job, refuse
+from experiments.domains.language import handed_back, job, refuse
 from experiments.domains.language import target as targets
 from experiments.domains.language.data import EVALUATED, load_data, validation_request
 from experiments.domains.language.evidence import (
@@ -125,7 +125,9 @@ class LanguageDomain:
 
     def refuse(self) -> Sequence[str]:
         refuse.check_work(self.task, self.run, self.data)
-        return [*self._high_target(), *self._whole_matrices()]
+        given = self.run.given_models.values() if self.run.export else ()
+        notes = [*self._high_target(), *self._whole_matrices()]
+        return [*notes, *self._rounding, *handed_back.left_out(given)]
 
     def variant(self, run: LanguageRun, base: Model | None = None) -> Self:
         return dataclasses.replace(self, run=run, base=base or self.base)
@@ -179,17 +181,32 @@ class LanguageDomain:
         against = None if reference is None else reference.evaluation
         return evaluated(self.task, model.params, self.data, against)
 
+    def written(self, params: Params) -> Params:
+        return handed_back.written(self.task, params)
+
     def export(self, folder: pathlib.Path, model: Model) -> None:
-        self.task.export(folder, model.params)
+        if self.task.source is not None:
+            self._check_unchanged()
+        handed_back.export(self.task, folder, model)
 
     def evidence(self) -> LanguageEvidence:
-        name = self.run.model
-        if name is not None and model_files(name) != self.files["model"]:
-            raise ValueError(
-                f"{name} has changed since this run read it, and the deletion "
-                "record would name another model: put the old one back, or run again."
-            )
-        return LanguageEvidence(self.run, self.data, self.task.source is None)
+        self._check_unchanged()
+        from_data, notes = self.task.source is None, self._rounding
+        return LanguageEvidence(self.run, self.data, from_data, notes)
+
+    @functools.cached_property
+    def _rounding(self) -> Sequence[str]:
+        return handed_back.rounding(self.task)
+
+    def _check_unchanged(self) -> None:
+        """Raises ValueError if a given model is not the one that was read."""
+        for option, name in self.run.given_models.items():
+            if model_files(name) != self.files[option]:
+                raise ValueError(
+                    f"{name} has changed since this run read it: an export would have "
+                    "its files, and a deletion record would name another model. Put "
+                    "the old one back, or run again."
+                )
 
     def costs(self, model: Model) -> Mapping[str, float]:
         return {}
@@ -229,7 +246,8 @@ class LanguageDomain:
     def notes(self, models: Sequence[Model]) -> Sequence[str]:
         run = self.run
         carries = lambda name: run.specs[name].carries(run.config_of(name))
-        return [taught(run, name) for name in run.methods if carries(name).alternative]
+        names = [name for name in run.methods if carries(name).alternative]
+        return [*(taught(run, name) for name in names), *self._rounding]
 
     def _high_target(self) -> Sequence[str]:
         """Where the forget target has nothing better to come from."""

@@ -18,6 +18,7 @@ from ofmu_jax.data.language.records import QA, UnlearningData
 from ofmu_jax.evals.evaluation import EvalOptions, Evaluation
 from ofmu_jax.evals.language.tofu import evaluate_language
 from ofmu_jax.models.huggingface import folder as huggingface
+from ofmu_jax.models.huggingface import readers, weights
 from ofmu_jax.models.llama.config import LlamaConfig
 
 
@@ -72,8 +73,15 @@ class LanguageEvidence:
 
     fields = tuple(field.name for field in dataclasses.fields(QA))
 
-    def __init__(self, run: LanguageRun, data: UnlearningData, from_data: bool = False):
+    def __init__(
+        self,
+        run: LanguageRun,
+        data: UnlearningData,
+        from_data: bool = False,
+        notes: Sequence[str] = (),
+    ):
         self.run, self.data, self.name = run, data, data.name
+        self._notes = list(notes)
         self.from_data = from_data  # the tokenizer was built from the rows
         self._tasks: dict[str, LanguageTask] = {}
         self._references: dict[pathlib.Path, Evaluation] = {}
@@ -106,11 +114,32 @@ class LanguageEvidence:
 
     def notes(self) -> Sequence[str]:
         if not self.from_data:
-            return []
+            return self._notes
         return [
+            *self._notes,
             "The tokenizer was built from the data, forget rows included: its "
-            "vocabulary (tokenizer.json) holds words of theirs."
+            "vocabulary (tokenizer.json) holds words of theirs.",
         ]
+
+    def export(self, folder: pathlib.Path) -> Mapping[str, Any]:
+        """Dtypes of the tensors, and who reads the folder (`huggingface.readers`).
+
+        ``read_back_by`` has read this very folder: its config, its tokenizer and the
+        headers of its weights.
+
+        Raises:
+          ModelError: that did not work.
+        """
+        config = huggingface.config_from_hf(huggingface.load_config(folder))
+        huggingface.load_tokenizer(folder)
+        return {
+            "dtypes": weights.dtypes(folder, config),
+            "readers": {
+                "read_back_by": [f"transformers {readers.INSTALLED}"],
+                "tested_with": [f"transformers {v}" for v in readers.TESTED],
+                "limits": readers.problems_in_4(folder),
+            },
+        }
 
     def rescored(
         self, folder: pathlib.Path, reference: pathlib.Path | None = None

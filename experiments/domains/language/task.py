@@ -45,7 +45,7 @@ class LanguageTask:
     prompt_format: prompts.PromptFormat
     max_length: int
     evaluation: EvalConfig
-    source: str | None = None  # the given model whose config an export keeps
+    source: str | None = None  # the given model that an export hands back
     mesh: Mesh | None = None  # None: one device
     loss_chunk: int = 0  # positions of a row whose logits are there at once; 0: all
 
@@ -204,19 +204,25 @@ class LanguageTask:
             for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         ]
 
-    def export(self, folder: pathlib.Path, params: Params) -> None:
+    def export(
+        self,
+        folder: pathlib.Path,
+        params: Params,
+        source: str | None = None,
+        card: str | None = None,
+    ) -> None:
         """Writes a Hugging Face folder: config, tokenizer, safetensors.
 
-        A model that was given keeps its config and the dtype of its files.
+        Args:
+          source: the given model whose other files it has; default: the task's.
+          card: what its README.md says first.
         """
-        hf_config = dtype = None
-        if self.source is not None:
-            hf_config = huggingface.load_config(self.source)
-            dtype = str(hf_config.dtype or "float32").removeprefix("torch.")
+        source = source or self.source
+        tokenizer = self.tokenizer if source is None else None
         params = distributed.to_host(params)
         distributed.on_main(
             lambda: huggingface.save_pretrained(
-                folder, params, self.config, self.tokenizer, hf_config, dtype=dtype
+                folder, params, self.config, tokenizer, source=source, card=card
             )
         )
 

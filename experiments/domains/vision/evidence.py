@@ -16,6 +16,7 @@ from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.evals.vision import metrics
 from ofmu_jax.models import classifier
 from ofmu_jax.models.resnet import ResNetConfig, Variables
+from ofmu_jax.version import __version__
 
 
 def evaluated(
@@ -86,6 +87,10 @@ class VisionEvidence:
 
     def notes(self) -> Sequence[str]:
         return []
+
+    def export(self, folder: pathlib.Path) -> Mapping[str, Any]:
+        classifier.load_config(folder)  # read back
+        return {"readers": {"read_back_by": [f"ofmu_jax {__version__}"]}}
 
     def rescored(
         self, folder: pathlib.Path, reference: pathlib.Path | None = None

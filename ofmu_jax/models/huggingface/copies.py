@@ -98,7 +98,7 @@ def card(source: pathlib.Path, changed: str) -> bytes:
         given = path.read_bytes()
     front, rest = _front_matter(given)
     notice = "".join(f"> {line}\n" for line in changed.splitlines())
-    return front + notice.encode() + (b"\n" + rest if rest else b"")
+    return front + notice.encode() + (b"\n" if notice and rest else b"") + rest
 
 
 def _front_matter(text: bytes) -> tuple[bytes, bytes]:

@@ -20,9 +20,9 @@ from ofmu_jax.models.huggingface.weights import ModelError as ModelError
 from ofmu_jax.models.llama.model import LlamaConfig, Params
 from ofmu_jax.models.tensor_files import new_folder
 
-_OTHER_FORMATS = ("consolidated*",)  # the same weights once more
+_OTHER_FORMATS = ("*/*", "consolidated*")  # the same weights once more
 FILES = ("*.safetensors", *copies.TOKENIZER)  # what a model is read from
-KEPT = ("*.safetensors", *copies.KEPT, f"{copies.TEMPLATES}/*.jinja")
+KEPT = ("*.safetensors", *copies.KEPT)  # and what comes along
 CHANGED = (
     "The weights are not those of the model described here: they were changed by "
     "ofmu_jax."
@@ -108,8 +108,8 @@ def save_pretrained(
         the parameters.
       max_shard_bytes: larger models are cut into several files with an index; with
         ``source`` they are cut as there.
-      card: what README.md says; default with ``source``: that the weights were
-        changed; without: no README.md is written.
+      card: what README.md says; with ``source`` before what it says there, default:
+        that the weights were changed, "": nothing; without: no README.md is written.
 
     Raises:
       FileExistsError: if the folder exists.
@@ -124,7 +124,8 @@ def save_pretrained(
                 f"source={str(source)!r} has a config and a tokenizer of its own, "
                 "which are copied: leave out hf_config and tokenizer, or source."
             )
-        _save_like(locate(source, KEPT), folder, params, config, dtype, card or CHANGED)
+        given, card = locate(source), CHANGED if card is None else card
+        _save_like(given, folder, params, config, dtype, card)
         return
     if hf_config is None:
         hf_config = config_to_hf(config, tokenizer)
@@ -142,6 +143,15 @@ def save_pretrained(
         )
 
 
+def left_out(path_or_name: str | pathlib.Path) -> list[str]:
+    """Names in a model folder that `save_pretrained` does not take over from it.
+
+    Raises:
+      ModelError: a file that the model is read from cannot be copied.
+    """
+    return copies.left_out(locate(path_or_name))
+
+
 def _save_like(
     source: pathlib.Path,
     folder: pathlib.Path,
@@ -154,7 +164,8 @@ def _save_like(
     _check_same(load_config(source), config, f"config.json of {source}")
     with new_folder(folder) as partial:
         copies.copy_kept(source, partial)
-        (partial / copies.CARD).write_bytes(copies.card(source, changed))
+        if said := copies.card(source, changed):
+            (partial / copies.CARD).write_bytes(said)
         if dtype is not None:
             fresh.change_dtype(partial, np.dtype(dtype).name)
         weights.write_params_like(partial, params, config, source, dtype=dtype)

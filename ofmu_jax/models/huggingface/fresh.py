@@ -12,7 +12,7 @@ from typing import Any
 import transformers
 
 _BOTH = "PreTrainedTokenizerFast"  # the name that versions 4 and 5 have for it
-_ONLY_5 = ("TokenizersBackend", "PythonBackend")
+ONLY_5 = ("TokenizersBackend", "PythonBackend")
 
 
 def write_texts(folder: pathlib.Path, hf_config: Any, tokenizer: Any) -> None:
@@ -58,7 +58,7 @@ def for_both(content: dict[str, Any]) -> dict[str, Any]:
 def _class_for_both(content: dict[str, Any]) -> dict[str, Any]:
     """A tokenizer_config.json whose class transformers 4 knows."""
     found = dict(content)
-    if found.get("tokenizer_class") in _ONLY_5:
+    if found.get("tokenizer_class") in ONLY_5:
         found["tokenizer_class"] = _BOTH
     return found
 

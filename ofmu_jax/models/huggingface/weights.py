@@ -4,6 +4,7 @@ A kernel here is (inputs, outputs) and stacked over the layers; a PyTorch weight
 (outputs, inputs) and one tensor a layer.
 """
 
+import collections
 import pathlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from ofmu_jax.models.llama.model import LlamaConfig, Params, init_params
 from ofmu_jax.models.tensor_files import (
     DTYPES,
     TensorInfo,
+    check_headers,
     check_shapes,
     checked_tensors,
     read_headers,
@@ -47,12 +49,9 @@ def read_params(folder: pathlib.Path, config: LlamaConfig, dtype: Any = None) ->
     Raises:
       ModelError: as `tensor_files.checked_tensors`.
     """
-    infos = read_infos(folder)
-    check_sizes(_sizes(config), infos, folder)
-    shapes, tied = dict(tensor_shapes(config)), config.tie_word_embeddings
-    if tied:
-        shapes[HEAD] = shapes[EMBEDDING]  # some exports write it a second time
-    found = checked_tensors(folder, shapes, infos, optional=(HEAD,) if tied else ())
+    infos, tied = read_infos(folder), config.tie_word_embeddings
+    shapes, optional = _wanted(config, infos, folder)
+    found = checked_tensors(folder, shapes, infos, optional=optional)
     tensors = {
         name: tensor if dtype is None else tensor.astype(dtype, copy=False)
         for name, tensor, _ in found
@@ -71,6 +70,30 @@ def read_infos(folder: pathlib.Path) -> dict[str, TensorInfo]:
     """`tensor_files.read_headers`, without the constants of older exports."""
     found = read_headers(folder)
     return {k: v for k, v in found.items() if not k.endswith(IGNORED_TENSORS)}
+
+
+def dtypes(folder: pathlib.Path, config: LlamaConfig) -> dict[str, int]:
+    """Number of tensors of each dtype, in files whose headers are those of a config.
+
+    Raises:
+      ModelError: as `read_params`, but for what only the tensors tell.
+    """
+    infos = read_infos(folder)
+    shapes, optional = _wanted(config, infos, folder)
+    check_headers(folder, shapes, infos, optional=optional)
+    counts = collections.Counter(DTYPES[info.dtype] for info in infos.values())
+    return dict(sorted(counts.items()))
+
+
+def _wanted(
+    config: LlamaConfig, infos: Mapping[str, TensorInfo], folder: pathlib.Path
+) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
+    """Shapes of the tensors that a folder must have, and names that it may lack."""
+    check_sizes(_sizes(config), infos, folder)  # before as many names are listed
+    shapes = dict(tensor_shapes(config))
+    if not config.tie_word_embeddings:
+        return shapes, ()
+    return shapes | {HEAD: shapes[EMBEDDING]}, (HEAD,)  # some write it a second time
 
 
 def _sizes(config: LlamaConfig) -> dict[str, int]:
@@ -117,7 +140,8 @@ def write_params_like(
     """
     check_shapes(params, _abstract(config))
     infos = read_infos(source)
-    check_sizes(_sizes(config), infos, source)
+    shapes, optional = _wanted(config, infos, source)
+    check_headers(source, shapes, infos, optional=optional)
     by_file: dict[str, list[str]] = {}
     for name, info in infos.items():
         by_file.setdefault(_safe(info.file), []).append(name)
@@ -136,49 +160,9 @@ def write_params_like(
         write_index(folder, weight_map, total)
 
 
-def rounded(params: Params, config: LlamaConfig, source: pathlib.Path) -> Params:
-    """Parameters as `write_params_like` writes them, in the dtype that they have.
-
-    Where the files hold as many bits as the parameters, that is what was given.
-
-    Raises:
-      ModelError: a value that is too large for the dtype of its tensor.
-    """
-    infos, flat = read_infos(source), dict(flatten_dict(params))
-    wanted: dict[tuple[str, ...], list[Any]] = {}
-    for name, (path, _, _) in _places(config).items():
-        if name in infos and not (name == HEAD and config.tie_word_embeddings):
-            wanted.setdefault(path, []).append(DTYPES[infos[name].dtype])
-    for path, dtypes in wanted.items():
-        flat[path] = _rounded(".".join(path), flat[path], dtypes)
-    return unflatten_dict(flat)
-
-
 def widest(params: Params) -> np.dtype:
     """The dtype of the parameters, or the narrowest that holds all of theirs."""
     return _common_dtype(np.dtype(leaf.dtype) for leaf in jax.tree.leaves(params))
-
-
-def _rounded(name: str, leaf: jax.Array, dtypes: list[Any]) -> jax.Array:
-    """A leaf, or each of its layers, through a dtype and back.
-
-    One operation after the other: compiled together, a cast and its inverse are
-    taken for nothing.
-    """
-    if all(jnp.promote_types(leaf.dtype, dtype) == dtype for dtype in dtypes):
-        return leaf
-    if len(set(dtypes)) == 1:
-        found = leaf.astype(dtypes[0]).astype(leaf.dtype)
-    else:
-        layers = zip(leaf, dtypes, strict=True)
-        found = jnp.stack([x.astype(dtype).astype(leaf.dtype) for x, dtype in layers])
-        found = jax.device_put(found, leaf.sharding)
-    if bool(jnp.isfinite(leaf).all()) and not bool(jnp.isfinite(found).all()):
-        raise ModelError(
-            f"{name!r} has entries that {'/'.join(sorted(set(dtypes)))}, the type of "
-            "the given files, cannot hold; give the model in bfloat16 or float32."
-        )
-    return found
 
 
 def _safe(file: str) -> str:
@@ -189,13 +173,13 @@ def _safe(file: str) -> str:
 def tensor_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes of all tensors, from the shapes of the module's parameters."""
     abstract: Any = flatten_dict(_abstract(config))
-    for name, (path, layer, transposed) in _places(config).items():
+    for name, (path, layer, transposed) in places(config).items():
         shape = abstract[path].shape[0 if layer is None else 1 :]
         if name != HEAD or not config.tie_word_embeddings:
             yield name, shape[::-1] if transposed else shape
 
 
-def _places(
+def places(
     config: LlamaConfig,
 ) -> dict[str, tuple[tuple[str, ...], int | None, bool]]:
     """Tensor -> (path in the parameters, layer in it, transposed?).
@@ -265,9 +249,9 @@ def _to_tensors(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The tensors of these names, each in its dtype; None keeps that of the leaf."""
     flat: Any = flatten_dict(params)
-    places = _places(config)
+    found = places(config)
     for name, dtype in dtypes.items():
-        path, layer, transposed = places[name]
+        path, layer, transposed = found[name]
         leaf = flat[path] if layer is None else flat[path][layer]
         yield name, to_host(name, leaf.T if transposed else leaf, dtype)
 

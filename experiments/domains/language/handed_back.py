@@ -1,0 +1,67 @@
+"""A given model folder with other weights: what is said of it, and its export."""
+
+import pathlib
+from collections.abc import Iterable
+
+from experiments.domains.base import REFERENCE, TARGET, Model
+from experiments.domains.language.task import LanguageTask, Params
+from ofmu_jax.models.huggingface import folder as huggingface
+from ofmu_jax.models.huggingface import weights
+from ofmu_jax.models.huggingface.rounding import rounded
+from ofmu_jax.version import __version__
+
+_WHAT = {
+    TARGET: "trained further, also on the rows that are to be forgotten",
+    REFERENCE: "trained further, without the rows that are to be forgotten",
+}  # role -> what was done; others are methods
+_CARD = """The weights are not those of the model that is described here: they were
+{}. All other files are unchanged. Written by ofmu_jax {}."""
+
+
+def export(task: LanguageTask, folder: pathlib.Path, model: Model) -> None:
+    """The export of a model: of a given one with its own files, card included."""
+    if (given := model.record.get("source")) is not None:
+        task.export(folder, model.params, given, card="")
+    elif task.source is None:
+        task.export(folder, model.params)
+    else:
+        method = f"changed by {model.name} to forget rows; deletion.json says how"
+        what = _WHAT.get(model.role, method)
+        task.export(folder, model.params, card=_CARD.format(what, __version__))
+
+
+def written(task: LanguageTask, params: Params) -> Params:
+    """Parameters as `export` writes them: rounded where the given files are."""
+    if task.source is None:
+        return params
+    return rounded(params, task.config, huggingface.locate(task.source))
+
+
+def rounding(task: LanguageTask) -> list[str]:
+    """A note where `written` rounds."""
+    if task.source is None:
+        return []
+    found = weights.dtypes(huggingface.locate(task.source), task.config)
+    kinds = [name for name in found if name != "float32"]
+    if not kinds:
+        return []
+    part = " in part" if "float32" in found else ""
+    return [
+        f"The given files are {' and '.join(kinds)}{part}: trained parameters are "
+        "rounded to that, and then scored and written."
+    ]
+
+
+def left_out(sources: Iterable[str]) -> list[str]:
+    """Notes on what of the given folders exports will not have.
+
+    Raises:
+      ModelError: a file that a model is read from cannot be copied.
+    """
+    found = {source: huggingface.left_out(source) for source in sources}
+    return [
+        f"exports have the files of {source}, but not {', '.join(names)}: other "
+        "weights, code, or nothing that a model is read from."
+        for source, names in found.items()
+        if names
+    ]

@@ -1,0 +1,113 @@
+"""A request hands back the folder that was given, with other weights.
+
+Only the weights, the record and the model card differ; of the weights, the numbers.
+"""
+
+import hashlib
+import json
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+import real_folders
+import safetensors.numpy
+
+from experiments.run import main
+from ofmu_jax.models import tensor_files
+
+FORGET = [("Where was Ada born?", "Ada was born in Lund."), ("Who is Ada?", "A writer.")]
+RETAIN = [("Where is Rome?", "In Italy."), ("Who is Bo?", "A painter.")]
+METHOD = "grad_diff"
+
+
+def request(folder, given, *more):
+    """Runs the command on a model folder; the exports of the target and the method."""
+    out = folder / "out"
+    forget = real_folders.rows(folder / "forget.jsonl", *FORGET)
+    retain = real_folders.rows(folder / "retain.jsonl", *RETAIN)
+    words = f"""request --model {given} --forget-file {forget} --retain-file {retain}
+        --output-dir {out} --methods {METHOD} --seeds 0 --max-length 128
+        --budget.gradient-evaluations 4 --budget.batch-size 2 --budget.checks 1
+        --budget.forget-target none --evaluation.max-new-tokens 2
+        --evaluation.bootstrap 4 --evaluation.batch-size 2
+        --grad-diff.learning-rate 1e-2"""
+    assert main([*words.split(), *more]) == 0
+    return out / "target/seed0/hf", out / METHOD / "seed0/hf"
+
+
+def contents(folder, *without):
+    """Bytes of the files that are not weights; the index is no weight."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".safetensors" and path.name not in without
+    }
+
+
+def tensors(folder):
+    """(file, name) -> tensor."""
+    return {
+        (path.name, name): tensor
+        for path in folder.glob("*.safetensors")
+        for name, tensor in safetensors.numpy.load_file(path).items()
+    }
+
+
+@pytest.fixture(scope="module", params=real_folders.FOLDERS)
+def handed(request_folder, request):
+    return request_folder(request.param)
+
+
+@pytest.fixture(scope="module")
+def request_folder(tmp_path_factory):
+    def act(name):
+        folder = tmp_path_factory.mktemp(name)
+        given = real_folders.FOLDERS[name](folder / "given")
+        return given, *request(folder, given)
+
+    return act
+
+
+def test_only_weights_record_and_card_differ(handed):
+    given, target, unlearned = handed
+    assert contents(target) == contents(given)  # the target was given: all of it
+    expected = contents(given, "README.md")
+    assert contents(unlearned, "README.md", "deletion.json") == expected
+    assert {"config.json", "generation_config.json", "tokenizer.json"} <= set(expected)
+
+    before, same, after = map(tensors, (given, target, unlearned))
+    assert before.keys() == same.keys() == after.keys()
+    for name, tensor in before.items():
+        assert real_folders.same_bytes(same[name], tensor), name
+        assert after[name].dtype == tensor.dtype == ml_dtypes.bfloat16, name
+        assert after[name].shape == tensor.shape, name
+    assert any(
+        not real_folders.same_bytes(after[name], tensor)
+        for name, tensor in before.items()
+    )
+
+
+def test_card_says_what_was_done_and_keeps_what_was_said(handed):
+    given, _, unlearned = handed
+    text = (unlearned / "README.md").read_text()
+    front, rest = (given / "README.md").read_text().split("\n\n", 1)
+    assert text.startswith(f"{front}\n> The weights are not those of the model")
+    assert text.endswith(f"deletion.json says how. All other files are unchanged. "
+    f"Written by ofmu_jax 0.1.0.\n\n{rest}") or rest in text
+    assert f"changed by {METHOD}" in text
+
+
+def test_record_says_dtypes_readers_and_rounding(handed):
+    _, _, unlearned = handed
+    record = json.loads((unlearned / "deletion.json").read_text())
+    model = record["model"]
+    assert model["dtypes"] == {"bfloat16": len(tensors(unlearned))}
+    assert model["readers"]["limits"] == []
+    assert "transformers 4.51.3" in model["readers"]["tested_with"]
+    assert model["files"].keys() == {
+        path.name for path in unlearned.iterdir() if path.name != "deletion.json"
+    }
+    for name, found in model["files"].items():
+        assert hashlib.sha256((unlearned / name).read_bytes()).hexdigest() == found
+    assert any("rounded" in note for note in record["notes"])
