@@ -30,17 +30,22 @@ def status(
     folder: pathlib.Path,
 ) -> int:
     """The exit status of ``work``; an error that people can mend is one line."""
-    return signals.guarded(lambda: tried(work), module, arguments, folder)
+    return signals.guarded(lambda: tried(work, folder), module, arguments, folder)
 
 
-def tried(work: Callable[[], Any]) -> int:
-    """The exit status of ``work`` alone, which leaves nothing to go on from."""
+def tried(work: Callable[[], Any], folder: pathlib.Path | None = None) -> int:
+    """The exit status of ``work``, which writes into ``folder`` if at all."""
     # Imported late, so that --help and a wrong option answer at once.
     from experiments.shell import console
+    from ofmu_jax import _disk
     from ofmu_jax.parallel.distributed import OtherProcessError
 
     try:
-        work()
+        if folder is None:
+            work()
+        else:
+            with _disk.writing("what is written to", folder):
+                work()
     except (ValueError, FloatingPointError, OSError, OtherProcessError) as error:
         console.error(error)
         return 2

@@ -6,11 +6,12 @@ import hashlib
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from ofmu_jax import _disk
 from ofmu_jax.parallel.distributed import is_main
 from ofmu_jax.training.checkpoint import sync
 
@@ -84,11 +85,24 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
     So does a reboot: when it returns, the new one is on the disk.
     """
+    write_with(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_with(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> None:
+    """`write_text` for whatever ``write`` writes to the path that it is given.
+
+    Raises:
+      DiskError: if there is no room.
+    """
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    sync(partial)
-    partial.replace(path)
-    sync(path.parent)
+    with _disk.writing("the file", path):
+        try:
+            write(partial)
+            sync(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync(path.parent)
 
 
 def sha256(path: pathlib.Path) -> str:

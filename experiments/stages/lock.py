@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import filelock
 
+from experiments.config.refuse import check_place
 from experiments.shell import console
 from ofmu_jax.parallel.distributed import on_main
 
@@ -24,7 +25,9 @@ def held(folder: pathlib.Path) -> Iterator[None]:
 
     Raises:
       FileExistsError: another job works there.
+      ValueError: the name of the folder is a pattern.
     """
+    check_place(folder)
     locks: list[filelock.BaseFileLock] = []
     made = not folder.exists()
     on_main(lambda: locks.append(_locked(folder)))

@@ -2,11 +2,16 @@
 
 import json
 import pathlib
+import time
 from collections.abc import Mapping
+from typing import Any
 
-import tensorboardX
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
 
 from experiments.stages.files import finite
+from ofmu_jax import _disk
 from ofmu_jax.parallel.distributed import is_main
 
 
@@ -17,21 +22,32 @@ class MetricsLog:
         self._writes = is_main()
         if not self._writes:
             return
-        self._lines = (folder / "metrics.jsonl").open("w", buffering=1)
-        self._events = tensorboardX.SummaryWriter(str(folder / "events"))
+        self._path = folder / "metrics.jsonl"
+        with _disk.writing("the log", self._path):
+            self._lines = self._path.open("w", buffering=1)
+            # Not its SummaryWriter: where the thread of that meets a full disk, it
+            # dies, and what waits for it waits for ever.
+            self._events = EventsWriter(str(folder / "events" / "events"))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds one row; values that are not finite are null in the JSON lines."""
         if not self._writes:
             return
         row = finite(values)
-        self._lines.write(json.dumps({"update": step, **row}) + "\n")
-        for name, value in row.items():
-            if value is not None:
-                self._events.add_scalar(name, value, step)
+        with _disk.writing("the log", self._path):
+            self._lines.write(json.dumps({"update": step, **row}) + "\n")
+            for name, value in row.items():
+                if value is not None:
+                    self._events.write_event(_event(step, name, value))
 
     def close(self) -> None:
         """Flushes both."""
         if self._writes:
-            self._lines.close()
-            self._events.close()
+            with _disk.writing("the log", self._path):
+                self._lines.close()
+                self._events.close()
+
+
+def _event(step: int, name: str, value: float) -> Any:
+    kind: Any = event_pb2
+    return kind.Event(wall_time=time.time(), step=step, summary=scalar(name, value))

@@ -21,7 +21,7 @@ from rich.table import Table
 
 import ofmu_jax
 from experiments.shell import command_line, console
-from experiments.stages.files import write_json
+from experiments.stages.files import write_json, write_with
 from experiments.studies.quadratic import (
     Problem,
     Quadratic,
@@ -222,7 +222,8 @@ def work(config: Convergence) -> None:
     console.console.print(table(rows))
     config.output_dir.mkdir(parents=True, exist_ok=True)
     write_json(config.output_dir / "convergence.json", {"config": config, "rows": rows})
-    figure(rows).savefig(config.output_dir / "convergence.svg")
+    path, drawn = config.output_dir / "convergence.svg", figure(rows)
+    write_with(path, lambda partial: drawn.savefig(partial, format="svg"))
     console.console.print(f"Written: {config.output_dir}", highlight=False)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ofmu_jax import _disk
 from ofmu_jax.evals import intervals
 from ofmu_jax.evals.intervals import Interval
 from ofmu_jax.evals.language import metrics, privacy
@@ -142,8 +143,19 @@ class Evaluation:
         return cls(**fields)
 
     def save(self, path: str | os.PathLike, **options) -> None:
-        """Writes `to_json` to a file."""
-        pathlib.Path(path).write_text(self.to_json(**options), encoding="utf-8")
+        """Writes `to_json` to a file; where that fails, what was there before stays.
+
+        Raises:
+          OSError: if there is no room.
+        """
+        path, text = pathlib.Path(path), self.to_json(**options)
+        partial = path.with_name(path.name + ".partial")
+        with _disk.writing("the evaluation", path):
+            try:
+                partial.write_text(text, encoding="utf-8")
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Evaluation":

@@ -16,6 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from ofmu_jax import _disk
 from ofmu_jax._trees import named
 
 INDEX = "model.safetensors.index.json"
@@ -41,18 +42,20 @@ def new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
     Raises:
       FileExistsError: if there is something of that name.
+      OSError: if there is no room; the message names the folder.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists; remove it or choose another folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-        partial.replace(folder)
-    finally:
+    with _disk.writing("the model folder", folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            partial.replace(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_headers(folder: pathlib.Path) -> dict[str, TensorInfo]:

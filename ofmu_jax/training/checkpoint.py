@@ -21,12 +21,14 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from ofmu_jax import _disk
 from ofmu_jax._trees import named
 from ofmu_jax.parallel.distributed import on_main
 
 Params = Any
 SUMS = "sha256.json"  # file name -> SHA-256 of all other files
 NOTES = "notes.json"
+PATTERN = ("*", "?", "[", "\\")
 
 
 class CheckpointError(ValueError):
@@ -69,8 +71,10 @@ def begin(
 
     Raises:
       OSError: as `save`; so does the returned function.
+      ValueError: as `check_place`.
     """
     path = pathlib.Path(folder).absolute()
+    check_place(path)
     fresh, old = _beside(path)
     on_main(lambda: _remove_unfinished(path))
     text = json.dumps(dict(notes or {}), default=float)
@@ -195,25 +199,26 @@ def _room_for(
     except BaseException as error:
         with contextlib.suppress(Exception):
             checkpointer.close()
-        if not _is_full(error):
+        number = _disk.code(error)
+        if number is None:
             raise
         _remove_unfinished(path)
-        free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
-        full = OSError(
-            f"no room for the checkpoint {path}: it takes up to {size:,} bytes and "
-            f"{free:,} are free in {path.parent}; what was there before is intact. "
-            "Make room and run the same command again."
+        raise _disk.full("the checkpoint", path, number, size) from error
+
+
+def check_place(path: str | pathlib.Path) -> None:
+    """Refuses a place in whose name Orbax would see a pattern, and find nothing.
+
+    Raises:
+      ValueError: if the path, as it is from the root on, has one of ``* ? [ \\``.
+    """
+    full = pathlib.Path(path).absolute()
+    if found := [mark for mark in PATTERN if mark in str(full)]:
+        raise ValueError(
+            f"{full} has {' and '.join(found)} in its name, where checkpoints would be "
+            "written and not found again (Orbax reads a pattern); choose a folder "
+            f"without any of {' '.join(PATTERN)}."
         )
-        full.errno = errno.ENOSPC
-        raise full from error
-
-
-def _is_full(error: BaseException) -> bool:
-    """True for the errors of Python, Orbax and TensorStore alike."""
-    codes = (errno.ENOSPC, errno.EDQUOT)
-    if isinstance(error, OSError) and error.errno in codes:
-        return True
-    return any(os.strerror(code) in str(error) for code in codes)
 
 
 def _json(file: pathlib.Path) -> dict[str, Any]:

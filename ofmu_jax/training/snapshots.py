@@ -67,6 +67,8 @@ class Snapshots:
                 f"every={every} is no number of updates; use 0 for no snapshots."
             )
         self.folder = pathlib.Path(folder).absolute()
+        if every != 0:
+            checkpoint.check_place(self.folder)
         self.identity, self.every = identity, every
         self._warn = warn or (lambda text: warnings.warn(text, stacklevel=2))
         self._pool = concurrent.futures.ThreadPoolExecutor(1)

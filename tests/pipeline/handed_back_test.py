@@ -6,17 +6,14 @@ Only the weights, the record and the model card differ; of the weights, the numb
 import hashlib
 import json
 
-import jax.numpy as jnp
 import ml_dtypes
-import numpy as np
 import pytest
 import real_folders
 import safetensors.numpy
 
 from experiments.run import main
-from ofmu_jax.models import tensor_files
 
-FORGET = [("Where was Ada born?", "Ada was born in Lund."), ("Who is Ada?", "A writer.")]
+FORGET = [("Where was Ada born?", "In Lund."), ("Who is Ada?", "A writer.")]
 RETAIN = [("Where is Rome?", "In Italy."), ("Who is Bo?", "A painter.")]
 METHOD = "grad_diff"
 
@@ -93,8 +90,7 @@ def test_card_says_what_was_done_and_keeps_what_was_said(handed):
     text = (unlearned / "README.md").read_text()
     front, rest = (given / "README.md").read_text().split("\n\n", 1)
     assert text.startswith(f"{front}\n> The weights are not those of the model")
-    assert text.endswith(f"deletion.json says how. All other files are unchanged. "
-    f"Written by ofmu_jax 0.1.0.\n\n{rest}") or rest in text
+    assert text.endswith(f"\n\n{rest}")
     assert f"changed by {METHOD}" in text
 
 

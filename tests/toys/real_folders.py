@@ -42,9 +42,10 @@ _CHATML = (
     "messages[0]['content'] + '<|im_end|>\\n' }}\n{%- else %}\n    {{- '<|im_start|>"
     "system\\nYou are a helpful assistant.<|im_end|>\\n' }}\n{%- endif %}\n"
     "{%- for message in messages %}\n    {%- if message.role != 'system' or not "
-    "loop.first %}\n        {{- '<|im_start|>' + message.role + '\\n' + message.content "
-    "+ '<|im_end|>' + '\\n' }}\n    {%- endif %}\n{%- endfor %}\n"
-    "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}"
+    "loop.first %}\n        {{- '<|im_start|>' + message.role + '\\n' + "
+    "message.content + '<|im_end|>' + '\\n' }}\n    {%- endif %}\n{%- endfor %}\n"
+    "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n"
+    "{%- endif %}"
 )
 _HEADERS = (
     "{{- bos_token }}{%- for message in messages %}{{- '<|start_header_id|>' + "
@@ -55,7 +56,8 @@ _HEADERS = (
 _INST = (
     "{{- bos_token }}{%- for message in messages %}{%- if message['role'] == 'user' %}"
     "{{- ' [INST] ' + message['content'] + ' [/INST]' }}"
-    "{%- elif message['role'] == 'assistant' %}{{- ' ' + message['content'] + eos_token }}"
+    "{%- elif message['role'] == 'assistant' %}"
+    "{{- ' ' + message['content'] + eos_token }}"
     "{%- else %}{{- raise_exception('Only user and assistant roles are supported!') }}"
     "{%- endif %}{%- endfor %}"
 )
@@ -250,7 +252,7 @@ def llama3(folder: pathlib.Path, dtype: str = "bfloat16") -> pathlib.Path:
 
 
 def mistral(folder: pathlib.Path, dtype: str = "bfloat16") -> pathlib.Path:
-    """In the manner of Mistral-7B-Instruct: untied, a window, pieces with ▁ and bytes."""
+    """In the manner of Mistral-7B-Instruct: untied, a window, pieces with ▁."""
     folder.mkdir(parents=True)
     special = ["<unk>", "<s>", "</s>"]
     tokenizer = tokenizers.Tokenizer(
@@ -298,11 +300,14 @@ def mistral(folder: pathlib.Path, dtype: str = "bfloat16") -> pathlib.Path:
     }
     _json(folder / "tokenizer_config.json", settings)
     (folder / "chat_template.jinja").write_text(_INST)
-    _json(folder / "special_tokens_map.json", {
-        "bos_token": _special("<s>"),
-        "eos_token": _special("</s>"),
-        "unk_token": _special("<unk>"),
-    })
+    _json(
+        folder / "special_tokens_map.json",
+        {
+            "bos_token": _special("<s>"),
+            "eos_token": _special("</s>"),
+            "unk_token": _special("<unk>"),
+        },
+    )
     generation = {
         "_from_model_config": True,
         "bos_token_id": 1,

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from experiments.stages.files import write_with
 from ofmu_jax.data.order import evenly_spaced
 from ofmu_jax.data.vision.images import Labelled
 
@@ -94,5 +95,5 @@ def save_grid(
             bottom=0.16 * (lines + 1) / (height * rows),
             hspace=0.16 * (lines + 3) / 1.4,
         )
-        figure.savefig(path)
+        write_with(path, lambda partial: figure.savefig(partial, format="png"))
     return shown

@@ -27,7 +27,7 @@ def write_texts(folder: pathlib.Path, hf_config: Any, tokenizer: Any) -> None:
     ).save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
-        _change(folder / "tokenizer_config.json", _class_for_both)
+        _change(folder / "tokenizer_config.json", _tokenizer_for_both)
 
 
 def change_dtype(folder: pathlib.Path, dtype: str) -> None:
@@ -55,11 +55,20 @@ def for_both(content: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _class_for_both(content: dict[str, Any]) -> dict[str, Any]:
-    """A tokenizer_config.json whose class transformers 4 knows."""
+def _tokenizer_for_both(content: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer_config.json of transformers 5 that transformers 4 reads alike.
+
+    >>> made = {"tokenizer_class": "TokenizersBackend", "extra_special_tokens": ["<x>"]}
+    >>> _tokenizer_for_both(made)["tokenizer_class"]
+    'PreTrainedTokenizerFast'
+    >>> _tokenizer_for_both(made)["additional_special_tokens"]
+    ['<x>']
+    """
     found = dict(content)
     if found.get("tokenizer_class") in ONLY_5:
         found["tokenizer_class"] = _BOTH
+    if isinstance(found.get("extra_special_tokens"), list):  # 4 takes an object there
+        found["additional_special_tokens"] = found.pop("extra_special_tokens")
     return found
 
 
