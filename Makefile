@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PARITY_VENV ?= .venv-parity
+TRANSFORMERS4 = transformers==4.51.3 tokenizers==0.21.4 huggingface-hub==0.36.0
 OUT ?= runs/demo
 BIN = $(VENV)/bin
 
@@ -24,6 +25,7 @@ long: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q -n 2 -m long
 
 # Against transformers' own PyTorch models; torch stays out of the other environment.
+# transformers 4 lies beside it, in a folder of its own: exports are read by both.
 parity: $(PARITY_VENV)/.installed
 	$(PARITY_VENV)/bin/python -m pytest -q -n 2 --dist loadfile tests/parity
 
@@ -40,10 +42,12 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install -q -e ".[test]"
 	touch $@
 
-$(PARITY_VENV)/.installed: pyproject.toml
+$(PARITY_VENV)/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv $(PARITY_VENV)
 	$(PARITY_VENV)/bin/python -m pip install -q "torch==2.13.0"
 	$(PARITY_VENV)/bin/python -m pip install -q -e ".[test,parity]"
+	$(PARITY_VENV)/bin/python -m pip install -q --upgrade --no-deps \
+	  --target $(PARITY_VENV)/transformers4 $(TRANSFORMERS4)
 	touch $@
 
 clean:

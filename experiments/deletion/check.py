@@ -58,8 +58,8 @@ class Verify:
     metrics: bool = True
     """Score the exported models again; without it only hashes are checked."""
     tolerance: float | None = None
-    """Absolute and relative; default: 1e-3 for float32 exports (images 1e-2), 5e-2 for
-    others."""
+    """Absolute and relative; default: 1e-3 (images 1e-2), and 5e-2 where the run
+    computed in bfloat16."""
 
 
 class Check(NamedTuple):

@@ -27,6 +27,7 @@ class MetricsLog:
             self._lines = self._path.open("w", buffering=1)
             # Not its SummaryWriter: where the thread of that meets a full disk, it
             # dies, and what waits for it waits for ever.
+            (folder / "events").mkdir(exist_ok=True)
             self._events = EventsWriter(str(folder / "events" / "events"))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

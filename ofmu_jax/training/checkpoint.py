@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import pathlib
@@ -80,6 +81,8 @@ def begin(
     text = json.dumps(dict(notes or {}), default=float)
     size = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(params))
     checkpointer = ocp.StandardCheckpointer()
+    for logger in ("absl", "asyncio"):
+        logging.getLogger(logger).addFilter(_is_news)
     with _room_for(path, size, checkpointer):
         checkpointer.save(fresh, params)
 
@@ -202,8 +205,15 @@ def _room_for(
         number = _disk.code(error)
         if number is None:
             raise
+        full = _disk.full("the checkpoint", path, number, size)  # what is free now
         _remove_unfinished(path)
-        raise _disk.full("the checkpoint", path, number, size) from error
+        raise full from error
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for a full disk: Orbax and asyncio would log a traceback for each file,
+    beside the error that is raised."""
+    return not (record.exc_info and _disk.code(record.exc_info[1]))
 
 
 def check_place(path: str | pathlib.Path) -> None:

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import model_families as families
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import transformers
 from ofmu_jax.data.language.tokenizer import build_tokenizer
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.huggingface.readers import TESTED, problems_in_4
-from ofmu_jax.models.llama.model import Llama
+from ofmu_jax.models.llama.model import Llama, init_params
 
 OLD, NEW = TESTED
 # Where `make parity` puts the older version, beside the packages of its environment.
@@ -37,10 +38,6 @@ def with_tokenizer(folder):
     settings = families.ALL["llama3"] | {"vocab_size": len(tokenizer)}
     given = families.write(folder / "in", settings, {})
     config = huggingface.config_from_hf(huggingface.load_config(given))
-    import jax
-
-    from ofmu_jax.models.llama.model import init_params
-
     params = init_params(config, jax.random.key(0))
     huggingface.save_pretrained(folder / "out", params, config, tokenizer)
     return folder / "out"

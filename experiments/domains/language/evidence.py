@@ -157,13 +157,12 @@ class LanguageEvidence:
         return self._scored(folder, against)
 
     def tolerance(self, folder: pathlib.Path) -> float:
-        """How far a metric may be off: an export in 16 bits is a rounded model.
+        """How far a metric may be off, for what the run computed in.
 
-        In float32 another machine may sum in another order, which moves the last
-        digits and, seldom, a greedy answer.
+        Another machine may sum in another order, which moves the last digits and,
+        seldom, a greedy answer. An export in 16 bits is the model that was scored.
         """
-        kind = str(huggingface.load_config(folder).dtype or "float32")
-        return 1e-3 if kind.endswith("float32") else 5e-2
+        return 1e-3 if self.run.dtype == "float32" else 5e-2
 
     def _scored(self, folder: pathlib.Path, against: Evaluation | None) -> Evaluation:
         config, params = huggingface.load_pretrained(folder, dtype="float32")
