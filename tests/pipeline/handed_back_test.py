@@ -11,6 +11,7 @@ import pytest
 import real_folders
 import safetensors.numpy
 
+from experiments.deletion import check
 from experiments.run import main
 
 FORGET = [("Where was Ada born?", "In Lund."), ("Who is Ada?", "A writer.")]
@@ -18,7 +19,7 @@ RETAIN = [("Where is Rome?", "In Italy."), ("Who is Bo?", "A painter.")]
 METHOD = "grad_diff"
 
 
-def request(folder, given, *more):
+def run_request(folder, given):
     """Runs the command on a model folder; the exports of the target and the method."""
     out = folder / "out"
     forget = real_folders.rows(folder / "forget.jsonl", *FORGET)
@@ -29,7 +30,7 @@ def request(folder, given, *more):
         --budget.forget-target none --evaluation.max-new-tokens 2
         --evaluation.bootstrap 4 --evaluation.batch-size 2
         --grad-diff.learning-rate 1e-2"""
-    assert main([*words.split(), *more]) == 0
+    assert main(words.split()) == 0
     return out / "target/seed0/hf", out / METHOD / "seed0/hf"
 
 
@@ -51,19 +52,16 @@ def tensors(folder):
     }
 
 
-@pytest.fixture(scope="module", params=real_folders.FOLDERS)
-def handed(request_folder, request):
-    return request_folder(request.param)
+SLOW = pytest.mark.slow  # the same once more, for other families
+NAMES = ["qwen", *(pytest.param(name, marks=SLOW) for name in ("llama3", "mistral"))]
 
 
-@pytest.fixture(scope="module")
-def request_folder(tmp_path_factory):
-    def act(name):
-        folder = tmp_path_factory.mktemp(name)
-        given = real_folders.FOLDERS[name](folder / "given")
-        return given, *request(folder, given)
-
-    return act
+@pytest.fixture(scope="module", params=NAMES)
+def handed(request, tmp_path_factory):
+    """(the folder given, the target's, the unlearned model's), after a request."""
+    folder = tmp_path_factory.mktemp(request.param)
+    given = real_folders.FOLDERS[request.param](folder / "given")
+    return given, *run_request(folder, given)
 
 
 def test_only_weights_record_and_card_differ(handed):
@@ -107,3 +105,10 @@ def test_record_says_dtypes_readers_and_rounding(handed):
     for name, found in model["files"].items():
         assert hashlib.sha256((unlearned / name).read_bytes()).hexdigest() == found
     assert any("rounded" in note for note in record["notes"])
+
+
+def test_what_was_scored_is_what_was_written(handed, capsys):
+    """The export gives the metrics again, to more digits than bfloat16 has."""
+    out = handed[2].parents[2]
+    assert check.main([str(out), "--tolerance", "1e-5"]) == 0
+    assert "metrics" in capsys.readouterr().out
