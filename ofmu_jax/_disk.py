@@ -10,6 +10,11 @@ from collections.abc import Iterator
 # Full; over a quota; over the largest size of a file; read-only.
 CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
+_REMEDIES = {
+    errno.EFBIG: "Raise the limit on the size of a file (ulimit -f)",
+    errno.EROFS: "Make the disk writable",
+}
+
 
 def code(error: BaseException | None) -> int | None:
     """Which of `CODES` an error is about, of Python, Orbax, TensorStore, safetensors.
@@ -63,9 +68,10 @@ def full(
     bytes_free = f"{shutil.disk_usage(there).free:,}"
     takes = "" if size is None else f"it takes up to {size:,} bytes and "
     why = os.strerror(number)
+    remedy = _REMEDIES.get(number, "Make room")
     made = DiskError(
         f"no room for {what} {path} ({why}): {takes}{bytes_free} are free in "
-        f"{path.parent}; what was there before is intact. Make room and run the same "
+        f"{path.parent}; what was there before is intact. {remedy} and run the same "
         "command again: it goes on from there."
     )
     made.errno = number

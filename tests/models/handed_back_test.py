@@ -149,6 +149,22 @@ def test_the_cache_of_the_hub_links_to_its_own_files(tmp_path):
     assert not (out / "config.json").is_symlink()
 
 
+def test_names_that_cannot_be_printed_stay_behind(tmp_path):
+    """They would be in the record, which is UTF-8."""
+    tensors = families.tensors_of("llama3")
+    source = families.write(
+        tmp_path / "in", families.ALL["llama3"], tensors, **{"a\nb": list(tensors)}
+    )
+    for name in (b"\xff.json", b"a\n.txt"):
+        (source / os.fsdecode(name)).write_text("{}")
+    assert left_out(source) == ["'a\\n.txt'", "'\\udcff.json'"]
+    out = handed_back(source, tmp_path / "out")
+    assert names(out) == {
+        *("README.md", "a_b.safetensors", "config.json", weights.INDEX)
+    }
+    assert_bit_equal(families.read_all(out), tensors)
+
+
 def test_a_file_that_no_tokenizer_is_as_large_as(tmp_path, monkeypatch):
     monkeypatch.setattr(copies, "_MAX_BYTES", 2000)
     source = given(tmp_path / "in")
@@ -206,6 +222,14 @@ def test_each_tensor_keeps_its_own_dtype(tmp_path):
     assert (out / weights.INDEX).read_bytes() == index
     config = load_pretrained(out)[0]
     assert weights.dtypes(out, config) == {"bfloat16": len(tensors) - 2, "float32": 2}
+
+
+def test_constants_of_older_exports_come_back(tmp_path):
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    tensors = families.tensors_of("llama3", "bfloat16")
+    tensors[name] = np.arange(4, dtype=np.float32)
+    out = handed_back(given(tmp_path / "in", tensors), tmp_path / "out")
+    assert_bit_equal(families.read_all(out), tensors)
 
 
 def test_another_dtype_changes_its_entries_alone(tmp_path):

@@ -23,7 +23,8 @@ from ofmu_jax.models.huggingface.folder import load_pretrained, save_pretrained
 from ofmu_jax.training import checkpoint
 from ofmu_jax.training.snapshots import Snapshots
 
-LINE = r"no room for the {} {} \({}\): .*what was there before is intact. Make room"
+REMEDIES = {"File too large": "Raise the limit", "Read-only file system": "Make the d"}
+LINE = r"no room for the {} {} \({}\): .*what was there before is intact\. {}"
 
 
 @contextlib.contextmanager
@@ -38,7 +39,8 @@ def largest_file(size):
 
 
 def refused(what, path, why="File too large"):
-    return pytest.raises(OSError, match=LINE.format(what, path, why))
+    remedy = REMEDIES.get(why, "Make room and run the same command again")
+    return pytest.raises(OSError, match=LINE.format(what, path, why, remedy))
 
 
 def names(folder):

@@ -99,6 +99,7 @@ class LanguageDomain:
             self.task.max_length,
             self.task.interior_eot,
             self.files,
+            handed_back.SCORED if self.files else None,
             None if self.base is None else self.base.identity,
         )
 
@@ -127,7 +128,7 @@ class LanguageDomain:
         refuse.check_work(self.task, self.run, self.data)
         given = self.run.given_models.values() if self.run.export else ()
         notes = [*self._high_target(), *self._whole_matrices()]
-        return [*notes, *self._rounding, *handed_back.left_out(given)]
+        return [*notes, *self._rounding, *handed_back.limits(given)]
 
     def variant(self, run: LanguageRun, base: Model | None = None) -> Self:
         return dataclasses.replace(self, run=run, base=base or self.base)

@@ -7,9 +7,11 @@ from experiments.domains.base import REFERENCE, TARGET, Model
 from experiments.domains.language.task import LanguageTask, Params
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.huggingface import weights
+from ofmu_jax.models.huggingface.readers import problems_in_4
 from ofmu_jax.models.huggingface.rounding import rounded
 from ofmu_jax.version import __version__
 
+SCORED = "as written"  # what came before scored models that were not rounded yet
 _WHAT = {
     TARGET: "trained further, also on the rows that are to be forgotten",
     REFERENCE: "trained further, without the rows that are to be forgotten",
@@ -52,16 +54,20 @@ def rounding(task: LanguageTask) -> list[str]:
     ]
 
 
-def left_out(sources: Iterable[str]) -> list[str]:
-    """Notes on what of the given folders exports will not have.
+def limits(sources: Iterable[str]) -> list[str]:
+    """Notes on what of the given folders exports will not have, and on who reads them.
 
     Raises:
       ModelError: a file that a model is read from cannot be copied.
     """
     found = {source: huggingface.left_out(source) for source in sources}
-    return [
+    notes = [
         f"exports have the files of {source}, but not {', '.join(names)}: other "
         "weights, code, or nothing that a model is read from."
         for source, names in found.items()
         if names
     ]
+    for source in found:
+        problems = problems_in_4(huggingface.locate(source))
+        notes += [f"{source} and its exports: {problem}." for problem in problems]
+    return notes

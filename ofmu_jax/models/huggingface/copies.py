@@ -61,8 +61,9 @@ def left_out(folder: pathlib.Path) -> list[str]:
     """Names of what is neither copied nor written anew, folders with a slash."""
     anew = (CARD, RECORD, "*.safetensors", "*.safetensors.index.json")
     kept = {name.partition("/")[0] for name in files_to_keep(folder)}
+    shown = lambda name: name if name.isprintable() else ascii(name)
     return [
-        path.name + "/" * path.is_dir()
+        shown(path.name) + "/" * path.is_dir()
         for path in sorted(folder.iterdir())
         if path.name not in kept
         and not any(fnmatch.fnmatchcase(path.name, name) for name in anew)
@@ -112,7 +113,7 @@ def _front_matter(text: bytes) -> tuple[bytes, bytes]:
 
 def _counts(name: str) -> bool:
     matches = lambda patterns: any(fnmatch.fnmatchcase(name, p) for p in patterns)
-    return matches(KEPT) and not matches(_NEVER)
+    return name.isprintable() and matches(KEPT) and not matches(_NEVER)
 
 
 def _problem(path: pathlib.Path, folder: pathlib.Path) -> str | None:

@@ -25,6 +25,7 @@ from ofmu_jax.models.tensor_files import (
     checked_tensors,
     read_headers,
     read_index,
+    read_tensors,
     to_host,
     write_file,
     write_index,
@@ -142,13 +143,18 @@ def write_params_like(
     infos = read_infos(source)
     shapes, optional = _wanted(config, infos, source)
     check_headers(source, shapes, infos, optional=optional)
+    all_infos = read_headers(source)
+    constants = {k: v for k, v in all_infos.items() if k not in infos}
     by_file: dict[str, list[str]] = {}
-    for name, info in infos.items():
+    for name, info in all_infos.items():
         by_file.setdefault(_safe(info.file), []).append(name)
     dtypes = {k: dtype or DTYPES[info.dtype] for k, info in infos.items()}
     total = 0
     for file, names in by_file.items():
-        tensors = dict(_to_tensors(config, params, {n: dtypes[n] for n in names}))
+        ours = {name: dtypes[name] for name in names if name in dtypes}
+        tensors = dict(_to_tensors(config, params, ours))
+        kept = {name: constants[name] for name in names if name in constants}
+        tensors |= read_tensors(source, kept)
         write_file(folder / file, tensors)
         total += sum(tensor.nbytes for tensor in tensors.values())
     if list(by_file) == [SINGLE]:
@@ -167,6 +173,7 @@ def widest(params: Params) -> np.dtype:
 
 def _safe(file: str) -> str:
     """The name of a file of weights; an index may name them as it likes."""
+    file = "".join(x if x.isprintable() else "_" for x in file)
     return file if file.endswith(".safetensors") else f"{file}.safetensors"
 
 
