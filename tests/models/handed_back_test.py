@@ -334,3 +334,14 @@ def test_a_tokenizer_of_5_is_written_for_4(tmp_path):
         again(real_folders.TEXT)["input_ids"]
         == tokenizer(real_folders.TEXT)["input_ids"]
     )
+
+
+def test_folders_whose_names_are_patterns(tmp_path):
+    """Nothing but checkpoints has to do with patterns."""
+    source = real_folders.llama3(tmp_path / "a[x]*?\\b" / "in")
+    config, params = load_pretrained(source)
+    ids = load_tokenizer(source)("Ada")["input_ids"]
+    out = tmp_path / "[x]" / "out"
+    save_pretrained(out, params, config, source=source)
+    assert_bit_equal(families.read_all(out), families.read_all(source))
+    assert load_tokenizer(out)("Ada")["input_ids"] == ids
