@@ -27,7 +27,7 @@ import jinja2.sandbox
 class _Generation(jinja2.ext.Extension):
     """``{% generation %}`` marks what an assistant says; its text stays."""
 
-    tags = {"generation"}
+    tags = frozenset({"generation"})
 
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
         next(parser.stream)

@@ -1,8 +1,8 @@
 """Chat templates, rendered within limits and with a clock that stands still.
 
 A template is a program that came with a checkpoint: it may print today's date, draw
-numbers, loop for ever or fill the memory. It runs in a process of its own (`template_worker`), which is
-ended when it takes too long.
+numbers, loop for ever or fill the memory. It runs in a process of its own
+(`template_worker`), which is ended when it takes too long.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from ofmu_jax.data.language.prompts import PLAIN_CHAT_TEMPLATE
+from ofmu_jax.data.language.formats import PLAIN_CHAT_TEMPLATE
 from ofmu_jax.data.language.records import DataError
 
 SPECIAL = ("<pad>", "<bos>", "<eos>")
