@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import transformers
 
-from ofmu_jax.models.huggingface import weights
+from ofmu_jax.models.huggingface import tokens, weights
 from ofmu_jax.models.huggingface.config import SUPPORTED as SUPPORTED
 from ofmu_jax.models.huggingface.config import config_from_hf as config_from_hf
 from ofmu_jax.models.huggingface.config import config_to_hf as config_to_hf
@@ -120,8 +120,13 @@ def _write_text_files(folder: pathlib.Path, hf_config: Any, tokenizer: Any) -> N
         tokenizer.save_pretrained(folder)
 
 
-def load_tokenizer(path_or_name: str | pathlib.Path) -> Any:
+def load_tokenizer(
+    path_or_name: str | pathlib.Path, texts: Sequence[str] = ()
+) -> Any:
     """The fast tokenizer of a folder or hub name; runs no remote code.
+
+    Its ids are those of the folder's tokenizer.json, whatever class the configs name:
+    compared on ``texts`` and on probes.
 
     Raises:
       ModelError: if the folder has no tokenizer, or one that cannot be read.
@@ -134,14 +139,24 @@ def load_tokenizer(path_or_name: str | pathlib.Path) -> Any:
             "tokenizer files of the base model into it."
         )
     try:
-        return transformers.AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False
-        )
+        return tokens.checked_tokenizer(folder, texts)
+    except ModelError:
+        raise
     except Exception as error:  # whatever a malformed file leads to in there
+        reason = " ".join(str(error).split())
         raise ModelError(
-            f"the tokenizer of {path_or_name} cannot be read ({error}); copy its files "
-            "again."
+            f"the tokenizer of {path_or_name} cannot be read ({reason}); copy its "
+            "files again."
         ) from error
+
+
+def load_stop_ids(path_or_name: str | pathlib.Path) -> tuple[int, ...]:
+    """Ids that end a text by the folder's generation config, else by its config.
+
+    Raises:
+      ModelError: if there is no such folder, or they are no ids.
+    """
+    return tokens.declared_stops(locate(path_or_name))
 
 
 def locate(
