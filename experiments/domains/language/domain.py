@@ -100,6 +100,7 @@ class LanguageDomain:
             self.task.interior_eot,
             self.files,
             None if self.base is None else self.base.identity,
+            *self.task.conventions,
         )
 
     @functools.cached_property

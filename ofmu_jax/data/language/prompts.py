@@ -129,6 +129,7 @@ def encode(
     fmt: PromptFormat,
     max_length: int | None = None,
     *,
+    positions: int | None = None,
     declared_stops: Sequence[int] = (),
     on_overlength: Literal["error", "truncate"] = "error",
     on_prefix_mismatch: Literal["error", "compat"] = "error",
@@ -153,6 +154,7 @@ def encode(
     Args:
       fmt: the prompt format, see `format_for`.
       max_length: largest number of ids; None for no limit.
+      positions: how many the model has, if ``max_length`` may be that.
       declared_stops: end-of-sequence ids of the generation config, see `stop_ids`.
       on_overlength: "truncate" cuts the end of the answer instead of refusing.
       on_prefix_mismatch: "compat" goes on with the prompt's length alone if the
@@ -192,8 +194,7 @@ def encode(
         if on_overlength == "error":
             raise DataError(
                 f"question {excerpt(question)}: {len(ids)} tokens with the answer, "
-                f"more than the {max_length} allowed; shorten the row, or raise "
-                "--max-length as far as the model has positions"
+                f"more than {_limit(max_length, positions)}"
             )
         ids = ids[:max_length]
     if len(prompt) >= len(ids):
@@ -221,6 +222,13 @@ def encode_rows(
         except DataError as error:
             raise DataError(f"row {number}: {error}") from None
     return encoded
+
+
+def _limit(max_length: int, positions: int | None) -> str:
+    """What is exceeded, and the way out."""
+    if positions is not None and max_length >= positions:
+        return f"the {positions} positions of the model; shorten the row"
+    return f"the {max_length} of --max-length; shorten the row or raise --max-length"
 
 
 def _check_prefix(

@@ -16,6 +16,7 @@ from ofmu_jax.models.huggingface import tokens, weights
 from ofmu_jax.models.huggingface.config import SUPPORTED as SUPPORTED
 from ofmu_jax.models.huggingface.config import config_from_hf as config_from_hf
 from ofmu_jax.models.huggingface.config import config_to_hf as config_to_hf
+from ofmu_jax.models.huggingface.tokens import first_difference as first_difference
 from ofmu_jax.models.huggingface.weights import ModelError as ModelError
 from ofmu_jax.models.llama.model import LlamaConfig, Params
 from ofmu_jax.models.tensor_files import new_folder
@@ -120,9 +121,7 @@ def _write_text_files(folder: pathlib.Path, hf_config: Any, tokenizer: Any) -> N
         tokenizer.save_pretrained(folder)
 
 
-def load_tokenizer(
-    path_or_name: str | pathlib.Path, texts: Sequence[str] = ()
-) -> Any:
+def load_tokenizer(path_or_name: str | pathlib.Path, texts: Sequence[str] = ()) -> Any:
     """The fast tokenizer of a folder or hub name; runs no remote code.
 
     Its ids are those of the folder's tokenizer.json, whatever class the configs name:
@@ -132,11 +131,10 @@ def load_tokenizer(
       ModelError: if the folder has no tokenizer, or one that cannot be read.
     """
     folder = locate(path_or_name, _TOKENIZER_FILES)
-    names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-    if not any((folder / name).is_file() for name in names):
+    if not tokens.has_tokenizer(folder):
         raise ModelError(
-            f"{path_or_name} has no tokenizer (none of {', '.join(names)}); copy the "
-            "tokenizer files of the base model into it."
+            f"{path_or_name} has no tokenizer (none of {', '.join(tokens.FILES)}); "
+            "copy the tokenizer files of the base model into it."
         )
     try:
         return tokens.checked_tokenizer(folder, texts)
@@ -148,6 +146,11 @@ def load_tokenizer(
             f"the tokenizer of {path_or_name} cannot be read ({reason}); copy its "
             "files again."
         ) from error
+
+
+def has_tokenizer(path_or_name: str | pathlib.Path) -> bool:
+    """Whether a folder or hub name has a tokenizer of its own."""
+    return tokens.has_tokenizer(locate(path_or_name, _TOKENIZER_FILES))
 
 
 def load_stop_ids(path_or_name: str | pathlib.Path) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import transformers
 
 from ofmu_jax.models.tensor_files import ModelError
 
+FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 # Digits, cases, runs of white space, other scripts, contractions, code.
 PROBES = (
     "The year 1234567 was 3.14 times HELLO World's, wasn't it?",
@@ -45,15 +46,15 @@ def checked_tokenizer(folder: pathlib.Path, texts: Sequence[str] = ()) -> Any:
             "are drawn at random; set dropout to null there."
         )
     texts = [*PROBES, *texts]
-    ends = _says_ends(folder)
+    special = (False,) if _says_ends(folder) else (False, True)
     try:
         tokenizer = load(transformers.AutoTokenizer)
     except Exception:  # a class that cannot use the file; the file itself may do
         tokenizer = load(transformers.PreTrainedTokenizerFast)
-    if first_difference(tokenizer, file, texts, ends) is None:
+    if first_difference(tokenizer, file, texts, special) is None:
         return tokenizer
     tokenizer = load(transformers.PreTrainedTokenizerFast)
-    text = first_difference(tokenizer, file, texts, ends)
+    text = first_difference(tokenizer, file, texts, special)
     if text is not None:
         raise ModelError(
             f"the tokenizer of {folder} does not give the ids of its tokenizer.json "
@@ -66,22 +67,27 @@ def first_difference(
     tokenizer: Any,
     other: Any,
     texts: Sequence[str],
-    ends: bool = False,
+    special: Sequence[bool] = (False, True),
 ) -> str | None:
     """The first text of which two tokenizers make different ids, or None.
 
     Args:
       other: of transformers or of tokenizers.
-      ends: leave out what they put around any text.
+      special: without what they put around any text, with it, or both.
     """
     for text in texts:
-        for special in (False,) if ends else (False, True):
+        for around in special:
             try:
-                if _ids(tokenizer, text, special) != _ids(other, text, special):
+                if _ids(tokenizer, text, around) != _ids(other, text, around):
                     return text
             except Exception:  # an unknown token that the vocabulary lacks
                 return text
     return None
+
+
+def has_tokenizer(folder: pathlib.Path) -> bool:
+    """Whether one of a tokenizer's `FILES` is there."""
+    return any((folder / name).is_file() for name in FILES)
 
 
 def declared_stops(folder: pathlib.Path) -> tuple[int, ...]:
