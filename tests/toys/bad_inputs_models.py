@@ -219,13 +219,13 @@ CASES = {
         encode("Who?", "Ann.", chat_tokenizers.word_tokenizer()),
         DataError,
         "no end-of-sequence token",
-        "set tokenizer.eos_token",
+        "set eos_token in tokenizer_config.json",
     ),
     "no padding": (
         task_of(chat_tokenizers.word_tokenizer(), prompt_format="plain"),
         DataError,
         "neither a padding nor an end-of-sequence token",
-        "set tokenizer.pad_token",
+        "set pad_token in tokenizer_config.json",
     ),
     "vocabulary": (
         task_of(BUILT_IN),
@@ -248,13 +248,13 @@ CASES = {
         encode("Who?", "Ann. " * 9, LLAMA2, max_length=16),
         DataError,
         "row 2: question 'Who?': 32 tokens",
-        "raise max_length",
+        "raise --max-length",
     ),
     "cut to nothing": (
         encode("Who? " * 9, "A", LLAMA2, max_length=16, on_overlength="truncate"),
         DataError,
         "no token of the answer 'A' is left",
-        "raise max_length",
+        "raise --max-length",
     ),
     "all masked": (
         nothing_to_score,

@@ -162,7 +162,7 @@ class LanguageTask:
             rows,
             self.prompt_format,
             self.max_length,
-            positions=self.config.max_position_embeddings,
+            positions=self.source and self.config.max_position_embeddings,
             declared_stops=self.declared_stops,
             after_eos=self.after_eos,
         )

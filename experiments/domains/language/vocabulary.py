@@ -48,16 +48,19 @@ def from_scratch(run: LanguageRun, data: UnlearningData) -> tuple[Any, LlamaConf
     texts = [text for row in rows for text in (row.question, row.answer)]
     texts += refusals.REFUSALS
     tokenizer = build_tokenizer(texts, vocab_size=size.vocab_size)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=size.hidden_size,
-        intermediate_size=size.intermediate_size,
-        num_layers=size.num_layers,
-        num_heads=size.num_heads,
-        num_kv_heads=size.num_kv_heads,
-        head_dim=size.hidden_size // size.num_heads,
-        max_position_embeddings=run.max_length,
-        dtype=run.dtype,
-        remat=run.remat,
-    )
+    try:
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=size.hidden_size,
+            intermediate_size=size.intermediate_size,
+            num_layers=size.num_layers,
+            num_heads=size.num_heads,
+            num_kv_heads=size.num_kv_heads,
+            head_dim=size.hidden_size // size.num_heads,
+            max_position_embeddings=run.max_length,
+            dtype=run.dtype,
+            remat=run.remat,
+        )
+    except ValueError as error:
+        raise ValueError(f"--model-size: {error}") from None
     return tokenizer, config

@@ -44,11 +44,15 @@ def prompt_ids(tokenizer: Any, text: str, special: bool) -> tuple[int, ...]:
     wholes = [tuple(ids_of(tokenizer, text + answer, special)) for answer in answers]
     if all(ids[: len(alone)] == alone for ids in wholes):
         return alone
+    unknown = getattr(tokenizer, "unk_token_id", None)
     common = itertools.takewhile(
-        lambda column: len(set(column)) == 1 and column[0] != tokenizer.unk_token_id,
+        lambda column: len(set(column)) == 1 and column[0] != unknown,
         zip(*wholes, strict=False),
     )
-    return tuple(column[0] for column in common)
+    kept, core = [column[0] for column in common], text.rstrip()
+    words = ids_alone(tokenizer, core, special)
+    # More than white space would go over to the answer: `encode` refuses such a row.
+    return tuple(kept) if tuple(kept[: len(words)]) == words else alone
 
 
 @functools.lru_cache(maxsize=64)
@@ -59,7 +63,7 @@ def _merging(tokenizer: Any, last: str) -> tuple[str, ...]:
         return ()
     words = {
         token[len(space) :]
-        for token in tokenizer.get_vocab()
+        for token in getattr(tokenizer, "get_vocab", dict)()
         for space in _SPELLINGS[last]
         if token.startswith(space) and token[len(space) :].strip()
     }

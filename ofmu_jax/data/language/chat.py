@@ -75,7 +75,9 @@ def check_template(tokenizer: Any, fmt: PromptFormat) -> None:
         raise _refusal(tokenizer, "it leaves out the question")
 
 
-def closing(tokenizer: Any, end: str, stops: Iterable[int]) -> tuple[str, int | None]:
+def closing(
+    tokenizer: Any, end: str, stops: Iterable[int | None]
+) -> tuple[str, int | None]:
     """The end of an answer's text up to the token that closes the turn, and its id.
 
     Args:

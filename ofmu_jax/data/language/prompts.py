@@ -84,17 +84,17 @@ def stop_ids(
       DataError: there is none, or the template ends answers with other text.
     """
     eos = tokenizer.eos_token_id
-    found = list(declared) if eos is None else [eos, *declared]
+    found: list[int | None] = [eos, *declared]
     if fmt.chat:
         end = chat.turn(tokenizer, "?", "!", fmt).end
         found.append(chat.closing(tokenizer, end, found)[1])
-    found = [stop for stop in dict.fromkeys(found) if stop is not None]
-    if not found:
+    stops = tuple(stop for stop in dict.fromkeys(found) if stop is not None)
+    if not stops:
         raise DataError(
             f"the tokenizer {tokenizer.name_or_path!r} has no end-of-sequence token; "
             "set eos_token in tokenizer_config.json"
         )
-    return tuple(found)
+    return stops
 
 
 def encode_prompt(

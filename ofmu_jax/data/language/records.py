@@ -114,7 +114,7 @@ def check_overlap(
             f"{forget_source}, row {number}: also in the {retain_source} as row "
             f"{other} (question {excerpt(forget[number - 1].question)}); remove it "
             "from one of the two, or go on with contradictory targets "
-            "(allow_overlap=True, --allow-overlap on the command line)"
+            "(--allow-overlap)"
         )
 
 
@@ -154,7 +154,7 @@ def check_unseen(
             f"{source}, row {common[0]}: a training row, where rows that no model has "
             f"seen are needed (question {excerpt(holdout[common[0] - 1].question)}); "
             "remove it from the holdout file, or go on with biased membership scores "
-            "(allow_overlap=True, --allow-overlap on the command line)"
+            "(--allow-overlap)"
         )
 
 

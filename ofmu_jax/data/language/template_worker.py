@@ -27,7 +27,9 @@ import jinja2.sandbox
 class _Generation(jinja2.ext.Extension):
     """``{% generation %}`` marks what an assistant says; its text stays."""
 
-    tags = frozenset({"generation"})
+    def __init__(self, environment: jinja2.Environment) -> None:
+        super().__init__(environment)
+        self.tags = {"generation"}
 
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
         next(parser.stream)
@@ -87,7 +89,8 @@ def _compiled(template: str, now: str) -> jinja2.Template:
         extensions=[_Generation, jinja2.ext.loopcontrols],
     )
     environment.filters["tojson"] = _tojson
-    environment.globals |= {
+    names: Any = environment.globals
+    names |= {
         "raise_exception": _raise,
         "strftime_now": clock.strftime,
         "dict": _Dict(),

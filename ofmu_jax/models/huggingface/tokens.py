@@ -42,8 +42,8 @@ def checked_tokenizer(folder: pathlib.Path, texts: Sequence[str] = ()) -> Any:
     file.no_padding()
     if getattr(file.model, "dropout", None):
         raise ModelError(
-            f"tokenizer.json in {folder} has a dropout of {file.model.dropout}: its ids "
-            "are drawn at random; set dropout to null there."
+            f"tokenizer.json in {folder} has a dropout of {file.model.dropout}: its "
+            "ids are drawn at random; set dropout to null there."
         )
     texts = [*PROBES, *texts]
     special = (False,) if _says_ends(folder) else (False, True)
