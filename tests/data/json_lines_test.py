@@ -252,7 +252,7 @@ def test_other_kinds_of_files_are_named(tmp_path, content, kind, remedy):
     message = refusal(tmp_path, content)
     assert f"this is {kind}" in message or kind in message
     assert remedy in message
-    assert "not UTF-8" not in message and "\n" not in message
+    assert "not UTF-8 (" not in message and "\n" not in message
 
 
 def test_a_table_by_its_name(tmp_path):

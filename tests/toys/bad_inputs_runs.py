@@ -226,6 +226,12 @@ CASES = {
         "one update of ofmu takes",
         "--budget.gradient-evaluations allows (2); raise it",
     ),
+    "layer": (
+        work(dataclasses.replace(TINY, methods=("rmu",))),
+        ValueError,
+        "--rmu.loss.layer 1: the model has only layers 0 to 0",
+        "choose one",
+    ),
     "too long": (
         work(forget=LONG),
         DataError,

@@ -35,8 +35,8 @@ _KINDS = {
     ),
     b"%PDF": ("a PDF document", f"write its text as JSON lines ({_JSON_LINES})"),
     b"\x80": ("a Python pickle", f"write its rows as JSON lines ({_JSON_LINES})"),
-    b"\xff\xfe": ("text in UTF-16", "save it with UTF-8 encoding"),
-    b"\xfe\xff": ("text in UTF-16", "save it with UTF-8 encoding"),
+    b"\xff\xfe": ("text in UTF-16, not UTF-8", "save it with UTF-8 encoding"),
+    b"\xfe\xff": ("text in UTF-16, not UTF-8", "save it with UTF-8 encoding"),
 }
 
 
