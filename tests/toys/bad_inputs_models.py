@@ -62,6 +62,17 @@ def only_a_pickle(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def only(*names):
+    """A folder of these files, in place of its weights."""
+
+    def change(folder):
+        (folder / "model.safetensors").unlink()
+        for name in names:
+            (folder / name).write_bytes(b"x")
+
+    return change
+
+
 def put(at, number):
     def change(tensors):
         tensors[at] = tensors[at].copy()
@@ -179,6 +190,18 @@ CASES = {
         "supported model types are",
     ),
     "pickle": (model(only_a_pickle), ModelError, "is a pickle", "save_pretrained"),
+    "adapter": (
+        model(only("adapter_model.safetensors", "training_args.bin")),
+        ModelError,
+        "adapter_model.safetensors belongs to an adapter",
+        "merge the two (merge_and_unload in peft)",
+    ),
+    "no weights": (
+        model(only("training_args.bin", "optimizer.bin")),
+        ModelError,
+        "has no model.safetensors and no model.safetensors.index.json.",
+    ),
+    "gguf": (model(only("m.gguf")), ModelError, "m.gguf is GGUF", "the original model"),
     "cut off": (
         model(lambda folder: os.truncate(folder / "model.safetensors", 300)),
         ModelError,

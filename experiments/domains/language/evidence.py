@@ -10,6 +10,7 @@ from typing import Any, Self
 from experiments.config.language import LanguageRun, Request
 from experiments.domains.language.data import limited, load_data
 from experiments.domains.language.task import LanguageTask, Params
+from experiments.domains.language.vocabulary import texts_of
 from experiments.stages.files import fingerprint
 from experiments.stages.hashes import file_hashes
 from ofmu_jax.data.language import prompts
@@ -143,7 +144,8 @@ class LanguageEvidence:
 
     def _task(self, folder: pathlib.Path, config: LlamaConfig) -> LanguageTask:
         """One task for all models with the same conventions: compiled once."""
-        tokenizer, run = huggingface.load_tokenizer(folder), self.run
+        run = self.run
+        tokenizer = huggingface.load_tokenizer(folder, texts_of(self.data))
         stops = huggingface.load_stop_ids(folder)
         fmt = prompts.format_for(tokenizer, run.prompt_format)
         template = tokenizer.chat_template if fmt.chat else None

@@ -18,8 +18,7 @@ def given_tokenizer(run: LanguageRun, data: UnlearningData) -> Any:
     Raises:
       ValueError: a model whose tokenizer makes other ids of a row.
     """
-    rows = dict.fromkeys((*data.forget, *data.retain, *data.full))
-    texts = list(dict.fromkeys(t for row in rows for t in (row.question, row.answer)))
+    texts = texts_of(data)
     (_, source), *others = run.given_models.items()
     tokenizer = huggingface.load_tokenizer(source, texts)
     fmt = prompts.format_for(tokenizer, run.prompt_format)
@@ -39,6 +38,12 @@ def given_tokenizer(run: LanguageRun, data: UnlearningData) -> Any:
                 "same tokenizer."
             )
     return tokenizer
+
+
+def texts_of(data: UnlearningData) -> list[str]:
+    """Questions and answers of the training rows, each once."""
+    rows = dict.fromkeys((*data.forget, *data.retain, *data.full))
+    return list(dict.fromkeys(t for row in rows for t in (row.question, row.answer)))
 
 
 def from_scratch(run: LanguageRun, data: UnlearningData) -> tuple[Any, LlamaConfig]:
