@@ -50,8 +50,8 @@ class LanguageRun(Run):
     max_length: Annotated[int, Bound(2)] = 512
     """Tokens of question and answer; longer rows are refused."""
     refusals_file: pathlib.Path | None = None
-    """Text file with one refusal a line, for idk_dpo; default: TOFU's idontknow.txt (or
-    .jsonl) in --data-dir, else the ten built in."""
+    """File with one refusal a line, text or JSON, for idk_dpo; default: TOFU's
+    idontknow.txt (or .jsonl) in --data-dir, else the ten built in."""
     allow_overlap: bool = False
     """Accept forget rows that are also retain rows."""
     mesh: str | None = None

@@ -94,7 +94,7 @@ class EvalConfig:
     max_rows: Count | None = None
     """Rows of each evaluation set, evenly spaced; None: all."""
     interior_eot: Literal["correct", "compat"] = "correct"
-    """compat masks end-of-turn tokens in prompts, as published chat numbers do, and
-    this in training as well as in scores and answers."""
+    """compat masks end-of-turn tokens in prompts and ends answers twice, as published
+    chat numbers do, and this in training as well as in scores and answers."""
     bootstrap: Count = 1000
     """Resamples behind the intervals within a run."""

@@ -18,6 +18,7 @@ import safetensors.numpy
 
 from ofmu_jax import _disk
 from ofmu_jax._trees import named
+from ofmu_jax.models.other_formats import hint
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -204,13 +205,7 @@ def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
     if (folder / SINGLE).is_file():  # first, as transformers does
         return [folder / SINGLE]
     if not (folder / INDEX).is_file():
-        hint = ""
-        for pickle in folder.glob("*.bin"):
-            hint = (
-                f"; {pickle.name} is a pickle, which can run code and is not read: "
-                "convert it with transformers' save_pretrained(safe_serialization=True)"
-            )
-        raise ModelError(f"{folder} has no {SINGLE} and no {INDEX}{hint}.")
+        raise ModelError(f"{folder} has no {SINGLE} and no {INDEX}{hint(folder)}.")
     names = sorted(set(read_index(folder / INDEX).values()))
     for name in names:
         if pathlib.Path(name).name != name:

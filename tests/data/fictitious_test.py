@@ -110,9 +110,9 @@ def test_attributes_have_the_promised_wordings():
 @pytest.mark.parametrize(
     ("numbers", "words"),
     [
-        ((0, 4, 4), "num_forget=4 of num_people=4"),
-        ((0, 4, 0), "num_forget=0 of num_people=4"),
-        ((0, 10**6, 1), "num_people=1000000"),
+        ((0, 4, 4), "4 of 4 people to forget"),
+        ((0, 4, 0), "0 of 4 people to forget"),
+        ((0, 10**6, 1), "1000000 people"),
     ],
 )
 def test_numbers_that_do_not_fit_are_named(numbers, words):

@@ -1,6 +1,10 @@
 """Reading rows, and every way a file can be wrong."""
 
+import bz2
+import gzip
 import json
+import lzma
+import pickle
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -225,3 +229,36 @@ def test_any_json(tmp_path, values, separator):
 def test_any_damage_to_a_good_file(tmp_path, at, damage):
     content = GOOD + b"\n" + GOOD
     rows_or_refusal(tmp_path, content[:at] + damage + content[at + len(damage) :])
+
+
+@pytest.mark.parametrize(
+    "content, kind, remedy",
+    [
+        (gzip.compress(GOOD), "a gzip archive", "unpack it first (gunzip)"),
+        (bz2.compress(GOOD), "a bzip2 archive", "bunzip2"),
+        (lzma.compress(GOOD), "an xz archive", "unxz"),
+        (b"PAR1\x15\x04\x15\xff", "a Parquet table", "read_parquet("),
+        (b"ARROW1\x00\x00\xff", "an Arrow table", "read_feather("),
+        (b"\xff\xff\xff\xff\x10\x01", "an Arrow stream", "Dataset.to_json("),
+        (b"PK\x03\x04\x14\xff", "a ZIP archive or an Excel sheet", "unpack"),
+        (pickle.dumps([1]), "a Python pickle", "as JSON lines"),
+        (GOOD.decode().encode("utf-16"), "text in UTF-16", "UTF-8"),
+        (b"question,answer\nWho?,Ann.\n", "separated values (CSV)", "read_csv("),
+        (b'"Question";"Answer"\n"Who?";"Ann."', "separated values", "read_csv("),
+        (b"id\tquestion\tanswer\n1\tWho?\tAnn.", "separated values", "lines=True"),
+    ],
+)
+def test_other_kinds_of_files_are_named(tmp_path, content, kind, remedy):
+    message = refusal(tmp_path, content)
+    assert f"this is {kind}" in message or kind in message
+    assert remedy in message
+    assert "not UTF-8 (" not in message and "\n" not in message
+
+
+def test_a_table_by_its_name(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("Who?,Ann.\n")
+    with pytest.raises(DataError, match=r"rows.csv: this is a table of .* read_csv"):
+        read_json_lines(path)
+    path.write_bytes(GOOD)  # a wrong name is no reason
+    assert read_json_lines(path) == [QA("Who?", "Ann.")]

@@ -165,7 +165,10 @@ def test_too_long():
     tokenizer, fmt = llama2(), PROMPT_FORMATS["plain"]
     args = (tokenizer, "Who?", "Ann.", fmt)  # <s> Who ? \n | Ann . </s>
     assert len(encode(*args, 7)) == 7
-    with pytest.raises(DataError, match=r"'Who\?': 7 tokens, more than max_length=6"):
+    with pytest.raises(
+        DataError,
+        match=r"'Who\?': 7 tokens with the answer, more than the 6 of --max-length",
+    ):
         encode(*args, 6)
     cut = encode(*args, 5, on_overlength="truncate")
     assert answer_of(tokenizer, cut) == "Ann"

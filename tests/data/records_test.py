@@ -8,6 +8,7 @@ from ofmu_jax.data.language.records import (
     DataError,
     UnlearningData,
     check_contained,
+    check_distinct,
     check_overlap,
     check_unseen,
     excerpt,
@@ -25,8 +26,7 @@ def test_overlap_names_both_rows_and_both_remedies():
         )
     message = str(caught.value)
     assert message.startswith("f, row 2: also in the r as row 3 (question 'B?  ')")
-    assert "allow_overlap=True" in message
-    assert "--allow-overlap" in message
+    assert message.endswith("go on with contradictory targets (--allow-overlap)")
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,42 @@ def test_equal_up_to_spacing_and_case(other):
         check_overlap([A], [other])
     check_contained([A], [other], "a", "b")
     assert subtract([A, B], [other]) == (B,)
+
+
+TWINS = {
+    "composition": "Cafe\u0301 Müller’s “re-run” file №1?",
+    "zero width": 'Ca\u200bfé Mü\u200dll\ufeffer\'s "re-run" file №1?',
+    "spaces": 'Café\xa0Müller\'s\u2003"re-run"\u202ffile\u3000№1?',
+    "hyphens": 'Café Müller\'s "re\u2011run" file №1?',
+    "soft hyphen": 'Café Mül\xadler\'s "re-run" file №1?',
+    "directions": '\u200eCafé Müller\'s "re-run" \u202afile\u202c №1?',
+    "forms": 'Café Müller\'s "re-run" ﬁle №１?',
+    "selectors": 'Café\ufe0f Müller\'s "re-run" file №1?',
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_texts_that_look_the_same(name):
+    row = QA('Café Müller\'s "re-run" file №1?', "A.")
+    twin = QA(TWINS[name], "A.")
+    assert twin != row
+    with pytest.raises(DataError, match="row 1: also in the retain set as row 2"):
+        check_overlap([row], [B, twin])
+    with pytest.raises(DataError, match="f, row 2: the same as row 1"):
+        check_distinct([twin, row], "f")
+    with pytest.raises(DataError, match="row 1: a training row"):
+        check_unseen([twin], [row])
+    check_contained([row], [twin], "a", "b")
+    assert subtract([twin, A], [row]) == (A,)  # and what stays is as it was
+    assert subtract([twin, A], [A])[0].question == TWINS[name]
+
+
+def test_numbers_that_mean_another_are_other_rows():
+    check_overlap([QA("10²?", "A.")], [QA("102?", "A."), QA("1½?", "A.")])
+
+
+def test_the_same_row_with_another_paraphrase_comes_once():
+    check_distinct([A, QA("a?", "A.", "x"), QA("a?", "A.", None, None, ("y",))], "f")
 
 
 def test_letters_that_fold_to_two():

@@ -204,10 +204,10 @@ def test_cut_keeps_a_row_whose_copy_is_dropped(folder):
 
 
 def test_cut_that_leaves_nothing(folder):
-    with pytest.raises(DataError, match="max_retain is 0; it must be at least 1"):
+    with pytest.raises(DataError, match="--max-retain is 0; it must be at least 1"):
         load_tofu("forget01", folder, max_retain=0)
     write(folder / "retain_perturbed.json", [evaluated("c")])
-    with pytest.raises(DataError, match=r"max_retain=2 leaves no row .* raise it"):
+    with pytest.raises(DataError, match=r"--max-retain 2 leaves no row .* raise it"):
         load_tofu("forget01", folder, max_retain=2)
 
 

@@ -74,7 +74,7 @@ def test_vocabulary_is_no_larger_than_the_texts_need():
 
 
 def test_too_small_a_vocabulary():
-    with pytest.raises(DataError, match=r"vocab_size=258 is too small; .* need 259"):
+    with pytest.raises(DataError, match=r"258 tokens .* is too small; .* need 259"):
         build_tokenizer(TEXTS, SMALLEST - 1)
 
 

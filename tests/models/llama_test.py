@@ -262,5 +262,5 @@ def test_hidden_states_are_what_the_head_reads(tiny):
     broken = jax.tree.map(lambda x: x.at[1].set(jnp.nan), tiny["layers"])
     first = hidden_states(TINY, 0, {**tiny, "layers": broken}, ids, mask)
     chex.assert_tree_all_finite(first)
-    with pytest.raises(ValueError, match="layer=2 is not one of the model's 2 layers"):
+    with pytest.raises(ValueError, match="layer 2 is not one of the model's 2 layers"):
         hidden_states(TINY, 2, tiny, ids, mask)

@@ -175,7 +175,7 @@ def test_wrong_options_are_named(arguments, message, capsys):
     ("arguments", "message"),
     [
         (["demo", "--seeds", "1", "1"], "--seeds names one twice: 1 1"),
-        (["demo", "--forget-people", "40"], "num_forget=40 of num_people=40"),
+        (["demo", "--forget-people", "40"], "40 of 40 people to forget"),
         (["request"], "request needs --model"),
         (["demo", "--retain-model", "{tmp}"], "give --model"),
         (["tofu", "--data-dir", "{tmp}/nowhere"], "nowhere"),

@@ -62,6 +62,17 @@ def only_a_pickle(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def only(*names):
+    """A folder of these files, in place of its weights."""
+
+    def change(folder):
+        (folder / "model.safetensors").unlink()
+        for name in names:
+            (folder / name).write_bytes(b"x")
+
+    return change
+
+
 def put(at, number):
     def change(tensors):
         tensors[at] = tensors[at].copy()
@@ -179,6 +190,18 @@ CASES = {
         "supported model types are",
     ),
     "pickle": (model(only_a_pickle), ModelError, "is a pickle", "save_pretrained"),
+    "adapter": (
+        model(only("adapter_model.safetensors", "training_args.bin")),
+        ModelError,
+        "adapter_model.safetensors belongs to an adapter",
+        "merge the two (merge_and_unload in peft)",
+    ),
+    "no weights": (
+        model(only("training_args.bin", "optimizer.bin")),
+        ModelError,
+        "has no model.safetensors and no model.safetensors.index.json.",
+    ),
+    "gguf": (model(only("m.gguf")), ModelError, "m.gguf is GGUF", "the original model"),
     "cut off": (
         model(lambda folder: os.truncate(folder / "model.safetensors", 300)),
         ModelError,
@@ -219,13 +242,13 @@ CASES = {
         encode("Who?", "Ann.", chat_tokenizers.word_tokenizer()),
         DataError,
         "no end-of-sequence token",
-        "set tokenizer.eos_token",
+        "set eos_token in tokenizer_config.json",
     ),
     "no padding": (
         task_of(chat_tokenizers.word_tokenizer(), prompt_format="plain"),
         DataError,
         "neither a padding nor an end-of-sequence token",
-        "set tokenizer.pad_token",
+        "set pad_token in tokenizer_config.json",
     ),
     "vocabulary": (
         task_of(BUILT_IN),
@@ -248,13 +271,13 @@ CASES = {
         encode("Who?", "Ann. " * 9, LLAMA2, max_length=16),
         DataError,
         "row 2: question 'Who?': 32 tokens",
-        "raise max_length",
+        "raise --max-length",
     ),
     "cut to nothing": (
         encode("Who? " * 9, "A", LLAMA2, max_length=16, on_overlength="truncate"),
         DataError,
         "no token of the answer 'A' is left",
-        "raise max_length",
+        "raise --max-length",
     ),
     "all masked": (
         nothing_to_score,

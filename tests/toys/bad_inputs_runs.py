@@ -226,12 +226,23 @@ CASES = {
         "one update of ofmu takes",
         "--budget.gradient-evaluations allows (2); raise it",
     ),
-    "too long": (work(forget=LONG), DataError, "forget set, row 1", "max_length=256"),
+    "layer": (
+        work(dataclasses.replace(TINY, methods=("rmu",))),
+        ValueError,
+        "--rmu.loss.layer 1: the model has only layers 0 to 0",
+        "choose one",
+    ),
+    "too long": (
+        work(forget=LONG),
+        DataError,
+        "forget set, row 1",
+        "the 256 of --max-length",
+    ),
     "too long later": (
         work(forget_eval=(QA("Who?", "Ann.", perturbed_answers=(LONG[0].answer,)),)),
         DataError,
         "forget_eval set, row 1",
-        "raise max_length",
+        "raise --max-length",
     ),
     "control row": (
         work(retain=(QA("Who?", "Ann."), QA("Who?", "<eos> Bob"))),

@@ -1,7 +1,15 @@
 """Tokenizers of whole words with chat templates like those of well-known models."""
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast
 
 # In the manner of Llama 3: headers, a date, <|eot_id|> after every turn.
@@ -39,6 +47,69 @@ NO_SYSTEM = (
 LLAMA2 = (
     "{% for message in messages %}{{ '[INST] <<SYS>>' if loop.first }}"
     "{{ message['content'] }}{% endfor %}"
+)
+# In the manner of Qwen 3: an empty think block before every last answer.
+QWEN3 = (
+    "{%- set ns = namespace(last=messages|length - 1) %}"
+    "{%- for message in messages[::-1] %}"
+    "{%- if message.role == 'user' %}"
+    "{%- set ns.last = messages|length - 1 - loop.index0 %}{%- break %}{%- endif %}"
+    "{%- endfor %}"
+    "{%- for message in messages %}"
+    "{%- set content = message.content %}"
+    "{%- if message.role != 'assistant' %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>\\n' }}"
+    "{%- else %}"
+    "{%- set thought = '' %}"
+    "{%- if '</think>' in content %}"
+    "{%- set thought = content.split('</think>')[0].split('<think>')[-1] %}"
+    "{%- set content = content.split('</think>')[-1].lstrip('\\n') %}"
+    "{%- endif %}"
+    "{{- '<|im_start|>assistant\\n' }}"
+    "{%- if loop.index0 > ns.last and (loop.last or thought) %}"
+    "{{- '<think>\\n' + thought.strip('\\n') + '\\n</think>\\n\\n' }}{%- endif %}"
+    "{{- content.lstrip('\\n') + '<|im_end|>\\n' }}"
+    "{%- endif %}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
+    "{%- if enable_thinking is defined and enable_thinking is false %}"
+    "{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"
+)
+# In the manner of Mistral v0.3: the answer after a space, alternating roles.
+MISTRAL = (
+    "{%- if messages[0].role == 'system' %}"
+    "{%- set system = messages[0].content %}{%- set turns = messages[1:] %}"
+    "{%- else %}{%- set system = '' %}{%- set turns = messages %}{%- endif %}"
+    "{{- bos_token }}{%- for message in turns %}"
+    "{%- if (message.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{- raise_exception('Conversation roles must alternate') }}{%- endif %}"
+    "{%- if message.role == 'user' %}"
+    "{{- '[INST] ' + ((system + '\\n\\n') if system and loop.last else '') }}"
+    "{{- message.content + '[/INST]' }}"
+    "{%- else %}{% generation %}{{- ' ' + message.content|trim + eos_token }}"
+    "{% endgeneration %}{%- endif %}{%- endfor %}"
+)
+# In the manner of Gemma: the assistant is a model, nothing before its text.
+GEMMA = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}"
+    "{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
+    "{{ '<start_of_turn>' + role + '\\n' + message['content'] | trim }}"
+    "{{ '<end_of_turn>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
+)
+TURNS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
 )
 WORDS = "You are a helpful assistant . system user Today Date : 10 Apr 2025 Who ? Ann"
 
@@ -91,6 +162,30 @@ def chatml():
 
 def llama2(template=LLAMA2):
     return word_tokenizer(template, special=("<s>", "</s>"), bos="<s>", eos="</s>")
+
+
+def byte_level(template=None, *, eos, bos=None, text="Ann, who? Ann Bell."):
+    """A BPE of bytes, as Llama 3 and Qwen have, that merges the words of ``text`` with
+    the space before them; the special tokens of TURNS are 0, 1, …"""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=list(TURNS),
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([text] * 4, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=bos,
+        eos_token=eos,
+        pad_token="<|endoftext|>",
+        chat_template=template,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def pieces(tokenizer, ids):

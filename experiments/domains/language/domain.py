@@ -101,6 +101,7 @@ class LanguageDomain:
             self.files,
             handed_back.SCORED if self.files else None,
             None if self.base is None else self.base.identity,
+            *self.task.conventions,
         )
 
     @functools.cached_property

@@ -10,6 +10,7 @@ from typing import Any, Self
 from experiments.config.language import LanguageRun, Request
 from experiments.domains.language.data import limited, load_data
 from experiments.domains.language.task import LanguageTask, Params
+from experiments.domains.language.vocabulary import texts_of
 from experiments.stages.files import fingerprint
 from experiments.stages.hashes import file_hashes
 from ofmu_jax.data.language import prompts
@@ -171,14 +172,21 @@ class LanguageEvidence:
 
     def _task(self, folder: pathlib.Path, config: LlamaConfig) -> LanguageTask:
         """One task for all models with the same conventions: compiled once."""
-        tokenizer, run = huggingface.load_tokenizer(folder), self.run
-        key = fingerprint(config, tokenizer.backend_tokenizer.to_str())
+        run = self.run
+        tokenizer = huggingface.load_tokenizer(folder, texts_of(self.data))
+        stops = huggingface.load_stop_ids(folder)
+        fmt = prompts.format_for(tokenizer, run.prompt_format)
+        template = tokenizer.chat_template if fmt.chat else None
+        special = {k: str(v) for k, v in tokenizer.special_tokens_map.items()}
+        backend = tokenizer.backend_tokenizer.to_str()
+        key = fingerprint(config, backend, fmt, template, special, stops)
         if key not in self._tasks:
             self._tasks[key] = LanguageTask(
                 config,
                 tokenizer,
-                prompts.format_for(tokenizer, run.prompt_format),
+                fmt,
                 min(run.max_length, config.max_position_embeddings),
                 run.evaluation,
+                declared_stops=stops,
             )
         return self._tasks[key]

@@ -46,6 +46,7 @@ def check_work(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> No
     """
     for name in run.methods:
         job.num_updates(name, run, task)
+        _check_layer(task, run, name)
     check_part(task, run)
     data = limited(data, run.evaluation.max_rows)
     known: set[QA] = set()
@@ -58,6 +59,16 @@ def check_work(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> No
                 reason = re.sub("^row [0-9]+: ", "", str(error))
                 raise DataError(f"{field} set, row {number}: {reason}") from None
             known.update(pairs)
+
+
+def _check_layer(task: LanguageTask, run: LanguageRun, name: str) -> None:
+    """A method that steers the output of a layer that the model does not have."""
+    layer = getattr(getattr(run.config_of(name), "loss", None), "layer", None)
+    if layer is not None and not 0 <= layer < task.config.num_layers:
+        raise ValueError(
+            f"--{name.replace('_', '-')}.loss.layer {layer}: the model has only layers "
+            f"0 to {task.config.num_layers - 1}; choose one of them."
+        )
 
 
 def check_part(task: LanguageTask, run: LanguageRun) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import jax
 import numpy as np
@@ -13,10 +13,10 @@ from jax.sharding import Mesh, NamedSharding
 from experiments.config.language import EvalConfig, LanguageRun
 from experiments.domains.base import BASE, REFERENCE, TARGET
 from experiments.domains.language import mesh as meshes
-from ofmu_jax.data.language import batches, prompts, refusals
+from experiments.domains.language import vocabulary
+from ofmu_jax.data.language import batches, prompts
 from ofmu_jax.data.language.padding import InteriorEot
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
-from ofmu_jax.data.language.tokenizer import build_tokenizer
 from ofmu_jax.evals.language.scores import TokenScores, score_batches
 from ofmu_jax.losses.tokens import ApplyFn, Projected
 from ofmu_jax.models.huggingface import folder as huggingface
@@ -48,6 +48,7 @@ class LanguageTask:
     source: str | None = None  # the given model that an export hands back
     mesh: Mesh | None = None  # None: one device
     loss_chunk: int = 0  # positions of a row whose logits are there at once; 0: all
+    declared_stops: tuple[int, ...] = ()  # eos ids of the given generation config
 
     @functools.cached_property
     def model(self) -> Llama:
@@ -104,9 +105,30 @@ class LanguageTask:
         """How rows and prompts are padded: ``pad_id`` and ``interior_eot``."""
         return {"pad_id": self.pad_id, "interior_eot": self.interior_eot}
 
-    @property
+    @functools.cached_property
     def eos_ids(self) -> tuple[int, ...]:
-        return (self.tokenizer.eos_token_id,)
+        """Every token that ends an answer; generation stops at each."""
+        return prompts.stop_ids(self.tokenizer, self.prompt_format, self.declared_stops)
+
+    @property
+    def after_eos(self) -> Literal["cut", "compat"]:
+        """What is scored behind an answer, see `prompts.encode`."""
+        return "compat" if self.interior_eot == "compat" else "cut"
+
+    @functools.cached_property
+    def conventions(self) -> tuple[Any, ...]:
+        """What prompts and answers have of the given folder, where that is not what
+        the tokenizer says alone: part of what is done again when it changes."""
+        found: list[Any] = []
+        if self.eos_ids != (self.tokenizer.eos_token_id,):
+            found.append(self.eos_ids)
+        ours, published = (
+            prompts.encode_prompt(
+                self.tokenizer, "?", self.prompt_format, after_eos=after_eos
+            ).tolist()
+            for after_eos in (self.after_eos, "compat")
+        )
+        return (*found, ours) if ours != published else tuple(found)
 
     @functools.cached_property
     def shard(self) -> batches.Shard:
@@ -135,13 +157,14 @@ class LanguageTask:
           DataError: naming the row: too long, a control token spelled out, or a token
             that the model has no embedding for.
         """
-        compat = self.interior_eot == "compat"
         encoded = prompts.encode_rows(
             self.tokenizer,
             rows,
             self.prompt_format,
             self.max_length,
-            after_eos="compat" if compat else "cut",
+            positions=self.source and self.config.max_position_embeddings,
+            declared_stops=self.declared_stops,
+            after_eos=self.after_eos,
         )
         for number, example in enumerate(encoded, 1):
             if (largest := int(example.input_ids.max())) >= self.config.vocab_size:
@@ -173,11 +196,13 @@ class LanguageTask:
         )
 
     def generate(self, params: Params, questions: Sequence[str]) -> list[str]:
-        """Greedy answers, cut at the end-of-sequence token."""
+        """Greedy answers, cut at the first token of `eos_ids`."""
         answers: list[str] = []
         size = self.evaluation.batch_size
         encoded = [
-            prompts.encode_prompt(self.tokenizer, question, self.prompt_format)
+            prompts.encode_prompt(
+                self.tokenizer, question, self.prompt_format, after_eos=self.after_eos
+            )
             for question in questions
         ]
         length = prompts.padded_length(encoded) if encoded else 0
@@ -199,9 +224,11 @@ class LanguageTask:
         return answers
 
     def _decode(self, ids: np.ndarray) -> list[str]:
+        ended = np.cumsum(np.isin(ids, self.eos_ids), -1) > 0
+        said = [row[~end] for row, end in zip(ids, ended, strict=True)]
         return [
             text.strip()
-            for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)
         ]
 
     def export(
@@ -233,11 +260,12 @@ def make_task(
     """The task of a run, and the parameters that were given, by role.
 
     Raises:
-      ValueError: if two given models differ in architecture.
+      ValueError: if two given models differ in architecture or in their tokens.
     """
     given: dict[str, Params] = {}
     mesh = meshes.mesh_of(run)
     config = source = None
+    stops: tuple[int, ...] = ()
     for role, field in FIELDS.items():
         if (name := getattr(run, field)) is None:
             continue
@@ -252,9 +280,10 @@ def make_task(
             )
         config, source = found, source or name
     if config is None or source is None:
-        tokenizer, config = _from_scratch(run, data)
+        tokenizer, config = vocabulary.from_scratch(run, data)
     else:
-        tokenizer = huggingface.load_tokenizer(source)
+        tokenizer = vocabulary.given_tokenizer(run, data)
+        stops = huggingface.load_stop_ids(source)
     task = LanguageTask(
         config,
         tokenizer,
@@ -264,6 +293,7 @@ def make_task(
         source,
         mesh,
         run.loss_chunk,
+        stops,
     )
     if task.pad_id >= config.vocab_size:
         raise ValueError(
@@ -272,24 +302,3 @@ def make_task(
             "belongs to the model."
         )
     return task, given
-
-
-def _from_scratch(run: LanguageRun, data: UnlearningData) -> tuple[Any, LlamaConfig]:
-    size = run.model_size
-    rows = data.full + data.pretraining
-    texts = [text for row in rows for text in (row.question, row.answer)]
-    texts += refusals.REFUSALS
-    tokenizer = build_tokenizer(texts, vocab_size=size.vocab_size)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=size.hidden_size,
-        intermediate_size=size.intermediate_size,
-        num_layers=size.num_layers,
-        num_heads=size.num_heads,
-        num_kv_heads=size.num_kv_heads,
-        head_dim=size.hidden_size // size.num_heads,
-        max_position_embeddings=run.max_length,
-        dtype=run.dtype,
-        remat=run.remat,
-    )
-    return tokenizer, config

@@ -43,5 +43,5 @@ def check_plain(tokenizer: Any, name: str, text: str) -> None:
         raise DataError(
             f"{name} {excerpt(text)}: holds {token!r}, which the tokenizer "
             f"{tokenizer.name_or_path!r} reads as a control token; reword the row or "
-            "put a space into it, or pass control_text='compat' to let it be one"
+            "put a space into it"
         )

@@ -94,14 +94,14 @@ def fictitious_people(
 def _check_numbers(num_people: int, num_forget: int, num_holdout: int) -> None:
     if not 1 <= num_forget < num_people:
         raise DataError(
-            f"num_forget={num_forget} of num_people={num_people}; at least one person "
-            "must be forgotten and one kept"
+            f"{num_forget} of {num_people} people to forget (--forget-people, "
+            "--people); at least one must be forgotten and one kept"
         )
     most = len(FIRST_NAMES) * len(LAST_NAMES)
     if num_holdout < 0 or num_people + num_holdout > most:
         raise DataError(
-            f"num_people={num_people} and num_holdout={num_holdout}: there are names "
-            f"for 0 to {most} people in all"
+            f"{num_people} people (--people) and {num_holdout} more held out; there "
+            f"are names for 0 to {most} in all"
         )
 
 

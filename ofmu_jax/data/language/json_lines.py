@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import pathlib
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ofmu_jax.data.language.records import QA, DataError, Path
+from ofmu_jax.data.language.text_files import (
+    check_no_table,
+    read_text,
+    surrogate_in,
+)
 
 
 def read_json_lines(
@@ -38,34 +42,12 @@ def read_json_lines(
     path = pathlib.Path(path)
     keys = {"question": question_key, "answer": answer_key}
     required = [keys.get(name, name) for name in required]
-    rows = _parse_rows(path, _read_text(path))
+    text = read_text(path)
+    check_no_table(path, text)
+    rows = _parse_rows(path, text)
     if not rows:
         raise DataError(f"{path}: the file is empty; it needs at least one row")
     return [_to_qa(path, i, row, required, keys) for i, row in enumerate(rows, 1)]
-
-
-def _read_text(path: pathlib.Path) -> str:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file in the folder {path.parent}; check the path"
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); give a file that can"
-        ) from None
-    except ValueError as error:  # a NUL character in the name
-        raise DataError(f"{path!r}: not a file name ({error})") from None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # Positions count from after the byte order mark, as in `error.object`.
-        row = error.object[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{path}, row {row}: not UTF-8 (byte 0x{error.object[error.start]:02x}); "
-            "save the file with UTF-8 encoding"
-        ) from None
 
 
 def _parse_rows(path: pathlib.Path, text: str) -> list[Any]:
@@ -166,12 +148,7 @@ def _problem(value: Any) -> str | None:
         return f"is a JSON {_json_type(value)}, not a string; put the text in quotes"
     if not value.strip():
         return "is empty; fill it in or remove the row"
-    if re.search("[\ud800-\udfff]", value):
-        return (
-            "holds half of a surrogate pair (\\ud800-\\udfff), which no tokenizer can "
-            "encode; remove it"
-        )
-    return None
+    return surrogate_in(value)
 
 
 def _json_type(value: Any) -> str:

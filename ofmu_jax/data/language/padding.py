@@ -45,7 +45,7 @@ def pad_id_of(tokenizer: Any) -> int:
             return pad_id
     raise DataError(
         f"the tokenizer {tokenizer.name_or_path!r} has neither a padding nor an "
-        "end-of-sequence token; set tokenizer.pad_token"
+        "end-of-sequence token; set pad_token in tokenizer_config.json"
     )
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ofmu_jax.data.language.unicode import folded
 
 Path = str | os.PathLike[str]
 
@@ -77,9 +80,14 @@ class UnlearningData:
 
 
 def _key(row: QA) -> tuple[str, str]:
-    """A row's identity: question and answer, spacing and letter case ignored."""
-    folded = lambda text: " ".join(text.split()).casefold()
+    """A row's identity: question and answer, as `folded`."""
     return folded(row.question), folded(row.answer)
+
+
+def _folded_field(value: Any) -> Any:
+    if isinstance(value, str):
+        return folded(value)
+    return None if value is None else tuple(map(folded, value))
 
 
 def excerpt(text: str, most: int = 80) -> str:
@@ -101,7 +109,7 @@ def check_overlap(
 ) -> None:
     """Refuses rows that are to be forgotten and kept at once.
 
-    Rows are equal if question and answer are, spacing and letter case ignored.
+    Rows are equal if question and answer are, as `unicode.folded` writes them.
     With ``allow_overlap`` the data is left as given and nothing is checked.
 
     Raises:
@@ -114,19 +122,21 @@ def check_overlap(
             f"{forget_source}, row {number}: also in the {retain_source} as row "
             f"{other} (question {excerpt(forget[number - 1].question)}); remove it "
             "from one of the two, or go on with contradictory targets "
-            "(allow_overlap=True, --allow-overlap on the command line)"
+            "(--allow-overlap)"
         )
 
 
 def check_distinct(rows: Sequence[QA], source: str) -> None:
-    """Refuses a row that comes twice, letter for letter.
+    """Refuses a row that comes twice, in all its fields, as `unicode.folded` writes
+    them.
 
     Raises:
       DataError: naming the second of the two (from 1).
     """
-    first: dict[QA, int] = {}
+    first: dict[tuple[Any, ...], int] = {}
     for number, row in enumerate(rows, 1):
-        if (other := first.setdefault(row, number)) != number:
+        key = tuple(map(_folded_field, dataclasses.astuple(row)))
+        if (other := first.setdefault(key, number)) != number:
             raise DataError(
                 f"{source}, row {number}: the same as row {other} (question "
                 f"{excerpt(row.question)}); remove one of the two"
@@ -154,7 +164,7 @@ def check_unseen(
             f"{source}, row {common[0]}: a training row, where rows that no model has "
             f"seen are needed (question {excerpt(holdout[common[0] - 1].question)}); "
             "remove it from the holdout file, or go on with biased membership scores "
-            "(allow_overlap=True, --allow-overlap on the command line)"
+            "(--allow-overlap)"
         )
 
 

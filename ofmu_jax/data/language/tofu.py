@@ -176,12 +176,12 @@ def _cut(
     max_retain: int,
 ) -> tuple[tuple[QA, ...], tuple[QA, ...], tuple[QA, ...]]:
     if max_retain < 1:
-        raise DataError(f"max_retain is {max_retain}; it must be at least 1")
+        raise DataError(f"--max-retain is {max_retain}; it must be at least 1")
     dropped = subtract(retain[max_retain:], retain[:max_retain] + forget)
     kept_eval = subtract(retain_eval, dropped)
     if not kept_eval:
         raise DataError(
-            f"max_retain={max_retain} leaves no row of retain_perturbed.json to "
+            f"--max-retain {max_retain} leaves no row of retain_perturbed.json to "
             "evaluate; raise it"
         )
     return subtract(full, dropped), retain[:max_retain], kept_eval

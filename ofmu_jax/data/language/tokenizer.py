@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from ofmu_jax.data.language.prompts import PLAIN_CHAT_TEMPLATE
+from ofmu_jax.data.language.formats import PLAIN_CHAT_TEMPLATE
 from ofmu_jax.data.language.records import DataError
 
 SPECIAL = ("<pad>", "<bos>", "<eos>")
@@ -32,8 +32,9 @@ def build_tokenizer(
     room = vocab_size - len(SPECIAL) - len(alphabet)
     if room < 0:
         raise DataError(
-            f"vocab_size={vocab_size} is too small; the special tokens and the bytes "
-            f"alone need {len(SPECIAL) + len(alphabet)}"
+            f"a vocabulary of {vocab_size} tokens (--model-size.vocab-size) is too "
+            "small; the special tokens and the bytes alone need "
+            f"{len(SPECIAL) + len(alphabet)}"
         )
     counts = collections.Counter(
         word for text in texts for word, _ in byte_level.pre_tokenize_str(text)

@@ -79,12 +79,12 @@ def make_split(
     elif kind == "file":
         forget = chosen
     else:
-        raise DataError(f"forget={spec!r} is not a specification; {HELP}")
+        raise DataError(f"--forget {spec!r} is not a specification; {HELP}")
     retain = np.setdiff1d(rest, forget)
     for name, part in (("forget", forget), ("retain", retain), ("test", test)):
         if not len(part):
             raise DataError(
-                f"forget={spec!r} leaves no {name} images of {size} training images; "
+                f"--forget {spec!r} leaves no {name} images of {size} training images; "
                 f"{HELP}, and another share, class or file"
             )
     note += "the original model was trained on every forget image"
@@ -105,16 +105,17 @@ def _share(spec: str, value: str) -> float:
     try:
         share = float(value)
     except ValueError:
-        raise DataError(f"forget={spec!r} has no share; {HELP}") from None
+        raise DataError(f"--forget {spec!r} has no share; {HELP}") from None
     if not 0 < share < 1:
-        raise DataError(f"forget={spec!r} is not a share between 0 and 1; {HELP}")
+        raise DataError(f"--forget {spec!r} is not a share between 0 and 1; {HELP}")
     return share
 
 
 def _label(spec: str, value: str, num_classes: int) -> int:
     if not value.isdecimal() or int(value) >= num_classes:
         raise DataError(
-            f"forget={spec!r} names no class; give a number from 0 to {num_classes - 1}"
+            f"--forget {spec!r} names no class; give a number from 0 to "
+            f"{num_classes - 1}"
         )
     return int(value)
 

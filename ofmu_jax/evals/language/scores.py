@@ -182,7 +182,7 @@ def _check_example(row: int, example: Encoded) -> None:
     if not np.any(labels != IGNORE):
         raise EvaluationError(
             f"example {row} has no labelled token among its {len(ids)}: the answer is "
-            "empty or was cut off; raise max_length or drop the row"
+            "empty or was cut off; raise --max-length or drop the row"
         )
     if labels[0] != IGNORE:
         raise EvaluationError(
@@ -219,7 +219,7 @@ def bucket_length(length: int, bucket_lengths: Sequence[int] | None = None) -> i
         raise EvaluationError(
             f"an example of {length} tokens is longer than every bucket in "
             f"{list(bucket_lengths)}; add a longer bucket or encode with a smaller "
-            "max_length"
+            "--max-length"
         )
     return min(fitting)
 

@@ -185,7 +185,7 @@ def mean_of_hidden(loss: Callable, config: Any, setting: Setting) -> Callable:
     if config.compat and setting.micro_batches > 1:
         raise ValueError(
             "RMU's compat loss multiplies means over the rows of a batch, so it is no "
-            "sum over micro-batches; use --grad-accum 1, or compat=False."
+            "sum over micro-batches; use --grad-accum 1, or --NAME.loss.no-compat."
         )
     options = {"positions": config.positions, "compat": config.compat}
     made = functools.partial(loss, hidden_fn_of(config, setting), **options)

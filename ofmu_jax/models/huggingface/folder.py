@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import transformers
 
-from ofmu_jax.models.huggingface import copies, fresh, weights
+from ofmu_jax.models.huggingface import copies, fresh, tokens, weights
 from ofmu_jax.models.huggingface.checks import check_entries, read_object, shown
 from ofmu_jax.models.huggingface.config import SUPPORTED as SUPPORTED
 from ofmu_jax.models.huggingface.config import config_from_hf as config_from_hf
 from ofmu_jax.models.huggingface.config import config_to_hf as config_to_hf
+from ofmu_jax.models.huggingface.tokens import first_difference as first_difference
 from ofmu_jax.models.huggingface.weights import ModelError as ModelError
 from ofmu_jax.models.llama.model import LlamaConfig, Params
 from ofmu_jax.models.tensor_files import new_folder
@@ -179,28 +180,45 @@ def _check_same(hf_config: Any, config: LlamaConfig, what: str) -> None:
         )
 
 
-def load_tokenizer(path_or_name: str | pathlib.Path) -> Any:
+def load_tokenizer(path_or_name: str | pathlib.Path, texts: Sequence[str] = ()) -> Any:
     """The fast tokenizer of a folder or hub name; runs no remote code.
+
+    Its ids are those of the folder's tokenizer.json, whatever class the configs name:
+    compared on ``texts`` and on probes.
 
     Raises:
       ModelError: if the folder has no tokenizer, or one that cannot be read.
     """
     folder = locate(path_or_name, copies.TOKENIZER)
-    names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-    if not any((folder / name).is_file() for name in names):
+    if not tokens.has_tokenizer(folder):
         raise ModelError(
-            f"{path_or_name} has no tokenizer (none of {', '.join(names)}); copy the "
-            "tokenizer files of the base model into it."
+            f"{path_or_name} has no tokenizer (none of {', '.join(tokens.FILES)}); "
+            "copy the tokenizer files of the base model into it."
         )
     try:
-        return transformers.AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False
-        )
+        return tokens.checked_tokenizer(folder, texts)
+    except ModelError:
+        raise
     except Exception as error:  # whatever a malformed file leads to in there
+        reason = " ".join(str(error).split())
         raise ModelError(
-            f"the tokenizer of {path_or_name} cannot be read ({error}); copy its files "
-            "again."
+            f"the tokenizer of {path_or_name} cannot be read ({reason}); copy its "
+            "files again."
         ) from error
+
+
+def has_tokenizer(path_or_name: str | pathlib.Path) -> bool:
+    """Whether a folder or hub name has a tokenizer of its own."""
+    return tokens.has_tokenizer(locate(path_or_name, copies.TOKENIZER))
+
+
+def load_stop_ids(path_or_name: str | pathlib.Path) -> tuple[int, ...]:
+    """Ids that end a text by the folder's generation config, else by its config.
+
+    Raises:
+      ModelError: if there is no such folder, or they are no ids.
+    """
+    return tokens.declared_stops(locate(path_or_name))
 
 
 def locate(

@@ -264,7 +264,7 @@ def hidden_states(
     """
     if not 0 <= layer < config.num_layers:
         raise ValueError(
-            f"layer={layer} is not one of the model's {config.num_layers} layers, "
+            f"layer {layer} is not one of the model's {config.num_layers} layers, "
             f"0 to {config.num_layers - 1}."
         )
     shallow = dataclasses.replace(config, num_layers=layer + 1)
