@@ -9,7 +9,7 @@ import tyro
 
 from experiments.ablation.grid import AblationOptions
 from experiments.config.language import Demo, LanguageRun, Tofu
-from experiments.shell import command_line
+from experiments.shell import command_line, signals
 
 NO_PREFIX = tyro.conf.arg(name="")
 OPTIONS, DEMO, TOFU = AblationOptions(), Demo(), Tofu()
@@ -70,4 +70,4 @@ def _run(run: LanguageRun, options: AblationOptions) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signals.leave(main)

@@ -9,7 +9,7 @@ import tyro
 from experiments.config.common import Run
 from experiments.config.language import Demo, LanguageRun, Request, Tofu
 from experiments.config.vision import Cifar
-from experiments.shell import command_line
+from experiments.shell import command_line, signals
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -52,4 +52,4 @@ def _run(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signals.leave(main)

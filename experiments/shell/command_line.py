@@ -47,5 +47,6 @@ def tried(work: Callable[[], Any]) -> int:
     except signals.Interrupted:
         raise
     except KeyboardInterrupt:
+        signals.cut_off()
         return 130
     return 0

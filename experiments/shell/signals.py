@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
@@ -37,6 +38,7 @@ class _Signals:
         self.deferring = 0
         self.largest: Callable[[int], int] | None = None  # only in a job
         self.agreed = False  # all processes of the job know what came
+        self.cut = False  # work was ended in the middle
         self.speaks = True
 
 
@@ -125,12 +127,39 @@ def stop() -> None:
         raise Interrupted(_signals.came)
 
 
+def cut_off() -> None:
+    """Notes that work was ended in the middle: `leave` must not wait for it."""
+    _signals.cut = True
+
+
+def leave(main: Callable[[], int]) -> NoReturn:
+    """Runs a command and ends the process with its status; Ctrl-C is 130.
+
+    Work that a signal has ended in the middle may go on in threads that nobody can
+    wait for or stop: jaxlib compiles in one, and Python's end takes the device from
+    under it, which is a segmentation fault. So then the process ends without that;
+    what is to be kept was written and closed where the work ended.
+    """
+    try:
+        status = main()
+    except KeyboardInterrupt:
+        cut_off()
+        status = 128 + signal.SIGINT
+    if not _signals.cut:
+        sys.exit(status)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads
+            stream.flush()
+    os._exit(status)
+
+
 def _received(number: int, _frame) -> None:
     if not _signals.agreed:
         _signals.came = number
     for each in NUMBERS:  # the next one ends the process, even in compiled code
         signal.signal(each, signal.SIG_DFL)
     if not _signals.deferring and _signals.largest is None:
+        cut_off()
         raise Interrupted(number)
     name = signal.Signals(number).name
     wait = "saving after this update"

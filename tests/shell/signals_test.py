@@ -131,6 +131,30 @@ def test_a_second_signal_ends_at_once():
         assert process.wait(20) == -signal.SIGTERM
 
 
+@pytest.mark.parametrize(
+    ("kind", "number", "status"),
+    [
+        ("handled", signal.SIGTERM, 0),
+        ("handled", signal.SIGINT, 130),
+        ("bare", signal.SIGINT, 130),
+    ],
+)
+def test_a_signal_while_jax_compiles_ends_with_the_status(kind, number, status):
+    """A thread that compiles outlives the command; Python's own end crashes it."""
+    command = [sys.executable, str(TESTS / "toys" / "compiling.py")]
+    environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
+    done = subprocess.run(
+        [*command, kind, str(int(number)), "out"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == status, done.stderr
+    assert "was over before" not in done.stdout
+    assert ("To go on: python -m toy" in done.stdout) == (kind == "handled")
+
+
 def toy(folder, num_updates: int, pause: float) -> subprocess.Popen:
     """The toy run in a process of its own, which prints every update."""
     command = [sys.executable, str(TESTS / "toys" / "resume_toys.py")]
