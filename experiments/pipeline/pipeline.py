@@ -15,6 +15,7 @@ from rich.progress import Progress
 from experiments.config.common import Run
 from experiments.deletion.record import Unlearned, leave_record
 from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
+from experiments.pipeline import broken
 from experiments.shell import provenance
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job, fit
@@ -80,8 +81,17 @@ class Pipeline:
         return self.start(seed, target, reference)
 
     def _method(self, name: str, start: Start) -> Model:
-        """What a method gives, finished, with its deletion record."""
-        model = self.finished(self.unlearned(name, start), start.reference)
+        """What a method gives, finished, with its deletion record.
+
+        Where it breaks, its model says so and the run goes on.
+        """
+        folder = self.folder(name, start.seed)
+        model = Model("unlearned", name, start.seed, None, "", {}, folder)
+        try:
+            model = self.unlearned(name, start)
+            model = self.finished(model, start.reference)
+        except broken.causes() as error:
+            model = broken.without_result(model, error)
         if model.export is not None:
             self._leave_record(model, start)
         return dataclasses.replace(model, params=None)

@@ -80,8 +80,8 @@ def best(
       space: field of the configuration -> what it is searched in.
       count: of trials. Half of them, or `SPREAD` if that is more, are those of
         `trials`; each of the others is near the best one before it.
-      trial: from a number and a configuration to a record with its ``score``; the
-        record of the best is marked ``chosen``.
+      trial: from a number and a configuration to a record with its ``score`` (None:
+        it broke); the record of the best is marked ``chosen``.
       seed: of the points.
     """
     spread = min(count, max(SPREAD, math.ceil(count / 2)))
@@ -97,7 +97,9 @@ def best(
 
 
 def _lowest(records: list[dict[str, Any]]) -> int:
-    return min(range(len(records)), key=lambda k: records[k]["score"])
+    """The number of the best trial; one that broke has no score."""
+    scores = [math.inf if r["score"] is None else r["score"] for r in records]
+    return scores.index(min(scores))
 
 
 def _points(dimensions: int, count: int, seed: int) -> np.ndarray:

@@ -21,10 +21,11 @@ from typing import Any
 from experiments.config import stored
 from experiments.config.common import Run
 from experiments.domains.base import REFERENCE, Model
-from experiments.pipeline import search
+from experiments.pipeline import broken, search
 from experiments.pipeline.pipeline import Pipeline
 from experiments.report import published
-from experiments.stages.files import fingerprint
+from experiments.shell import console
+from experiments.stages.files import fingerprint, to_json
 from experiments.stages.saver import tidy
 from experiments.stages.stage import Stage
 
@@ -49,6 +50,20 @@ class Tuning:
         return search.best(run.config_of(name), space, run.tune, trial)
 
     def _trial(self, name: str, number: int, config: Any) -> dict[str, Any]:
+        """The record of a trial; one that breaks has no score, and no stage is done."""
+        made = {"trial": number, "config": dataclasses.asdict(config)}
+        try:
+            return self._scored(name, number, config, made)
+        except broken.causes() as error:
+            reason = broken.reason_of(error)
+            console.warning(f"trial {number} of {name} broke off: {reason}")
+            nothing = {"score": None, "check": {}, "reference": {}}
+            spent = {"gradient_evaluations": None, "seconds": None}
+            return to_json({**made, **nothing, **spent, "stopped": reason})
+
+    def _scored(
+        self, name: str, number: int, config: Any, made: dict[str, Any]
+    ) -> dict[str, Any]:
         run, domain = self.validation.run, self.validation.domain
         start, seed = self.start, self.start.seed
         job = domain.variant(run.with_method(name, config)).unlearning(
@@ -66,11 +81,8 @@ class Tuning:
                 )
                 found = domain.scored(model, self.yardstick)
                 kept = ("gradient_evaluations", "seconds", "stopped")
-                stage.finish(
-                    {"trial": number, "config": dataclasses.asdict(config)}
-                    | found._asdict()
-                    | {key: record[key] for key in kept}
-                )
+                spent = {key: record[key] for key in kept}
+                stage.finish(made | found._asdict() | spent)
         tidy(stage)
         return stage.result
 
