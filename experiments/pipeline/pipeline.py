@@ -19,7 +19,7 @@ from experiments.pipeline import broken
 from experiments.shell import provenance
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job, fit
-from experiments.stages.saver import resumable, tidy
+from experiments.stages.saver import resumable
 from experiments.stages.stage import Stage
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.methods.base import Params
@@ -146,7 +146,7 @@ class Pipeline:
             with self.fitted(stage, job, f"{name}, seed {seed}", seed) as (made, found):
                 checkpoint.save(stage.folder / "checkpoint", made)
                 stage.finish(found | {"code": provenance.code()})
-        tidy(stage)
+        stage.tidy()
         outline = self.domain.outline(job.network)
         params = checkpoint.restore(stage.folder / "checkpoint", outline)
         record, network = stage.result, job.network

@@ -26,7 +26,6 @@ from experiments.pipeline.pipeline import Pipeline
 from experiments.report import published
 from experiments.shell import console
 from experiments.stages.files import fingerprint, to_json
-from experiments.stages.saver import tidy
 from experiments.stages.stage import Stage
 
 
@@ -83,7 +82,7 @@ class Tuning:
                 kept = ("gradient_evaluations", "seconds", "stopped")
                 spent = {key: record[key] for key in kept}
                 stage.finish(made | found._asdict() | spent)
-        tidy(stage)
+        stage.tidy()
         return stage.result
 
 

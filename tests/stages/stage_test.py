@@ -19,8 +19,8 @@ def trained(folder):
     stage = stages.Stage(folder / "training", "toy")
     redone = not stage.done
     if redone:
-        stage.begin(keep="progress")
-        for name in ("metrics.jsonl", "progress"):
+        stage.begin()
+        for name in ("metrics.jsonl", "events"):
             (stage.folder / name).write_text("")
         checkpoint.save(stage.folder / "checkpoint", PARAMS)
         stage.finish({"seconds": 1.0})
@@ -103,7 +103,7 @@ def test_of_a_linked_folder_the_link_goes_and_not_what_it_points_to(tmp_path):
 
 def test_what_only_people_read_may_go(tmp_path, capsys):
     trained(tmp_path)
-    for name in ("metrics.jsonl", "progress"):
+    for name in ("metrics.jsonl", "events"):
         (tmp_path / "training" / name).unlink()
     assert not trained(tmp_path)
     assert "warning" not in capsys.readouterr().out
@@ -147,3 +147,25 @@ def test_results_are_on_the_disk_before_the_mark_says_so(tmp_path, monkeypatch):
     done.clear()
     stage.finish({})
     assert done == ["found", "results", "results.stage.json.partial", "out"]
+
+
+def test_snapshots_of_other_settings_stay_until_the_new_ones_are_finished(tmp_path):
+    """Finished a, begun b, looked at a, gone on with b, finished b."""
+    a, b, c = (stages.Stage(tmp_path / "training", name * 64) for name in "abc")
+    a.begin()
+    a.finish({})
+    for stage in (b, c):
+        stage.begin()
+        stage.progress.mkdir(parents=True)
+        (stage.progress / "000000005").touch()
+    assert a.done  # it takes its place again
+    a.tidy()
+    b.begin()
+    assert (b.progress / "000000005").exists() and (c.progress / "000000005").exists()
+    b.finish({})
+    assert b.progress.exists() and not c.progress.exists()
+    b.tidy()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "training",
+        "training.stage.json",
+    }
