@@ -47,7 +47,8 @@ Command = (
 
 def parse(arguments: Sequence[str]) -> DemoAblations | TofuAblations:
     """What the command line asks for; exits with a message if it is wrong."""
-    return command_line.parsed(Command, MODULE, DESCRIPTION, arguments)
+    found = command_line.parsed(Command, MODULE, DESCRIPTION, arguments)
+    return dataclasses.replace(found, run=found.run.told(arguments))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

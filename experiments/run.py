@@ -28,7 +28,8 @@ and leaves report.html, report.json, checkpoints and Hugging Face folders in
 
 def parse(arguments: Sequence[str]) -> Run:
     """The run that the command line asks for; exits with a message if it is wrong."""
-    return command_line.parsed(Command, MODULE, DESCRIPTION, arguments)
+    run = command_line.parsed(Command, MODULE, DESCRIPTION, arguments)
+    return run.told(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

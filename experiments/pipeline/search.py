@@ -21,16 +21,17 @@ REACH = 0.15  # of them in each direction, as a share of every range
 Trial = Callable[[int, Any], dict[str, Any]]
 
 
-def with_values(config: Any, values: Mapping[str, float]) -> Any:
+def with_values(config: Any, values: Mapping[str, Any]) -> Any:
     """The configuration with some fields replaced; ``loss.x`` is x of its loss."""
-    inner = {k.removeprefix("loss."): v for k, v in values.items() if "." in k}
-    outer: dict[str, Any] = {k: v for k, v in values.items() if "." not in k}
-    if inner:
-        outer["loss"] = dataclasses.replace(config.loss, **inner)
-    return dataclasses.replace(config, **outer)
+    for path, value in values.items():
+        name, _, rest = path.partition(".")
+        if rest:
+            value = with_values(getattr(config, name), {rest: value})
+        config = dataclasses.replace(config, **{name: value})
+    return config
 
 
-def value_of(config: Any, field: str) -> float:
+def value_of(config: Any, field: str) -> Any:
     """A field of the configuration; ``loss.x`` is x of its loss."""
     for part in field.split("."):
         config = getattr(config, part)
