@@ -263,9 +263,7 @@ def test_options_that_are_given_win_and_are_said(tmp_path, capsys):
 
 def test_methods_that_the_source_did_not_tune_are_named(tmp_path, capsys):
     run = dataclasses.replace(TINY, methods=("npo", "simnpo"))
-    with pytest.raises(
-        ValueError, match=r"simnpo \(it ran npo\); add --tuned-exc"
-    ):
+    with pytest.raises(ValueError, match=r"simnpo \(it ran npo\); add --tuned-exc"):
         tuning.tuned_elsewhere(run, earlier_run(tmp_path))
     run = dataclasses.replace(run, tuned_except=("simnpo",))
     tuning.tuned_elsewhere(run, tmp_path)
