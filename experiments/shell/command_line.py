@@ -43,6 +43,7 @@ def tried(work: Callable[[], Any]) -> int:
         work()
     except (ValueError, FloatingPointError, OSError, OtherProcessError) as error:
         console.error(error)
+        signals.failed(error)
         return 2
     except signals.Interrupted:
         raise

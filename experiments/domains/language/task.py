@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from experiments.config.language import EvalConfig, LanguageRun
 from experiments.domains.base import BASE, REFERENCE, TARGET
 from experiments.domains.language import mesh as meshes
+from experiments.shell import signals
 from ofmu_jax.data.language import batches, prompts, refusals
 from ofmu_jax.data.language.padding import InteriorEot
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
@@ -169,6 +170,7 @@ class LanguageTask:
             examples,
             batch_size=self.evaluation.batch_size,
             sharding=self.row_sharding,
+            before_batch=signals.pause,
             **self.padding,
         )
 
@@ -182,6 +184,7 @@ class LanguageTask:
         ]
         length = prompts.padded_length(encoded) if encoded else 0
         for start in range(0, len(encoded), size):
+            signals.pause()
             chunk = encoded[start : start + size]
             blank = [chunk[-1]] * (size - len(chunk))  # one shape, one compilation
             batch = prompts.pad_left(chunk + blank, length, **self.padding)
