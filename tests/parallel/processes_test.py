@@ -199,6 +199,20 @@ def test_in_a_job_a_signal_waits_until_all_agree(of_two):
     assert waited and stop.value.status == 130
 
 
+def test_a_pause_ends_a_job_but_not_a_training(of_two):
+    """In a check within a training the signal waits until that is saved."""
+    with signals.handled():
+        signals.pause()
+        with pytest.raises(signals.Interrupted), signals.deferred():
+            of_two[:] = [signal.SIGTERM]
+            signals.pause()
+            assert of_two == [signal.SIGTERM]  # nobody has asked
+        of_two[:] = []
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(signals.Interrupted, match="SIGTERM"):
+            signals.pause()  # what they agreed on first
+
+
 @pytest.mark.parametrize(
     ("platforms", "expected"),
     [("tpu", "tpu,cpu"), ("cpu", "cpu"), ("", ""), (None,) * 2],
