@@ -9,7 +9,7 @@ from typing import Any
 from experiments.shell import console
 from experiments.stages.files import fingerprint, sha256, to_json, write_json
 from ofmu_jax.parallel.distributed import on_main
-from ofmu_jax.training.checkpoint import sync, sync_tree
+from ofmu_jax.training.checkpoint import SUMS, sync, sync_tree
 
 # What a stage's folder may lack and still be done: nobody reads it but people.
 FOR_PEOPLE = ("metrics.jsonl", "events")
@@ -145,7 +145,7 @@ class Stage:
             mark = {
                 "fingerprint": self.fingerprint,
                 "content": [path.name for path in decides],
-                "sums": {path.name: _sum(path) for path in decides if path.is_file()},
+                "sums": {path.name: x for path in decides if (x := _sum(path))},
                 "result": to_json(result),
             }
             write_json(self._mark, mark | {"sum": fingerprint(mark)})
@@ -182,7 +182,11 @@ def _read(mark: pathlib.Path) -> dict[str, Any]:
 
 
 def _sum(path: pathlib.Path) -> str | None:
-    """SHA-256 of a file; None where something else has its name."""
+    """SHA-256 of a file, of a checkpoint that of its own sums; None: it is neither.
+
+    Whoever reads the checkpoint holds its files against those.
+    """
+    path = path / SUMS if path.is_dir() else path
     return sha256(path) if path.is_file() else None
 
 

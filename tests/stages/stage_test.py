@@ -30,8 +30,10 @@ def trained(folder):
 
 
 def damage(folder):
-    sums = folder / "training/checkpoint" / checkpoint.SUMS
-    sums.write_text(sums.read_text().replace("1", "2"))
+    files = (folder / "training/checkpoint").rglob("*")
+    files = [x for x in files if x.is_file() and x.name != checkpoint.SUMS]
+    largest = max(files, key=lambda x: x.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1])
 
 
 def test_the_remedy_for_a_damaged_checkpoint_works(tmp_path, capsys):
@@ -88,6 +90,15 @@ def test_a_file_that_was_changed_is_made_again(tmp_path, capsys):
     (stage.begin() / "evaluation.json").write_text("0.25")
     stage.finish({})
     assert stage.done
+
+
+def test_another_checkpoint_in_its_place_is_found(tmp_path, capsys):
+    """A whole one, with sums of its own, such as that of the target."""
+    trained(tmp_path)
+    checkpoint.save(tmp_path / "training/checkpoint", {"w": jnp.ones(4)})
+    assert trained(tmp_path)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "it was finished, and checkpoint has changed" in told
 
 
 def test_of_a_linked_folder_the_link_goes_and_not_what_it_points_to(tmp_path):
