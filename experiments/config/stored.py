@@ -91,6 +91,8 @@ def _is(value: Any, kind: Any) -> bool:
         return isinstance(value, list) and all(_is(v, arguments[0]) for v in value)
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
+    if not isinstance(kind, type):
+        return True  # nothing is known of it
     known = {float: (int, float), pathlib.Path: str, types.NoneType: types.NoneType}
     return isinstance(value, known.get(kind, kind))
 

@@ -301,6 +301,14 @@ def test_a_source_of_wrong_types_is_one_line(tmp_path, content, message):
     assert str(error.value).startswith(f"--tuned-from {tmp_path}")
 
 
+@pytest.mark.parametrize("content", ["[1]", "3", "{}", '{"schema": []}', "[" * 10**5])
+def test_a_file_that_is_no_result_is_one_line(tmp_path, content):
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="no file of published results: "):
+        tuning.tuned_elsewhere(TINY, path)
+
+
 @pytest.mark.parametrize("rate", [0.013, 0.05])
 def test_rates_that_are_taken_over_hold_on_digits(tmp_path, rate):
     """Also one that is the default of ResNet-18 on CIFAR."""
