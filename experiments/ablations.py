@@ -9,7 +9,7 @@ import tyro
 
 from experiments.ablation.grid import AblationOptions
 from experiments.config.language import Demo, LanguageRun, Tofu
-from experiments.shell import command_line
+from experiments.shell import command_line, signals
 
 NO_PREFIX = tyro.conf.arg(name="")
 OPTIONS, DEMO, TOFU = AblationOptions(), Demo(), Tofu()
@@ -47,7 +47,8 @@ Command = (
 
 def parse(arguments: Sequence[str]) -> DemoAblations | TofuAblations:
     """What the command line asks for; exits with a message if it is wrong."""
-    return command_line.parsed(Command, MODULE, DESCRIPTION, arguments)
+    found = command_line.parsed(Command, MODULE, DESCRIPTION, arguments)
+    return dataclasses.replace(found, run=found.run.told(arguments))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,4 +71,4 @@ def _run(run: LanguageRun, options: AblationOptions) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signals.leave(main)

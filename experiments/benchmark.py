@@ -1,8 +1,7 @@
 """``python -m experiments.benchmark``: what each piece of OFMU costs here."""
 
-import sys
-
+from experiments.shell import signals
 from experiments.studies.cost import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signals.leave(main)

@@ -1,8 +1,7 @@
 """``python -m experiments.convergence``: OFMU where linear algebra knows the answer."""
 
-import sys
-
+from experiments.shell import signals
 from experiments.studies.course import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signals.leave(main)

@@ -1,8 +1,7 @@
 """``python -m experiments.plan``: what a run will take, before it is paid for."""
 
-import sys
-
 from experiments.planning.table import main
+from experiments.shell import signals
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signals.leave(main)

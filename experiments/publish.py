@@ -24,6 +24,7 @@ import tyro
 
 from experiments.publishing import ablations, page, run
 from experiments.report import published
+from experiments.shell import signals
 from experiments.stages.files import write_json
 
 MODULE = "experiments.publish"
@@ -85,4 +86,4 @@ def _work(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signals.leave(main)

@@ -9,7 +9,7 @@ import tyro
 from experiments.config.common import Run
 from experiments.config.language import Demo, LanguageRun, Request, Tofu
 from experiments.config.vision import Cifar
-from experiments.shell import command_line
+from experiments.shell import command_line, signals
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -28,7 +28,8 @@ and leaves report.html, report.json, checkpoints and Hugging Face folders in
 
 def parse(arguments: Sequence[str]) -> Run:
     """The run that the command line asks for; exits with a message if it is wrong."""
-    return command_line.parsed(Command, MODULE, DESCRIPTION, arguments)
+    run = command_line.parsed(Command, MODULE, DESCRIPTION, arguments)
+    return run.told(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,4 +53,4 @@ def _run(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signals.leave(main)

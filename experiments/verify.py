@@ -1,8 +1,7 @@
 """``python -m experiments.verify OUT``: are the deletion records of a run true?"""
 
-import sys
-
 from experiments.deletion.check import main
+from experiments.shell import signals
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signals.leave(main)

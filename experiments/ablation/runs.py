@@ -16,6 +16,7 @@ from experiments.ablation.grid import OFMU, SPLIT, AblationOptions, Variant
 from experiments.domains.base import REFERENCE, TARGET, Model
 from experiments.domains.language.domain import LanguageDomain
 from experiments.domains.language.rows import rows_fingerprint
+from experiments.pipeline import broken
 from experiments.pipeline.pipeline import Pipeline, Start
 from experiments.report import content
 from experiments.stages.files import fingerprint
@@ -96,12 +97,12 @@ def _variant(
     at = pipeline.of(pipeline.domain.variant(run))
     try:
         model = at.unlearned(variant.method, start)
-    except ValueError as error:  # above all: one update costs more than the budget
-        measured.not_run[variant.key] = str(error)
-        say(pipeline, f"{variant.key}: not run: {error}")
+        if evaluate:
+            model = at.evaluated(model, start.reference)
+    except (ValueError, *broken.causes()) as error:  # such as: no update is affordable
+        measured.not_run[variant.key] = broken.reason_of(error)
+        say(pipeline, f"{variant.key}: not run: {broken.reason_of(error)}")
         return None
-    if evaluate:
-        model = at.evaluated(model, start.reference)
     row = run_row(variant.key, model)
     say(pipeline, line(row))
     return row
@@ -177,8 +178,9 @@ def _difficulty(
         for method in SPLIT:
             try:
                 model = at.unlearned(method, group)
-            except ValueError as error:
-                measured.not_run[f"{method}, by difficulty"] = str(error)
+            except (ValueError, *broken.causes()) as error:
+                reason = broken.reason_of(error)
+                measured.not_run[f"{method}, by difficulty"] = reason
                 continue
             row = run_row(f"{method}, group {number + 1} of {count}", model)
             say(pipeline, line(row))

@@ -5,7 +5,7 @@ The text after each field is its help on the command line.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import tyro
@@ -68,6 +68,9 @@ class Run:
     minute; 0: none."""
     export: bool = True
     """Write a folder for every model, to be loaded elsewhere."""
+    explicit: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """Options of methods that were given, such as ``npo.loss.beta``: they hold,
+    whatever is filled in or taken over."""
 
     @property
     def command(self) -> str:
@@ -90,6 +93,13 @@ class Run:
         if hasattr(group, name):
             changed = {self.group: dataclasses.replace(group, **changed)}
         return dataclasses.replace(self, **changed)
+
+    def told(self, arguments: Sequence[str]) -> Self:
+        """The run with the options of methods that a command line gives noted."""
+        words = (word.partition("=")[0] for word in arguments if word[:2] == "--")
+        paths = (word[2:].replace("-", "_").replace(".no_", ".") for word in words)
+        given = [path for path in paths if path.partition(".")[0] in self.specs]
+        return dataclasses.replace(self, explicit=tuple(dict.fromkeys(given)))
 
     def without_methods(self) -> dict[str, Any]:
         """Its fields, with the name of its command, but for the methods' configs."""

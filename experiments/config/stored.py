@@ -2,9 +2,10 @@
 
 import dataclasses
 import pathlib
+import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from experiments.config.common import Run
 from experiments.config.language import Demo, Request, Tofu
@@ -23,11 +24,13 @@ def run_from_json(values: Mapping[str, Any]) -> Run:
     (3,)
 
     Raises:
-      ValueError: an unknown command or field.
+      ValueError: an unknown command or field, or a value of another type.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"a run is {_shown(values)}; it must be an object.")
     fields = dict(values)
     command = fields.pop("command", None)
-    if command not in COMMANDS:
+    if not isinstance(command, str) or command not in COMMANDS:
         raise ValueError(
             f"a run of command {command!r} cannot be read back; known are "
             f"{', '.join(COMMANDS)}."
@@ -39,22 +42,61 @@ def filled(like: Config, values: Mapping[str, Any]) -> Config:
     """``like``, a dataclass instance, with the fields that ``values`` has.
 
     Raises:
-      ValueError: a field that it does not have.
+      ValueError: a field that it does not have, or a value of another type.
     """
-    types = {field.name: field.type for field in dataclasses.fields(like)}  # type: ignore[arg-type]
+    name_of = type(like).__name__
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name_of} is {_shown(values)}; it must be an object.")
+    kinds = {field.name: field.type for field in dataclasses.fields(like)}  # type: ignore[arg-type]
     changes: dict[str, Any] = {}
     for name, value in values.items():
-        if name not in types:
+        if name not in kinds:
             raise ValueError(
-                f"{type(like).__name__} has no field {name!r}; it was written by "
-                "another version: use that one."
+                f"{name_of} has no field {name!r}; it was written by another version: "
+                "use that one."
             )
-        default, kind = getattr(like, name), types[name]
+        default, kind = getattr(like, name), kinds[name]
         if dataclasses.is_dataclass(default):
-            value = filled(default, value)
-        elif isinstance(default, tuple):
+            changes[name] = filled(default, value)
+            continue
+        if not _is(value, kind):
+            raise ValueError(
+                f"{name_of} has {name} = {_shown(value)}, which is of another type: "
+                "its file was changed, or is of another version."
+            )
+        if isinstance(value, list):
             value = tuple(value)
         elif value is not None and pathlib.Path in (kind, *typing.get_args(kind)):
             value = pathlib.Path(value)
         changes[name] = value
     return dataclasses.replace(like, **changes)  # type: ignore[type-var]
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a JSON value may be that of a field.
+
+    >>> _is(1, float), _is(True, int), _is(None, int | None)
+    (True, False, True)
+    >>> _is(["a"], tuple[str, ...]), _is([1], tuple[str, ...]), _is({}, str)
+    (True, False, False)
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _is(value, arguments[0])
+    if origin in (types.UnionType, typing.Union):
+        return any(_is(value, each) for each in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, list) and all(_is(v, arguments[0]) for v in value)
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    if not isinstance(kind, type):
+        return True  # nothing is known of it
+    known = {float: (int, float), pathlib.Path: str, types.NoneType: types.NoneType}
+    return isinstance(value, known.get(kind, kind))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else f"{text[:56]} …"

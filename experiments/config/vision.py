@@ -101,7 +101,7 @@ def resolved(run: Cifar) -> Cifar:
         run,
         model=model,
         **{name: v for name, v in sizes.items() if getattr(run, name) is None},
-        method=_with_rates(run.method) if small and run.rates == "auto" else run.method,
+        method=_with_rates(run) if small and run.rates == "auto" else run.method,
     )
     fresh.check()
     if fresh.tune and fresh.forget_target == "heldout":
@@ -119,11 +119,14 @@ def resolved(run: Cifar) -> Cifar:
     return fresh
 
 
-def _with_rates(methods: VisionMethods) -> VisionMethods:
-    """The methods with the rates for digits where the default was left as it is."""
+def _with_rates(run: Cifar) -> VisionMethods:
+    """The methods with the rates for digits where none was given or taken over."""
     changed: dict[str, Any] = {}
     for name, rate in DIGITS_RATES.items():
-        config = getattr(methods, name)
-        if config.learning_rate == getattr(DEFAULTS, name).learning_rate:
+        config = getattr(run.method, name)
+        default = config.learning_rate == getattr(DEFAULTS, name).learning_rate
+        given = f"{name}.learning_rate" in run.explicit
+        taken = run.tuned_from is not None and name not in run.tuned_except
+        if default and not given and not taken:
             changed[name] = dataclasses.replace(config, learning_rate=rate)
-    return dataclasses.replace(methods, **changed)
+    return dataclasses.replace(run.method, **changed)

@@ -214,6 +214,8 @@ def read_record(path: pathlib.Path) -> dict[str, Any]:
     Raises:
       DeletionError: absent, not JSON, or of another schema or version.
     """
+    if path.exists() and not path.is_file():  # reading it might never end
+        raise DeletionError(f"{path} is no file.")
     try:
         record = json.loads(path.read_bytes())
     except OSError as error:

@@ -15,10 +15,11 @@ from rich.progress import Progress
 from experiments.config.common import Run
 from experiments.deletion.record import Unlearned, leave_record
 from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
+from experiments.pipeline import broken
 from experiments.shell import provenance
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job, fit
-from experiments.stages.saver import resumable, tidy
+from experiments.stages.saver import resumable
 from experiments.stages.stage import Stage
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.methods.base import Params
@@ -80,8 +81,17 @@ class Pipeline:
         return self.start(seed, target, reference)
 
     def _method(self, name: str, start: Start) -> Model:
-        """What a method gives, finished, with its deletion record."""
-        model = self.finished(self.unlearned(name, start), start.reference)
+        """What a method gives, finished, with its deletion record.
+
+        Where it breaks, its model says so and the run goes on.
+        """
+        folder = self.folder(name, start.seed)
+        model = Model("unlearned", name, start.seed, None, "", {}, folder)
+        try:
+            model = self.unlearned(name, start)
+            model = self.finished(model, start.reference)
+        except broken.causes() as error:
+            model = broken.without_result(model, error)
         if model.export is not None:
             self._leave_record(model, start)
         return dataclasses.replace(model, params=None)
@@ -136,7 +146,7 @@ class Pipeline:
             with self.fitted(stage, job, f"{name}, seed {seed}", seed) as (made, found):
                 checkpoint.save(stage.folder / "checkpoint", made)
                 stage.finish(found | {"code": provenance.code()})
-        tidy(stage)
+        stage.tidy()
         outline = self.domain.outline(job.network)
         # From here on it is what its export holds: that is scored and gone on from.
         params = checkpoint.restore(stage.folder / "checkpoint", outline)

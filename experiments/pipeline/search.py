@@ -21,16 +21,17 @@ REACH = 0.15  # of them in each direction, as a share of every range
 Trial = Callable[[int, Any], dict[str, Any]]
 
 
-def with_values(config: Any, values: Mapping[str, float]) -> Any:
+def with_values(config: Any, values: Mapping[str, Any]) -> Any:
     """The configuration with some fields replaced; ``loss.x`` is x of its loss."""
-    inner = {k.removeprefix("loss."): v for k, v in values.items() if "." in k}
-    outer: dict[str, Any] = {k: v for k, v in values.items() if "." not in k}
-    if inner:
-        outer["loss"] = dataclasses.replace(config.loss, **inner)
-    return dataclasses.replace(config, **outer)
+    for path, value in values.items():
+        name, _, rest = path.partition(".")
+        if rest:
+            value = with_values(getattr(config, name), {rest: value})
+        config = dataclasses.replace(config, **{name: value})
+    return config
 
 
-def value_of(config: Any, field: str) -> float:
+def value_of(config: Any, field: str) -> Any:
     """A field of the configuration; ``loss.x`` is x of its loss."""
     for part in field.split("."):
         config = getattr(config, part)
@@ -80,8 +81,8 @@ def best(
       space: field of the configuration -> what it is searched in.
       count: of trials. Half of them, or `SPREAD` if that is more, are those of
         `trials`; each of the others is near the best one before it.
-      trial: from a number and a configuration to a record with its ``score``; the
-        record of the best is marked ``chosen``.
+      trial: from a number and a configuration to a record with its ``score`` (None:
+        it broke); the record of the best is marked ``chosen``.
       seed: of the points.
     """
     spread = min(count, max(SPREAD, math.ceil(count / 2)))
@@ -97,7 +98,9 @@ def best(
 
 
 def _lowest(records: list[dict[str, Any]]) -> int:
-    return min(range(len(records)), key=lambda k: records[k]["score"])
+    """The number of the best trial; one that broke has no score."""
+    scores = [math.inf if r["score"] is None else r["score"] for r in records]
+    return scores.index(min(scores))
 
 
 def _points(dimensions: int, count: int, seed: int) -> np.ndarray:

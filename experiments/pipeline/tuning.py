@@ -16,16 +16,17 @@ import dataclasses
 import functools
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from experiments.config import stored
 from experiments.config.common import Run
 from experiments.domains.base import REFERENCE, Model
-from experiments.pipeline import search
+from experiments.pipeline import broken, search
 from experiments.pipeline.pipeline import Pipeline
 from experiments.report import published
-from experiments.stages.files import fingerprint
-from experiments.stages.saver import tidy
+from experiments.shell import console
+from experiments.stages.files import fingerprint, to_json
 from experiments.stages.stage import Stage
 
 
@@ -49,6 +50,20 @@ class Tuning:
         return search.best(run.config_of(name), space, run.tune, trial)
 
     def _trial(self, name: str, number: int, config: Any) -> dict[str, Any]:
+        """The record of a trial; one that breaks has no score, and no stage is done."""
+        made = {"trial": number, "config": dataclasses.asdict(config)}
+        try:
+            return self._scored(name, number, config, made)
+        except broken.causes() as error:
+            reason = broken.reason_of(error)
+            console.warning(f"trial {number} of {name} broke off: {reason}")
+            nothing = {"score": None, "check": {}, "reference": {}}
+            spent = {"gradient_evaluations": None, "seconds": None}
+            return to_json({**made, **nothing, **spent, "stopped": reason})
+
+    def _scored(
+        self, name: str, number: int, config: Any, made: dict[str, Any]
+    ) -> dict[str, Any]:
         run, domain = self.validation.run, self.validation.domain
         start, seed = self.start, self.start.seed
         job = domain.variant(run.with_method(name, config)).unlearning(
@@ -66,12 +81,9 @@ class Tuning:
                 )
                 found = domain.scored(model, self.yardstick)
                 kept = ("gradient_evaluations", "seconds", "stopped")
-                stage.finish(
-                    {"trial": number, "config": dataclasses.asdict(config)}
-                    | found._asdict()
-                    | {key: record[key] for key in kept}
-                )
-        tidy(stage)
+                spent = {key: record[key] for key in kept}
+                stage.finish(made | found._asdict() | spent)
+        stage.tidy()
         return stage.result
 
 
@@ -91,31 +103,83 @@ def tuned(pipeline: Pipeline) -> tuple[Pipeline, dict[str, list[dict[str, Any]]]
 def tuned_elsewhere(run: Run, source: pathlib.Path) -> Run:
     """The run with the configuration that its methods had in an earlier run.
 
-    Those of ``run.tuned_except`` keep their own; so does an option that was not there
-    yet when that run was recorded.
+    Those of ``run.tuned_except`` keep their own; so does an option that was given, and
+    one that was not there yet when that run was recorded.
 
     Args:
       source: output folder of that run, whose ``config.json`` is read, or a file of
         results that `experiments.publish` made of it.
 
     Raises:
-      ValueError: if there is none, or it lacks a method, or has other settings.
+      ValueError: if there is none, or it did not run a method, or has other settings.
     """
+    found = _recipe(run, source)
+    taken = [name for name in run.methods if name not in run.tuned_except]
+    strange = [name for name in taken if name not in found["methods"]]
+    if strange:
+        raise ValueError(
+            f"--tuned-from {source} did not run {', '.join(strange)} (it ran "
+            f"{', '.join(found['methods'])}); add --tuned-except {' '.join(strange)}."
+        )
+    untuned = [name for name in taken if not _was_tuned(found, name)]
+    if untuned:
+        console.note(
+            f"--tuned-from {source} tuned no {', '.join(untuned)}: taken as configured "
+            "there."
+        )
+    for name in taken:
+        run = _taken(run, source, name, found)
+    return run
+
+
+def _recipe(run: Run, source: pathlib.Path) -> dict[str, Any]:
+    """The choices of the run at a source, if it is of the same domain."""
+    no_run = (
+        f"--tuned-from {source} is no output folder of a finished or tuned run and no "
+        "file of published results"
+    )
     try:
         if source.is_file():
             found = published.load(source)["recipe"]
         else:
-            found = json.loads((source / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"--tuned-from {source} is no output folder of a finished or tuned run and "
-            f"no file of published results: {error}."
-        ) from error
-    for name in run.methods:
-        if name in run.tuned_except:
+            found = json.loads((source / "config.json").read_bytes())
+    except (OSError, ValueError, KeyError, RecursionError) as error:
+        raise ValueError(f"{no_run}: {error}.") from error
+    if not isinstance(found, dict) or not isinstance(found.get("methods"), list):
+        raise ValueError(f"{no_run}: it names no methods.")
+    if not all(isinstance(name, str) for name in found["methods"]):
+        raise ValueError(f"{no_run}: its methods are {found['methods']}.")
+    if not isinstance(found.get(run.group), dict):
+        raise ValueError(f"{no_run} of the same kind: it has no {run.group}.")
+    return found
+
+
+def _was_tuned(found: Mapping[str, Any], name: str) -> bool:
+    """Whether an earlier run tuned a method, or took it from one that did."""
+    if found.get("tune"):
+        return True
+    return bool(found.get("tuned_from")) and name not in (
+        found.get("tuned_except") or ()
+    )
+
+
+def _taken(run: Run, source: pathlib.Path, name: str, found: Mapping[str, Any]) -> Run:
+    """The run with one method configured as it was, but for the options given here."""
+    ours = run.config_of(name)
+    values = found[run.group].get(name) or found.get(name)
+    if values is None:
+        raise ValueError(f"--tuned-from {source} has no configuration of {name}.")
+    try:
+        config = stored.filled(ours, values)
+    except ValueError as error:
+        raise ValueError(f"--tuned-from {source}, {name}: {error}") from None
+    for path in run.explicit:
+        method, _, field = path.partition(".")
+        if method != name:
             continue
-        values = (found.get(run.group) or {}).get(name) or found.get(name)
-        if values is None:
-            raise ValueError(f"--tuned-from {source} has no configuration of {name}.")
-        run = run.with_method(name, stored.filled(run.config_of(name), values))
-    return run
+        given, there = (search.value_of(found, field) for found in (ours, config))
+        config = search.with_values(config, {field: given})
+        if given != there:
+            flag = path.replace("_", "-")
+            console.note(f"--{flag} {given} stays as given; {source} has {there}.")
+    return run.with_method(name, config)

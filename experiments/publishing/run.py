@@ -111,9 +111,11 @@ def _trials(tuning: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]
     rows = [["Method", "scores, 0 is best"]]
     for method, trials in tuning.items():
         label = glossary.method_label({"role": "unlearned", "method": method})
-        scores = (
-            f"**{trial['score']:.3f}**" if trial["chosen"] else f"{trial['score']:.3f}"
-            for trial in trials
-        )
-        rows.append([label, ", ".join(scores)])
+        rows.append([label, ", ".join(map(_score, trials))])
     return rows
+
+
+def _score(trial: Mapping[str, Any]) -> str:
+    if trial["score"] is None:  # it broke
+        return DASH
+    return f"**{trial['score']:.3f}**" if trial["chosen"] else f"{trial['score']:.3f}"

@@ -1,8 +1,7 @@
 """``python -m experiments.report OUT``: the page of a run, made again."""
 
-import sys
-
 from experiments.report.write import main
+from experiments.shell import signals
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signals.leave(main)

@@ -78,8 +78,10 @@ def load(path: pathlib.Path, *schemas: str) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is no file of published results.")
     found = content.get("schema"), content.get("version")
     versions = [(schema, VERSIONS[schema]) for schema in schemas or VERSIONS]
     if found not in versions:

@@ -75,7 +75,13 @@ def with_trajectories(
     models = list(report["models"])
     for index, model in enumerate(models):
         if isinstance(model.get("trajectory"), str):
-            rows = _read_rows(folder / model["trajectory"], f"models[{index}]")
+            path = folder / model["trajectory"]
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise ValueError(
+                    f"models[{index}].trajectory names {path}, which does not lie in "
+                    f"{folder}."
+                )
+            rows = _read_rows(path, f"models[{index}]")
             models[index] = {**model, "trajectory": rows}
     content = {**report, "models": models}
     if models != report["models"]:
@@ -109,7 +115,7 @@ def load_report(folder: str | os.PathLike) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         validate_report(report)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a report: {error}") from None
     return report
 

@@ -48,9 +48,11 @@ def tried(work: Callable[[], Any], folder: pathlib.Path | None = None) -> int:
                 work()
     except (ValueError, FloatingPointError, OSError, OtherProcessError) as error:
         console.error(error)
+        signals.failed(error)
         return 2
     except signals.Interrupted:
         raise
     except KeyboardInterrupt:
+        signals.cut_off()
         return 130
     return 0

@@ -11,7 +11,9 @@ import shlex
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
@@ -36,7 +38,9 @@ class _Signals:
         self.came: int | None = None
         self.deferring = 0
         self.largest: Callable[[int], int] | None = None  # only in a job
+        self.tell: Callable[[str], None] | None = None  # only in a job
         self.agreed = False  # all processes of the job know what came
+        self.cut = False  # work was ended in the middle
         self.speaks = True
 
 
@@ -64,17 +68,22 @@ def handled() -> Iterator[None]:
         _signals.came, _signals.agreed = None, False
 
 
-def in_job(largest: Callable[[int], int], speaks: bool) -> None:
+def in_job(
+    largest: Callable[[int], int],
+    speaks: bool,
+    tell: Callable[[str], None] | None = None,
+) -> None:
     """From here on this process stops only together with the others of its job.
 
-    A signal is noted, and judged where all processes pass: `requested` and `stop`,
-    which all have to call equally often, and both ends of `deferred`.
+    A signal is noted, and judged where all processes pass: `requested`, `stop` and
+    `pause`, which all have to call equally often, and both ends of `deferred`.
 
     Args:
       largest: as `ofmu_jax.parallel.distributed.largest`.
       speaks: True in the one process that says how to go on.
+      tell: as `ofmu_jax.parallel.failure.tell`.
     """
-    _signals.largest, _signals.speaks = largest, speaks
+    _signals.largest, _signals.speaks, _signals.tell = largest, speaks, tell
 
 
 def guarded(
@@ -125,17 +134,74 @@ def stop() -> None:
         raise Interrupted(_signals.came)
 
 
+def cut_off() -> None:
+    """Notes that work was ended in the middle: `leave` must not wait for it."""
+    _signals.cut = True
+
+
+def leave(main: Callable[[], int]) -> NoReturn:
+    """Runs a command and ends the process with its status; Ctrl-C is 130.
+
+    Work that a signal has ended in the middle may go on in threads that nobody can
+    wait for or stop: jaxlib compiles in one, and Python's end takes the device from
+    under it, which is a segmentation fault. In a job that end also waits for the other
+    processes, where this one alone has failed. So then the process ends without it;
+    what is to be kept was written and closed where the work ended.
+    """
+    try:
+        status = main()
+    except KeyboardInterrupt:
+        cut_off()
+        status = 128 + signal.SIGINT
+    except Exception as error:
+        if _signals.tell is None:
+            raise
+        traceback.print_exc()
+        failed(error)
+        status = 1
+    if not _signals.cut:
+        sys.exit(status)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads
+            stream.flush()
+    os._exit(status)
+
+
+def pause() -> None:
+    """A place in long work where all processes of a job pass: there it may end.
+
+    Alone a signal ends it anywhere, and where signals are deferred it goes on.
+    """
+    if _signals.largest is not None and not _signals.deferring:
+        stop()
+
+
+def failed(error: BaseException) -> None:
+    """In a job: the other processes, which may wait for this one, hear why it ends."""
+    if _signals.tell is not None:
+        _signals.tell(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        cut_off()
+
+
+def fell(reason: str) -> NoReturn:
+    """Ends a process of a job at once, from a thread, as another one has failed."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"\nerror: {reason}\n".encode())
+    os._exit(2)
+
+
 def _received(number: int, _frame) -> None:
     if not _signals.agreed:
         _signals.came = number
     for each in NUMBERS:  # the next one ends the process, even in compiled code
         signal.signal(each, signal.SIG_DFL)
     if not _signals.deferring and _signals.largest is None:
+        cut_off()
         raise Interrupted(number)
     name = signal.Signals(number).name
     wait = "saving after this update"
     if _signals.largest is not None:
-        wait = "all processes stop together, after an update or before the next stage"
+        wait = "all processes stop together, after this update, batch or stage"
     text = f"\n{name}: {wait}; once more ends at once.\n"
     with contextlib.suppress(OSError):
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())

@@ -1,7 +1,6 @@
 """Training stages that go on in the middle, from snapshots in their folder."""
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,8 +13,6 @@ from experiments.stages.stage import Stage
 from ofmu_jax.training.loop import Snapshot
 from ofmu_jax.training.snapshots import Snapshots
 
-PROGRESS = "progress"
-
 
 class StageSaver(Snapshots):
     """Snapshots of a stage: also when a signal comes; they know the time it took."""
@@ -25,7 +22,7 @@ class StageSaver(Snapshots):
         if jax.process_count() > 1:
             every = 0  # by the clock, or of one process alone, they would disagree
         super().__init__(
-            stage.folder / PROGRESS,
+            stage.progress,
             stage.fingerprint,
             every=every,
             warn=console.warning,
@@ -79,18 +76,13 @@ def resumable(stage: Stage, every: int | None) -> Iterator[StageSaver]:
       every: updates between snapshots; None: by time; 0: none.
     """
     with signals.deferred():
-        stage.begin(keep=PROGRESS)
+        stage.begin()
         saver = StageSaver(stage, every)
         try:
             yield saver
         finally:
             saver.close()
-        tidy(stage)
-
-
-def tidy(stage: Stage) -> None:
-    """Removes the snapshots of a stage that is done."""
-    shutil.rmtree(stage.folder / PROGRESS, ignore_errors=True)
+        stage.tidy()
 
 
 def _note(text: str) -> None:

@@ -1,5 +1,6 @@
 """Stages: folders that are either done for one fingerprint or done again."""
 
+import contextlib
 import json
 import pathlib
 import shutil
@@ -8,7 +9,7 @@ from typing import Any
 from experiments.shell import console
 from experiments.stages.files import fingerprint, sha256, to_json, write_json
 from ofmu_jax.parallel.distributed import on_main
-from ofmu_jax.training.checkpoint import sync, sync_tree
+from ofmu_jax.training.checkpoint import SUMS, sync, sync_tree
 
 # What a stage's folder may lack and still be done: nobody reads it but people.
 FOR_PEOPLE = ("metrics.jsonl", "events")
@@ -24,7 +25,8 @@ class Stage:
     evaluation, or the mark itself, and the stage is done again.
 
     The result of other settings is kept as ``<folder>.earlier`` until the new one is
-    finished: if that fails, the earlier settings find it again. Processes of one job
+    finished, and their snapshots in ``<folder>.progress``: if that fails, the earlier
+    settings find them again. Processes of one job
     share the folder; the first does and decides everything here, and all hear of it.
     """
 
@@ -33,7 +35,7 @@ class Stage:
         self._mark = _mark(folder)
         self._earlier = folder.with_name(folder.name + ".earlier")
         self._started = folder.with_name(folder.name + ".started")
-        self._keep: str | None = None
+        self._progress = folder.with_name(folder.name + ".progress")
 
     @property
     def done(self) -> bool:
@@ -74,22 +76,24 @@ class Stage:
             *(f"{name} has changed" for name in changed),
         ]
 
-    def begin(self, keep: str | None = None) -> pathlib.Path:
+    @property
+    def progress(self) -> pathlib.Path:
+        """Where snapshots of this fingerprint lie, beside those of other settings."""
+        return self._progress / self.fingerprint[:16]
+
+    def begin(self) -> pathlib.Path:
         """Empties the folder of an earlier attempt and returns it.
 
-        A finished result in it, of other settings, is set aside until `finish`.
-
-        Args:
-          keep: name of something in it that stays, such as snapshots to go on from.
+        A finished result in it, of other settings, is set aside until `finish`, and
+        so are snapshots of other settings.
 
         Raises:
           FileExistsError: if the folder is not one that a stage has made.
         """
-        self._keep = keep
-        on_main(lambda: self._empty(keep))
+        on_main(self._empty)
         return self.folder
 
-    def _empty(self, keep: str | None) -> None:
+    def _empty(self) -> None:
         if self.folder.exists():
             if not (self._mark.exists() or self._started.exists()):
                 raise FileExistsError(
@@ -106,8 +110,7 @@ class Stage:
         self._mark.unlink(missing_ok=True)
         self.folder.mkdir(exist_ok=True)
         for path in self.folder.iterdir():
-            if path.name != keep:
-                _remove(path)
+            _remove(path)
 
     def _move(self, source: pathlib.Path, to: pathlib.Path) -> None:
         """Moves a result with its mark; ended anywhere, it is whole in one place."""
@@ -120,12 +123,21 @@ class Stage:
         sync(to.parent)
         _mark(source).unlink()
 
+    def tidy(self) -> None:
+        """Removes the snapshots of this fingerprint: the stage is done."""
+
+        def remove() -> None:
+            shutil.rmtree(self.progress, ignore_errors=True)
+            with contextlib.suppress(OSError):  # not there, or not empty
+                self._progress.rmdir()
+
+        on_main(remove)
+
     def finish(self, result: dict[str, Any]) -> None:
         """Marks the stage done; `result` gives ``result`` back."""
 
         def write() -> None:
-            # What was kept is of no use any more, and may still be written to.
-            paths = [x for x in self.folder.iterdir() if x.name != self._keep]
+            paths = list(self.folder.iterdir())
             for path in paths:
                 sync_tree(path)
             sync(self.folder)
@@ -133,13 +145,17 @@ class Stage:
             mark = {
                 "fingerprint": self.fingerprint,
                 "content": [path.name for path in decides],
-                "sums": {path.name: _sum(path) for path in decides if path.is_file()},
+                "sums": {path.name: x for path in decides if (x := _sum(path))},
                 "result": to_json(result),
             }
             write_json(self._mark, mark | {"sum": fingerprint(mark)})
             self._started.unlink(missing_ok=True)
             _mark(self._earlier).unlink(missing_ok=True)
             _remove(self._earlier)
+            others = self._progress.iterdir() if self._progress.is_dir() else ()
+            for path in others:
+                if path != self.progress:  # to which a snapshot may still be written
+                    _remove(path)
 
         on_main(write)
 
@@ -166,7 +182,11 @@ def _read(mark: pathlib.Path) -> dict[str, Any]:
 
 
 def _sum(path: pathlib.Path) -> str | None:
-    """SHA-256 of a file; None where something else has its name."""
+    """SHA-256 of a file, of a checkpoint that of its own sums; None: it is neither.
+
+    Whoever reads the checkpoint holds its files against those.
+    """
+    path = path / SUMS if path.is_dir() else path
     return sha256(path) if path.is_file() else None
 
 

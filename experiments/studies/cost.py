@@ -138,8 +138,8 @@ def _batches(config: Benchmark, count: int) -> dict:
     return {"forget": batch(), "retain": batch()}
 
 
-def main() -> None:
-    """Prints the table."""
+def main() -> int:
+    """Prints the table; returns the exit status."""
     program = "python -m experiments.benchmark"
     found = measure(tyro.cli(Benchmark, prog=program, description=__doc__))
     table = Table("one update of", title="Cost in units of one gradient ascent step")
@@ -149,3 +149,4 @@ def main() -> None:
         values = x.time, x.time / x.updates, x.memory
         table.add_row(name, f"{x.counted:.0f}", *(f"{value:.1f}" for value in values))
     Console().print(table)
+    return 0

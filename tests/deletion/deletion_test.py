@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import math
+import os
 import shutil
 import stat
 
@@ -188,7 +190,8 @@ def test_hashes_see_every_field_and_every_row():
 SEAL = {"record"}
 RETRAINED = "retrained/seed0/hf/model.safetensors"
 
-METRIC = ("evaluation", "metrics", "model_utility")
+METRICS = ("evaluation", "metrics")
+METRIC = (*METRICS, "model_utility")
 
 
 @pytest.mark.parametrize(
@@ -253,6 +256,115 @@ def test_a_record_that_is_gone_is_missed(out):
     options = verify.Verify(out, metrics=False)
     broken = [check for check in verify.verify(options) if not check.holds]
     assert [(check.model, check.name) for check in broken] == [(MODEL, "record")]
+
+
+def resealed(out, *keys, value):
+    """An edit by whoever has the key, such as another version of the project."""
+    edit(record_in(out), *keys, value=value)
+    record = json.loads(record_in(out).read_text())
+    edit(record_in(out), "seal", value=deletion.seal(deletion.key_of(out), record))
+
+
+def as_fifo(out):
+    record_in(out).unlink()
+    os.mkfifo(record_in(out))
+
+
+def as_link(out):
+    record_in(out).unlink()
+    record_in(out).symlink_to("/dev/zero")
+
+
+def as_loop(out):
+    record_in(out).unlink()
+    record_in(out).symlink_to(record_in(out))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda out: record_in(out).write_text("no"), "is not JSON"),
+        (lambda out: record_in(out).write_text("[]"), "is no deletion record"),
+        (lambda out: record_in(out).write_bytes(b"\xff\xfe"), "is not JSON"),
+        (lambda out: record_in(out).write_text("[" * 10**5), "is not JSON"),
+        (lambda out: record_in(out).write_text("7" * 10**5), "is not JSON"),
+        (as_fifo, "is no file"),
+        (as_link, "is no file"),
+        (as_loop, "cannot be read"),
+        (lambda out: edit(record_in(out), "seal", value=["x"]), "changed since"),
+        (lambda out: edit(record_in(out), "seal", value="é\ud800"), "changed since"),
+        (lambda out: edit(record_in(out), "seed", value=math.nan), "changed since"),
+        (lambda out: edit(record_in(out), "forget", "rows", value="\ud800"), "checked"),
+        (lambda out: edit(record_in(out), "forget", value=[]), "cannot be checked"),
+        (lambda out: resealed(out, "run", "speed", value=1), "has no field 'speed'"),
+        (lambda out: resealed(out, "run", "command", value=[1]), "cannot be read back"),
+        (lambda out: resealed(out, "run", value=3), "cannot be checked"),
+        (lambda out: resealed(out, "run", "max_length", value="9"), "of another type"),
+        (lambda out: resealed(out, "run", "evaluation", value=[]), "must be an obj"),
+        (lambda out: resealed(out, "run", "forget_file", value="gone"), "gone"),
+        (lambda out: resealed(out, "forget", "row_hashes", value=5), "TypeError"),
+        (
+            lambda out: resealed(out, "forget", "row_hashes", value=[1] * 3),
+            "another row",
+        ),
+        (lambda out: resealed(out, "model", "files", value=["a"]), "AttributeError"),
+        (lambda out: resealed(out, "base", "source", value=["a"]), "TypeError"),
+        (lambda out: resealed(out, "base", "source", value="../.."), "does not lie in"),
+        (lambda out: resealed(out, "reference", "source", value="/etc"), "not lie in"),
+        (
+            lambda out: resealed(out, "evaluation", "metrics", value={"a": "b"}),
+            "checked",
+        ),
+        (lambda out: resealed(out, *METRICS, value=3), "cannot be checked"),
+    ],
+)
+def test_every_model_gets_its_line_whatever_one_record_holds(
+    out, change, said, monkeypatch
+):
+    monkeypatch.setattr(LanguageEvidence, "rescored", lambda *_: EVALUATION)
+    for name in ("npo", "simnpo"):  # before and after that of ofmu
+        shutil.copytree(out / "ofmu", out / name)
+        other = out / name / "seed0/hf" / deletion.RECORD
+        record = json.loads(other.read_text())
+        record["method"]["name"] = name
+        record["seal"] = deletion.seal(deletion.key_of(out), record)
+        other.write_text(json.dumps(record))
+    edit(out / "config.json", "methods", value=["ofmu"])
+    change(out)
+    found = list(verify.verify(verify.Verify(out)))
+    others = [check for check in found if check.model != MODEL]
+    assert {check.model for check in others} == {"npo/seed0", "simnpo/seed0"}
+    assert all(check.holds for check in others) and len(others) == 2 * 10
+    broken = [check.detail for check in found if not check.holds]
+    assert any(said in detail for detail in broken), broken
+    assert all(len(detail.splitlines()) == 1 for detail in broken)
+    assert verify.main([str(out)]) == 1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b"[" * 10**5,
+        b"[1]",
+        b"\xff",
+        b'{"command": ["x"]}',
+        b'{"command": "request", "export": true, "methods": 3, "seeds": [0]}',
+        b'{"command": "request", "export": true, "methods": [3], "seeds": [0]}',
+        b'{"command": "request", "export": true, "methods": ["/etc"], "seeds": [0]}',
+        b'{"command": "request", "export": true, "methods": ["npo"], "seeds": ["/x"]}',
+        b'{"command": "request", "export": 1, "methods": ["../.."], "seeds": [0]}',
+    ],
+)
+def test_a_hostile_config_ends_nothing(out, made, config):
+    """It says where things are; these are told by options."""
+    (out / "config.json").write_bytes(config)
+    options = verify.Verify(
+        out,
+        metrics=False,
+        forget_file=made[0].forget_file,
+        retain_file=made[0].retain_file,
+    )
+    assert all(check.holds for check in verify.verify(options))
 
 
 def test_a_record_in_another_models_place_is_found(out):

@@ -10,6 +10,7 @@ from experiments.config.language import EvalConfig
 from experiments.domains.language import evidence
 from experiments.domains.language.rows import training_rows
 from experiments.domains.language.task import LanguageTask
+from experiments.shell import signals
 from ofmu_jax.data.language import prompts, refusals
 from ofmu_jax.data.language.records import QA, UnlearningData
 from ofmu_jax.data.language.tokenizer import build_tokenizer
@@ -84,3 +85,16 @@ def test_a_note_counts_the_answers_that_are_cut():
     assert lengths[0] > lengths[1]
     assert "longer in 1 of 2 forget_eval, and theirs" in cut(limits)[0]
     assert not cut(EvalConfig(max_new_tokens=max(lengths)))
+
+
+def test_between_batches_of_an_evaluation_a_job_may_end(monkeypatch):
+    """Scores and answers alike, before each of their three batches."""
+    pauses = []
+    monkeypatch.setattr(signals, "pause", lambda: pauses.append("asked"))
+    ours = task("correct")
+    ours = dataclasses.replace(ours, evaluation=EvalConfig(1, max_new_tokens=1))
+    params, rows = ours.init_params(0), [*ROWS, ROWS[0]]
+    assert len(ours.score(params, [(r.question, r.answer) for r in rows])) == 3
+    assert len(pauses) == 3
+    assert len(ours.generate(params, [row.question for row in rows])) == 3
+    assert len(pauses) == 6

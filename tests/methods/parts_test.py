@@ -14,6 +14,7 @@ from ofmu_jax import methods
 from ofmu_jax.losses import likelihood
 from ofmu_jax.methods import Adapter, Lora, Subset, of_part
 from ofmu_jax.methods.ofmu import ofmu_method
+from ofmu_jax.methods.parts import subset
 from ofmu_jax.models.llama.model import init_params
 from ofmu_jax.parallel import sharding
 
@@ -193,6 +194,8 @@ def test_adapters_are_cut_as_their_kernels_are():
         (lambda p: Lora(2, targets="x").split(p), "'x' matches; there are"),
         (lambda p: Lora(2, targets="^norm").split(p), r"norm/scale has shape \(8,\)"),
         (lambda p: Subset("("), r"'\(' is no regular expression"),
+        (lambda p: Subset("(" * 9999 + ")" * 9999), "is no regular expression"),
+        (lambda p: Subset("a{99999999999}"), "is no regular expression"),
         (lambda p: Lora(2, targets="["), "is no regular expression"),
         (lambda p: Lora(0), "rank=0 must be at least 1"),
         (lambda p: Lora(1, alpha=0.0), "alpha=0.0 must be above 0"),
@@ -202,3 +205,12 @@ def test_adapters_are_cut_as_their_kernels_are():
 def test_bad_parts_say_what_is_wrong(make, message):
     with pytest.raises(ValueError, match=message):
         make(init_params(CONFIG, jax.random.key(0)))
+
+
+@pytest.mark.parametrize("part", [Subset("([a-z/]+)+!"), Lora(2, targets="(.+)+!")])
+def test_a_pattern_that_never_ends_is_named(part, monkeypatch):
+    """Repeats within repeats: 2^30 ways to cut a path of 31 letters."""
+    monkeypatch.setattr(subset, "SECONDS", 0.3)
+    params = {"layers": {"attention": {"kernel" + "l" * 14: jnp.ones((1, 1))}}}
+    with pytest.raises(ValueError, match=r"\+\)\+!' cannot be held against the 1 path"):
+        part.split(params)

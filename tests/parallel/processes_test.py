@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -198,6 +199,20 @@ def test_in_a_job_a_signal_waits_until_all_agree(of_two):
     assert waited and stop.value.status == 130
 
 
+def test_a_pause_ends_a_job_but_not_a_training(of_two):
+    """In a check within a training the signal waits until that is saved."""
+    with signals.handled():
+        signals.pause()
+        with pytest.raises(signals.Interrupted), signals.deferred():
+            of_two[:] = [signal.SIGTERM]
+            signals.pause()
+            assert of_two == [signal.SIGTERM]  # nobody has asked
+        of_two[:] = []
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(signals.Interrupted, match="SIGTERM"):
+            signals.pause()  # what they agreed on first
+
+
 @pytest.mark.parametrize(
     ("platforms", "expected"),
     [("tpu", "tpu,cpu"), ("cpu", "cpu"), ("", ""), (None,) * 2],
@@ -220,7 +235,7 @@ PROGRAM = """
 import pathlib, sys, time
 from experiments.config.language import Demo
 from experiments.domains.language import mesh
-from experiments.shell import command_line
+from experiments.shell import command_line, signals
 from experiments.stages.saver import resumable
 from experiments.stages.stage import Stage
 
@@ -231,21 +246,36 @@ run = Demo(mesh="fsdp=-1", coordinator=address, num_processes=2, process_id=inde
 def told(done, metrics):
     print(done, flush=True)
     time.sleep(0.02)
+    if done == 5 and sys.argv[4] == "breaks" and index == 1:
+        raise OSError("disk 7 is gone")
+    if done == 5 and sys.argv[4] == "bug" and index == 0:
+        raise KeyError("a bug")
+
+
+def scored():
+    # Batches of an evaluation, each a place to stop.
+    for batch in range(10**6):
+        signals.pause()
+        told(batch, {})
 
 
 def work():
     mesh.join(run)
+    if sys.argv[4] == "scores":
+        return scored()
     from resume_toys import fit  # has arrays of its own: not before the job is joined
 
     with resumable(Stage(folder, "toy"), None) as saver:
         fit(saver, num_updates=10**6, check_every=10**5, stopping=None, on_update=told)
 
 
-sys.exit(command_line.status(work, "toy", sys.argv[1:], folder))
+signals.leave(lambda: command_line.status(work, "toy", sys.argv[1:], folder))
 """
 
 
-def start(address: str, index: int, folder: pathlib.Path) -> subprocess.Popen:
+def start(
+    address: str, index: int, folder: pathlib.Path, what: str
+) -> subprocess.Popen:
     names = ("JAX_", "XLA_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(names)}
     environment |= {
@@ -258,35 +288,63 @@ def start(address: str, index: int, folder: pathlib.Path) -> subprocess.Popen:
     ):
         command = [sys.executable, "-c", PROGRAM, address, str(index)]
         return subprocess.Popen(
-            [*command, str(folder / "stage")], env=environment, stdout=out, stderr=err
+            [*command, str(folder / "stage"), what],
+            env=environment,
+            stdout=out,
+            stderr=err,
         )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("signalled", [[1], [0, 1]])
-def test_sigterm_stops_both_processes_at_the_same_update(tmp_path, signalled):
+def ended(folder: pathlib.Path, what: str, signalled: Sequence[int] = ()):
+    """Statuses of two processes, their output and errors, and the seconds it took."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    processes = [start(address, index, tmp_path) for index in (0, 1)]
-    read = lambda index, end: (tmp_path / f"{index}.{end}").read_text()
+    processes = [start(address, index, folder, what) for index in (0, 1)]
+    read = lambda end: [(folder / f"{n}.{end}").read_text() for n in (0, 1)]
     try:
         begun = time.monotonic()
-        while not all("\n5\n" in read(index, "out") for index in (0, 1)):
-            assert all(process.poll() is None for process in processes), read(0, "err")
+        while not all("\n5\n" in text for text in read("out")):
+            assert all(process.poll() is None for process in processes), read("err")
             assert time.monotonic() - begun < 120
             time.sleep(0.05)
+        begun = time.monotonic()
         for index in signalled:
             processes[index].send_signal(signal.SIGTERM)
         codes = [process.wait(60) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert codes == [0, 0], read(0, "err") + read(1, "err")
-    updates = [
-        [line for line in read(index, "out").splitlines() if line.isdigit()]
-        for index in (0, 1)
-    ]
+    return codes, read("out"), read("err"), time.monotonic() - begun
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "signalled"), [("trains", [1]), ("trains", [0, 1]), ("scores", [1])]
+)
+def test_sigterm_stops_both_processes_at_the_same_place(tmp_path, what, signalled):
+    codes, out, err, _ = ended(tmp_path, what, signalled)
+    assert codes == [0, 0], err
+    updates = [[line for line in text.splitlines() if line.isdigit()] for text in out]
     assert updates[0] == updates[1]
-    assert "stopped by SIGTERM" in read(0, "out")
-    assert "stopped by" not in read(1, "out")
+    assert "stopped by SIGTERM" in out[0]
+    assert "stopped by" not in out[1]
+
+
+@pytest.mark.slow
+def test_an_error_of_one_process_ends_both_with_the_reason(tmp_path):
+    """Process 0 waits for the other in the next update, where no Python runs."""
+    codes, _, err, seconds = ended(tmp_path, "breaks")
+    assert codes == [2, 2], err
+    assert "error in process 1: disk 7 is gone" in err[1]
+    assert "error: process 1 of the job failed: OSError: disk 7 is gone" in err[0]
+    assert "Traceback" not in err[0] and seconds < 20
+
+
+@pytest.mark.slow
+def test_a_bug_in_process_0_ends_both_with_its_traceback(tmp_path):
+    codes, _, err, seconds = ended(tmp_path, "bug")
+    assert codes == [1, 2], err
+    assert "Traceback" in err[0] and "KeyError: 'a bug'" in err[0]
+    assert "error: process 0 of the job failed: KeyError: 'a bug'" in err[1]
+    assert seconds < 20

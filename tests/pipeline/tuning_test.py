@@ -19,11 +19,13 @@ from experiments.config.language import (
     TrainConfig,
 )
 from experiments.config.refuse import check_run
+from experiments.config.vision import Cifar, resolved
 from experiments.domains.language import rows
 from experiments.domains.language.data import validation_request
 from experiments.domains.language.domain import LanguageDomain, distance
 from experiments.pipeline import execute, search, tuning
 from experiments.report import published
+from experiments.run import parse
 from experiments.stages.files import write_json
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.data.language.records import DataError
@@ -197,20 +199,21 @@ def test_refusals_come_from_the_file_that_is_given(tmp_path):
         rows.refusals_of(run)
 
 
-def test_configurations_of_an_earlier_run_are_taken_over(tmp_path):
+def test_configurations_of_an_earlier_run_are_taken_over(tmp_path, capsys):
     config = dataclasses.replace(TINY.baselines.npo, learning_rate=0.125)
     config = dataclasses.replace(
         config, loss=dataclasses.replace(config.loss, alpha=7.0)
     )
-    earlier = TINY.with_method("npo", config)
+    earlier = dataclasses.replace(TINY, methods=("npo", "ofmu"), tune=2)
+    earlier = earlier.with_method("npo", config)
     earlier = earlier.with_method(
         "ofmu", dataclasses.replace(TINY.ofmu, inner_steps=9, penalty_clip=None)
     )
     write_json(tmp_path / "config.json", execute.recipe(earlier))
     run = dataclasses.replace(TINY, methods=("npo", "ofmu"), tuned_from=tmp_path)
-    assert execute.configured(run) == dataclasses.replace(
-        earlier, methods=("npo", "ofmu"), tuned_from=tmp_path
-    )
+    taken = dataclasses.replace(earlier, tune=0, tuned_from=tmp_path)
+    assert execute.configured(run) == taken
+    assert capsys.readouterr().out == ""
     with pytest.raises(ValueError, match="no output folder"):
         tuning.tuned_elsewhere(run, tmp_path / "absent")
     with pytest.raises(ValueError, match="schema and version"):
@@ -232,6 +235,95 @@ def test_configurations_of_another_version_are_refused(tmp_path):
     path.write_text(json.dumps(values))
     with pytest.raises(ValueError, match="no configuration of npo"):
         tuning.tuned_elsewhere(TINY, tmp_path)
+
+
+def earlier_run(folder, **changes):
+    """The config.json of a tuned run of npo, changed."""
+    run = dataclasses.replace(TINY, methods=("npo",), tune=2)
+    config = dataclasses.replace(run.baselines.npo, learning_rate=0.125)
+    values = execute.recipe(run.with_method("npo", config)) | changes
+    write_json(folder / "config.json", values)
+    return folder
+
+
+def test_options_that_are_given_win_and_are_said(tmp_path, capsys):
+    source = earlier_run(tmp_path)
+    line = f"demo --methods npo --tuned-from {source} --npo.learning-rate 0.5"
+    run = parse([*line.split(), "--npo.loss.beta=0.1"])
+    assert run.explicit == ("npo.learning_rate", "npo.loss.beta")
+    found = tuning.tuned_elsewhere(run, source).config_of("npo")
+    assert (found.learning_rate, found.loss.beta) == (0.5, 0.1)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--npo.learning-rate 0.5 stays as given" in told and "has 0.125" in told
+    assert "beta" not in told  # both say 0.1
+    run = parse(line.split()[:-2])
+    assert tuning.tuned_elsewhere(run, source).config_of("npo").learning_rate == 0.125
+    assert parse(["demo", "--rmu.loss.no-compat"]).explicit == ("rmu.loss.compat",)
+
+
+def test_methods_that_the_source_did_not_tune_are_named(tmp_path, capsys):
+    run = dataclasses.replace(TINY, methods=("npo", "simnpo"))
+    with pytest.raises(ValueError, match=r"simnpo \(it ran npo\); add --tuned-exc"):
+        tuning.tuned_elsewhere(run, earlier_run(tmp_path))
+    run = dataclasses.replace(run, tuned_except=("simnpo",))
+    tuning.tuned_elsewhere(run, tmp_path)
+    assert capsys.readouterr().out == ""
+    tuning.tuned_elsewhere(run, earlier_run(tmp_path, tune=0))
+    told = " ".join(capsys.readouterr().out.split())
+    assert "tuned no npo: taken as configured there" in told
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "names no methods"),
+        ("[" * 100_000, "is no output folder"),
+        ("\xff", "is no output folder"),
+        ({"methods": "npo"}, "names no methods"),
+        ({"methods": [3]}, r"its methods are \[3\]"),
+        ({"baselines": ["npo"]}, "has no baselines"),
+        ({"baselines": {"npo": [1, 2]}}, r"npo: Baseline.* is \[1, 2\]; it must be an"),
+        ({"baselines": {"npo": {"learning_rate": "fast"}}}, "learning_rate = 'fast'"),
+        ({"baselines": {"npo": {"learning_rate": True}}}, "learning_rate = True"),
+        (
+            {"baselines": {"npo": {"loss": {"beta": [0.1]}}}},
+            r"beta = \[0.1\], which",
+        ),
+        ({"baselines": {"npo": {"loss": 0.1}}}, "NpoConfig is 0.1; it must be an obj"),
+    ],
+)
+def test_a_source_of_wrong_types_is_one_line(tmp_path, content, message):
+    earlier_run(tmp_path, **(content if isinstance(content, dict) else {}))
+    if isinstance(content, str):
+        (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=message) as error:
+        tuning.tuned_elsewhere(dataclasses.replace(TINY, methods=("npo",)), tmp_path)
+    assert str(error.value).startswith(f"--tuned-from {tmp_path}")
+
+
+@pytest.mark.parametrize("content", ["[1]", "3", "{}", '{"schema": []}', "[" * 10**5])
+def test_a_file_that_is_no_result_is_one_line(tmp_path, content):
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="no file of published results: "):
+        tuning.tuned_elsewhere(TINY, path)
+
+
+@pytest.mark.parametrize("rate", [0.013, 0.05])
+def test_rates_that_are_taken_over_hold_on_digits(tmp_path, rate):
+    """Also one that is the default of ResNet-18 on CIFAR."""
+    earlier = Cifar(methods=("salun",), tune=2)
+    config = dataclasses.replace(earlier.method.salun, learning_rate=rate)
+    write_json(
+        tmp_path / "config.json", execute.recipe(earlier.with_method("salun", config))
+    )
+    run = Cifar(methods=("salun", "random_label"), tuned_from=tmp_path)
+    run = dataclasses.replace(run, tuned_except=("random_label",))
+    found = resolved(execute.configured(run)).method
+    assert found.salun.learning_rate == rate
+    assert found.random_label.learning_rate == 0.1
+    given = resolved(parse("cifar --salun.learning-rate 0.013".split()))
+    assert given.method.salun.learning_rate == 0.013
 
 
 def test_published_results_are_a_source_of_configurations():

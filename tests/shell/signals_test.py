@@ -59,7 +59,7 @@ def test_a_signal_saves_and_the_stage_goes_on(tmp_path, number):
     assert [signal.getsignal(each) for each in signals.NUMBERS] == before
     assert not signals.requested()
     # The metrics of update 5 are read, and so the signal comes, after update 6.
-    progress = tmp_path / "stage" / resuming.PROGRESS
+    progress = stages.Stage(tmp_path / "stage", "toy").progress
     assert [path.name for path in progress.iterdir()] == ["000000006"]
     assert run_toy(tmp_path / "stage") == expected
     assert not progress.exists()
@@ -68,7 +68,7 @@ def test_a_signal_saves_and_the_stage_goes_on(tmp_path, number):
 def test_without_checkpoints_a_signal_ends_the_stage_unsaved(tmp_path):
     with pytest.raises(signals.Interrupted), signals.handled():
         run_toy(tmp_path / "stage", every=0, at=5)
-    assert not (tmp_path / "stage" / resuming.PROGRESS).exists()
+    assert not (tmp_path / "stage.progress").exists()
 
 
 def test_a_signal_after_the_last_update_lets_the_stage_finish(tmp_path):
@@ -79,17 +79,18 @@ def test_a_signal_after_the_last_update_lets_the_stage_finish(tmp_path):
     assert run_toy(tmp_path / "stage") == expected
 
 
-def test_a_stage_of_other_settings_does_not_go_on(tmp_path, capsys):
+def test_other_settings_start_anew_and_take_no_snapshot_away(tmp_path, capsys):
+    expected = run_toy(tmp_path / "whole")
     with pytest.raises(signals.Interrupted), signals.handled():
         run_toy(tmp_path / "stage", at=5)
-    stage = stages.Stage(tmp_path / "stage", "other")
-    with resuming.resumable(stage, 0) as saver:
-        result = fit(saver)
-        stage.finish({})
-    assert len(result.metrics) == result.updates
-    output = " ".join(capsys.readouterr().out.split())
-    assert "is of a run with other settings" in output
-    assert "starting at update 0" in output
+    with pytest.raises(signals.Interrupted), signals.handled():
+        stage = stages.Stage(tmp_path / "stage", "other")
+        with resuming.resumable(stage, None) as saver:
+            fit(saver, on_update=lambda done, _: send(signal.SIGTERM))
+    assert "going on" not in capsys.readouterr().out
+    assert run_toy(tmp_path / "stage") == expected
+    assert "going on after update 6" in " ".join(capsys.readouterr().out.split())
+    assert not (tmp_path / "stage.progress").exists()
 
 
 def test_time_before_the_stop_counts_and_that_of_checks_does_not(tmp_path):
@@ -131,6 +132,30 @@ def test_a_second_signal_ends_at_once():
         assert process.wait(20) == -signal.SIGTERM
 
 
+@pytest.mark.parametrize(
+    ("kind", "number", "status"),
+    [
+        ("handled", signal.SIGTERM, 0),
+        ("handled", signal.SIGINT, 130),
+        ("bare", signal.SIGINT, 130),
+    ],
+)
+def test_a_signal_while_jax_compiles_ends_with_the_status(kind, number, status):
+    """A thread that compiles outlives the command; Python's own end crashes it."""
+    command = [sys.executable, str(TESTS / "toys" / "compiling.py")]
+    environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
+    done = subprocess.run(
+        [*command, kind, str(int(number)), "out"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == status, done.stderr
+    assert "was over before" not in done.stdout
+    assert ("To go on: python -m toy" in done.stdout) == (kind == "handled")
+
+
 def toy(folder, num_updates: int, pause: float) -> subprocess.Popen:
     """The toy run in a process of its own, which prints every update."""
     command = [sys.executable, str(TESTS / "toys" / "resume_toys.py")]
@@ -155,7 +180,7 @@ def test_killed_at_random_ten_times(tmp_path):
             time.sleep(rng.uniform(0.0, 0.02))
             process.kill()
             killed += 1
-        marks = (tmp_path / "killed" / resuming.PROGRESS).glob("?" * 9)
+        marks = (tmp_path / "killed.progress").glob("*/" + "?" * 9)
         went_on |= {path.name for path in marks}
         assert not (tmp_path / "killed.stage.json").exists(), "it ended before"
     with toy(tmp_path / "killed", num_updates, 0) as process:
@@ -171,7 +196,7 @@ def test_killed_at_random_ten_times(tmp_path):
         else:
             assert whole.read_text() == found.read_text()
     assert len(went_on) > 5  # it did go on in the middle
-    assert not (tmp_path / "killed" / resuming.PROGRESS).exists()
+    assert not (tmp_path / "killed.progress").exists()
 
 
 COMMAND = """demo --people 6 --forget-people 1 --seeds 0 --methods ofmu --no-export
@@ -196,8 +221,8 @@ def command(folder) -> subprocess.Popen:
 
 def wait_for(process: subprocess.Popen, stage: pathlib.Path) -> None:
     """Waits for the second snapshot of a stage, or a newer one than there was."""
-    folder = stage / resuming.PROGRESS
-    newest = lambda: max((int(p.name) for p in folder.glob("?" * 9)), default=3)
+    folder = stage.with_name(stage.name + ".progress")
+    newest = lambda: max((int(p.name) for p in folder.glob("*/" + "?" * 9)), default=3)
     before = newest()
     while process.poll() is None:
         if newest() > before:
@@ -243,4 +268,4 @@ def test_the_command_itself(tmp_path):
             for f in (whole, found)
         ]
         assert scores[0] == scores[1]  # of the parameters, to the last bit
-        assert not (found / "training" / resuming.PROGRESS).exists()
+        assert not (found / "training.progress").exists()

@@ -19,8 +19,8 @@ def trained(folder):
     stage = stages.Stage(folder / "training", "toy")
     redone = not stage.done
     if redone:
-        stage.begin(keep="progress")
-        for name in ("metrics.jsonl", "progress"):
+        stage.begin()
+        for name in ("metrics.jsonl", "events"):
             (stage.folder / name).write_text("")
         checkpoint.save(stage.folder / "checkpoint", PARAMS)
         stage.finish({"seconds": 1.0})
@@ -30,8 +30,10 @@ def trained(folder):
 
 
 def damage(folder):
-    sums = folder / "training/checkpoint" / checkpoint.SUMS
-    sums.write_text(sums.read_text().replace("1", "2"))
+    files = (folder / "training/checkpoint").rglob("*")
+    files = [x for x in files if x.is_file() and x.name != checkpoint.SUMS]
+    largest = max(files, key=lambda x: x.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1])
 
 
 def test_the_remedy_for_a_damaged_checkpoint_works(tmp_path, capsys):
@@ -90,6 +92,15 @@ def test_a_file_that_was_changed_is_made_again(tmp_path, capsys):
     assert stage.done
 
 
+def test_another_checkpoint_in_its_place_is_found(tmp_path, capsys):
+    """A whole one, with sums of its own, such as that of the target."""
+    trained(tmp_path)
+    checkpoint.save(tmp_path / "training/checkpoint", {"w": jnp.ones(4)})
+    assert trained(tmp_path)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "it was finished, and checkpoint has changed" in told
+
+
 def test_of_a_linked_folder_the_link_goes_and_not_what_it_points_to(tmp_path):
     trained(tmp_path)
     (tmp_path / "training").rename(tmp_path / "elsewhere")
@@ -103,7 +114,7 @@ def test_of_a_linked_folder_the_link_goes_and_not_what_it_points_to(tmp_path):
 
 def test_what_only_people_read_may_go(tmp_path, capsys):
     trained(tmp_path)
-    for name in ("metrics.jsonl", "progress"):
+    for name in ("metrics.jsonl", "events"):
         (tmp_path / "training" / name).unlink()
     assert not trained(tmp_path)
     assert "warning" not in capsys.readouterr().out
@@ -147,3 +158,25 @@ def test_results_are_on_the_disk_before_the_mark_says_so(tmp_path, monkeypatch):
     done.clear()
     stage.finish({})
     assert done == ["found", "results", "results.stage.json.partial", "out"]
+
+
+def test_snapshots_of_other_settings_stay_until_the_new_ones_are_finished(tmp_path):
+    """Finished a, begun b, looked at a, gone on with b, finished b."""
+    a, b, c = (stages.Stage(tmp_path / "training", name * 64) for name in "abc")
+    a.begin()
+    a.finish({})
+    for stage in (b, c):
+        stage.begin()
+        stage.progress.mkdir(parents=True)
+        (stage.progress / "000000005").touch()
+    assert a.done  # it takes its place again
+    a.tidy()
+    b.begin()
+    assert (b.progress / "000000005").exists() and (c.progress / "000000005").exists()
+    b.finish({})
+    assert b.progress.exists() and not c.progress.exists()
+    b.tidy()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "training",
+        "training.stage.json",
+    }

@@ -7,14 +7,15 @@ from jax.sharding import Mesh
 
 from experiments.config.language import LanguageRun
 from experiments.shell import signals
-from ofmu_jax.parallel import distributed, sharding
+from ofmu_jax.parallel import distributed, failure, sharding
 from ofmu_jax.training import placement
 
 
 def join(run: LanguageRun) -> None:
     """Joins the job that the run is part of, if it has several processes.
 
-    Only process 0 prints from then on, and signals stop all processes or none.
+    Only process 0 prints from then on; signals stop all processes or none, and what
+    one of them fails at ends all.
 
     Raises:
       ValueError: if the flags do not say which process this is, or there is no mesh.
@@ -30,7 +31,8 @@ def join(run: LanguageRun) -> None:
     from experiments.shell import console
 
     console.console.quiet = not distributed.is_main()
-    signals.in_job(distributed.largest, speaks=distributed.is_main())
+    signals.in_job(distributed.largest, distributed.is_main(), failure.tell)
+    failure.watch(signals.fell)
 
 
 def with_host(platforms: str | None) -> str | None:

@@ -14,6 +14,7 @@ from experiments.config.language import EvalConfig, LanguageRun
 from experiments.domains.base import BASE, REFERENCE, TARGET
 from experiments.domains.language import mesh as meshes
 from experiments.domains.language import vocabulary
+from experiments.shell import signals
 from ofmu_jax.data.language import batches, prompts
 from ofmu_jax.data.language.padding import InteriorEot
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
@@ -192,6 +193,7 @@ class LanguageTask:
             examples,
             batch_size=self.evaluation.batch_size,
             sharding=self.row_sharding,
+            before_batch=signals.pause,
             **self.padding,
         )
 
@@ -207,6 +209,7 @@ class LanguageTask:
         ]
         length = prompts.padded_length(encoded) if encoded else 0
         for start in range(0, len(encoded), size):
+            signals.pause()
             chunk = encoded[start : start + size]
             blank = [chunk[-1]] * (size - len(chunk))  # one shape, one compilation
             batch = prompts.pad_left(chunk + blank, length, **self.padding)

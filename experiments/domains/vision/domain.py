@@ -205,7 +205,8 @@ class VisionDomain:
         return VisionEvidence(self.task)
 
     def costs(self, model: Model) -> Mapping[str, float]:
-        return {"run_time_minutes": model.record["seconds"] / 60}
+        seconds = model.record.get("seconds")  # absent where the method broke off
+        return {} if seconds is None else {"run_time_minutes": seconds / 60}
 
     def validation(self, folder: pathlib.Path) -> Self:
         """Images like the forget images, but taken from the retain images: another
@@ -238,7 +239,7 @@ class VisionDomain:
         for seed in run.seeds if run.grid_images else ():
             shown = shared | {m.name: m for m in models if m.seed == seed}
             names = {"before": TARGET, "retrained": REFERENCE}
-            names |= {name: name for name in run.methods}
+            names |= {name: name for name in run.methods if _has_scores(shown[name])}
             name = f"forget_images_seed{seed}.png"
             save_grid(
                 run.output_dir / name,
@@ -252,6 +253,11 @@ class VisionDomain:
                 f"of every model (seed {seed})."
             )
         return notes
+
+
+def _has_scores(model: Model) -> bool:
+    """False where a method broke off, so that nothing was predicted."""
+    return model.evaluation is not None and bool(model.evaluation.metrics)
 
 
 def _saved(model: Model) -> np.ndarray:

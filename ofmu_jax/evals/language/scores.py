@@ -109,6 +109,7 @@ def score_batches(
     eot_id: int | None = None,
     bucket_lengths: Sequence[int] | None = None,
     sharding: jax.sharding.Sharding | None = None,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> list[TokenScores]:
     """Scores examples in batches of a fixed size and a few fixed lengths.
 
@@ -122,6 +123,7 @@ def score_batches(
       eot_id: id of the token that "compat" hides; `pad_id` by default.
       bucket_lengths: lengths to pad to; powers of two from 32 on by default.
       sharding: where to put a batch, such as rows over the mesh axis "data".
+      before_batch: may raise, to end it before the next batch.
 
     Returns:
       One `TokenScores` per example, in the order of `examples`.
@@ -136,6 +138,7 @@ def score_batches(
     results: list[TokenScores | None] = [None] * len(examples)
     pending = None  # fetch a batch while the device works on the next one
     for rows, length in _plan(examples, batch_size, bucket_lengths):
+        before_batch()
         batch = _pad(
             [examples[row] for row in rows],
             batch_size,

@@ -5,7 +5,11 @@ the rest is an argument of the step that is read and never copied, donated or st
 """
 
 import dataclasses
+import functools
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -15,6 +19,11 @@ from ofmu_jax._trees import name_of
 from ofmu_jax.methods.base import Method, Params
 
 Function = Callable[..., Any]  # (params, *more) -> anything
+SECONDS = 10.0  # for a pattern to be held against all paths of a model
+# Of a process of its own, as nothing within this one ends a match that has begun.
+_SEARCH = """import json, re, sys
+pattern, names = json.load(sys.stdin)
+print(json.dumps([re.search(pattern, name) is not None for name in names]))"""
 
 
 class Part(Protocol):
@@ -137,24 +146,48 @@ def matching(params: Params, pattern: str) -> Any:
     """A tree of booleans: whether the path of each leaf has a match.
 
     Raises:
-      ValueError: if none has.
+      ValueError: if none has, or the pattern takes more than `SECONDS`.
     """
-    found = jax.tree_util.tree_map_with_path(
-        lambda path, _: re.search(pattern, name_of(path)) is not None, params
-    )
-    if not any(jax.tree.leaves(found)):
-        names = [name_of(path) for path, _ in jax.tree.leaves_with_path(params)]
+    leaves, structure = jax.tree.flatten_with_path(params)
+    names = tuple(name_of(path) for path, _ in leaves)
+    found = _searched(pattern, names)
+    if not any(found):
         more = f" and {len(names) - 6} more" if len(names) > 6 else ""
         raise ValueError(
             f"no parameter has a path that {pattern!r} matches; there are "
             f"{', '.join(names[:6])}{more}."
         )
-    return found
+    return jax.tree.unflatten(structure, found)
+
+
+@functools.lru_cache(maxsize=64)
+def _searched(pattern: str, names: tuple[str, ...]) -> tuple[bool, ...]:
+    """Whether each name has a match.
+
+    Raises:
+      ValueError: if that takes more than `SECONDS`, as repeats of repeats may.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _SEARCH],
+            input=json.dumps([pattern, names]),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            timeout=SECONDS,
+            check=True,
+        )
+    except subprocess.SubprocessError:  # no time left, or no memory
+        raise ValueError(
+            f"{pattern!r} cannot be held against the {len(names)} paths of parameters "
+            f"in {SECONDS:g} s; write it without repeats within repeats, as in (a+)+."
+        ) from None
+    return tuple(json.loads(done.stdout))
 
 
 def check_pattern(pattern: str) -> None:
     """Raises ValueError for what is no regular expression."""
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{pattern!r} is no regular expression: {error}.") from None
