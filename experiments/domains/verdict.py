@@ -3,12 +3,12 @@
 It is made of numbers alone, the same way for answers of language models (mean
 probability) and for images (accuracy), and the worst metric decides:
 
-- *forgot*, with a retrained model: at most `NEAR` above its value, and at least `WAY` of
-  the way from the target to it. Without one: the run's own forget target is met and the
-  value has fallen. *Not enough* otherwise; *cannot tell* where there is neither, or where
-  the model broke, which says nothing about forgetting.
-- *nothing to forget*: the target knew no more of the forget rows than a model that never
-  saw them.
+- *forgot*, with a retrained model: at most `NEAR` above its value, and at least `WAY`
+  of the way from the target to it. Without one: the run's own forget target is met and
+  the value has fallen. *Not enough* otherwise; *cannot tell* where there is neither, or
+  where the model broke, which says nothing about forgetting.
+- *nothing to forget*: the target knew no more of the forget rows than a model that
+  never saw them.
 - *kept*: at least `KEPT` of the target's value on the retain rows is left, both counted
   from chance; else *lost*.
 """

@@ -54,8 +54,8 @@ def doubts(target: Facts, reference: Facts | None) -> Iterator[str]:
         if share is not None and share < LEAST:
             yield (
                 f"the retrained model has {reference.value(name):.3f} on the retain "
-                f"rows, the target {target.value(name):.3f} ({name}): a poor yardstick. "
-                "Was it trained as the target was, and for its tokenizer?"
+                f"rows, the target {target.value(name):.3f} ({name}): a poor "
+                "yardstick. Was it trained as the target was, and for its tokenizer?"
             )
             return
 
@@ -96,7 +96,7 @@ def _outcome(chance: float, model: Model, target: Model) -> Iterator[str]:
         by_chance = f" ({chance:.3f} by chance)" if chance else ""
         what = "accuracy" if "accuracy" in name else "probability"
         yield (
-            f"{model.title} broke the model: {ours.value(name):.3f} is left of a retain "
-            f"{what} of {theirs.value(name):.3f}{by_chance}; its other numbers say "
-            "nothing about forgetting."
+            f"{model.title} broke the model: {ours.value(name):.3f} is left of a "
+            f"retain {what} of {theirs.value(name):.3f}{by_chance}; its other numbers "
+            "say nothing about forgetting."
         )

@@ -86,14 +86,15 @@ def card(verdict: Row, report: Row) -> dict[str, Any]:
     for question, names in (("forgot", glossary.FORGET), ("kept", glossary.RETAIN)):
         answer = verdict[question]
         decides = [answer["metric"]] if answer["metric"] else names
-        name, values = _values(decides, row, target, reference)
+        name, (ours, before, goal) = _values(decides, row, target, reference)
         text = _head(answer, verdict["seeds"])
-        if not name or values[0] is None:
+        if not name or ours is None:
             sentences.append(f"{text}.")
         elif question == "forgot":
-            sentences.append(f"{text}: {_forgot(name, *values)}")
+            sentences.append(f"{text}: {_forgot(name, ours, before, goal)}")
         else:
-            sentences.append(f"{text}: {_kept(name, *values, verdict['chance'])}")
+            kept = _kept(name, ours, before, goal, verdict["chance"])
+            sentences.append(f"{text}: {kept}")
     return {"label": glossary.method_label(row), "sentences": sentences, "chips": chips}
 
 

@@ -17,8 +17,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.report.gaps import with_gaps
 from experiments.report import outcomes
+from experiments.report.gaps import with_gaps
 from experiments.report.page import render_html
 from experiments.report.ranking import compare
 from experiments.report.schema import validate_report as validate_report

@@ -167,8 +167,13 @@ def trained(update, goal, **record):
 
 @pytest.mark.parametrize(
     ("update", "goal", "met", "before"),
-    [(3, 2.0, True, False), (6, 2.0, False, False), (6, 0.1, True, True)]
-    + [(6, None, None, None), (4, 2.0, None, False)],
+    [
+        (3, 2.0, True, False),
+        (6, 2.0, False, False),
+        (6, 0.1, True, True),
+        (6, None, None, None),
+        (4, 2.0, None, False),
+    ],
 )
 def test_the_forget_target_is_that_of_what_was_returned(update, goal, met, before):
     found = verdict.facts(trained(update, goal), 0.0)
