@@ -126,8 +126,10 @@ def verdict(ours: Facts, target: Facts | None, reference: Facts | None) -> Verdi
     ('not enough', 'kept', 'bad')
     """
     keeping, broken = _kept(ours, target), broke(ours, target) is not None
-    unknown = target and nothing(target, reference, ours.met_before)
-    if unknown:
+    unknown = None
+    if target is not None:
+        unknown = nothing(target, reference, ours.met_before)
+    if unknown is not None:
         return Verdict(Answer(NOTHING, unknown), keeping, True, broken)
     answer = _forgot(ours, target, reference)
     if answer.word == FORGOT and not ours.finite:

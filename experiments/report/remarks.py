@@ -49,7 +49,9 @@ def doubts(target: Facts, reference: Facts | None) -> Iterator[str]:
     # With nothing to forget the report says so, in its first line.
     if found is not None and not nothing(target, reference, None):
         yield from _knowledge(*found, target.chance, reference)
-    for name in RETAIN if reference is not None else ():
+    if reference is None:
+        return
+    for name in RETAIN:
         share = kept_share(name, reference._replace(chance=target.chance), target)
         if share is not None and share < LEAST:
             yield (
@@ -69,7 +71,7 @@ def _knowledge(
             f"the target has {value:.3f} on the forget rows and {retain:.3f} on the "
             f"retain rows ({name}): it hardly knows what it is to forget."
         )
-    elif value - chance < LITTLE * (1 - chance):
+    elif against is None and value - chance < LITTLE * (1 - chance):
         yield (
             f"the target has {value:.3f} on the forget rows ({name}): it may not know "
             "what it is to forget."

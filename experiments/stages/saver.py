@@ -94,4 +94,4 @@ def tidy(stage: Stage) -> None:
 
 
 def _note(text: str) -> None:
-    console.console.print(escape(text), highlight=False)
+    console.aside.print(escape(text), highlight=False)

@@ -187,7 +187,7 @@ def test_wrong_options_are_named(arguments, message, capsys):
 def test_bad_input_ends_with_its_reason(arguments, message, tmp_path, capsys):
     arguments = [part.format(tmp=tmp_path) for part in arguments]
     assert main([*arguments, "--output-dir", str(tmp_path / "out")]) == 2
-    output = " ".join(capsys.readouterr().out.split())
+    output = " ".join(capsys.readouterr().err.split())
     assert message in output.replace("\n", " ")
 
 
@@ -223,7 +223,7 @@ def test_a_deletion_request_on_a_given_model(finished, tmp_path, capsys):
     del alone[alone.index("--holdout-file") : alone.index("--holdout-file") + 2]
     alone[-1] = str(tmp_path / "alone")
     assert main(alone) == 0
-    output = " ".join(capsys.readouterr().out.split())
+    output = " ".join(capsys.readouterr().err.split())
     assert "that of answers to other questions" in output
     assert (tmp_path / "alone/ofmu/seed0/hf/model.safetensors").is_file()
     # A model in the output folder would be written over, or moved.
@@ -231,7 +231,7 @@ def test_a_deletion_request_on_a_given_model(finished, tmp_path, capsys):
     for folder in ("model", "."):
         alone[-1] = str(tmp_path / folder)
         assert main(alone) == 2
-        assert "lies in --output-dir" in " ".join(capsys.readouterr().out.split())
+        assert "lies in --output-dir" in " ".join(capsys.readouterr().err.split())
     assert (tmp_path / "model/config.json").read_bytes() == kept
 
     # Another model in the same folder is another run, and a record names the one read.
@@ -249,7 +249,7 @@ def test_a_deletion_request_on_a_given_model(finished, tmp_path, capsys):
     broken = tmp_path / "forget.jsonl"
     broken.write_text(broken.read_text() + '\n{"question": "Who?"}\n')
     assert main(command) == 2
-    output = " ".join(capsys.readouterr().out.split())
+    output = " ".join(capsys.readouterr().err.split())
     number = len(data.forget) + 1
     assert f"row {number}" in output
     assert "answer" in output

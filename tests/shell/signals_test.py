@@ -87,7 +87,7 @@ def test_a_stage_of_other_settings_does_not_go_on(tmp_path, capsys):
         result = fit(saver)
         stage.finish({})
     assert len(result.metrics) == result.updates
-    output = " ".join(capsys.readouterr().out.split())
+    output = " ".join(capsys.readouterr().err.split())
     assert "is of a run with other settings" in output
     assert "starting at update 0" in output
 
@@ -109,7 +109,7 @@ def test_the_command_says_how_to_go_on(tmp_path, monkeypatch, capsys, number, st
     monkeypatch.setattr(execute, "execute", lambda run: send(number))
     arguments = ["demo", "--output-dir", str(tmp_path / "o u t"), "--seeds", "3"]
     assert main(arguments) == status
-    output = capsys.readouterr().out
+    output = capsys.readouterr().err
     assert f"stopped by {signal.Signals(number).name}" in output
     assert f"run demo --output-dir '{tmp_path}/o u t' --seeds 3" in output
 
