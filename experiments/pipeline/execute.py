@@ -35,9 +35,11 @@ def execute(run: Run) -> dict[str, Any]:
         run, domain = pipeline.run, pipeline.domain
         write_json(run.output_dir / "config.json", recipe(run))
         models = list(pipeline.models())
-    found = write.complete(content.report_content(domain, models, trials))
-    if is_main():
-        show(write.write_report(run.output_dir, found)[1], found)
+        progress.add_task("report", total=None, note="")
+        found = write.complete(content.report_content(domain, models, trials))
+        page = write.write_report(run.output_dir, found)[1] if is_main() else None
+    if page is not None:
+        show(page, found)
     return found
 
 

@@ -238,7 +238,7 @@ def test_a_change_is_found(out, change, found):
 def test_a_swapped_row_is_found(out, tmp_path, rows, found, capsys):
     path = write_rows(tmp_path / "again.jsonl", rows)
     assert failed(out, forget_file=path) == found
-    printed = capsys.readouterr().err
+    printed = capsys.readouterr().out
     assert ("another row than recorded: 2 " in printed) == (rows[1:2] == CHANGED)
 
 
