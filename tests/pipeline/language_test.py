@@ -26,8 +26,9 @@ from experiments.domains.language.data import (
     with_general_knowledge,
 )
 from experiments.domains.language.domain import GOALS
-from experiments.pipeline.execute import execute
+from experiments.pipeline.execute import execute, show, status
 from experiments.report import content
+from experiments.report.words import card
 from experiments.run import main, parse
 from ofmu_jax.data.language import fictitious
 from ofmu_jax.data.language.records import QA, UnlearningData
@@ -122,6 +123,47 @@ def test_run_again_redoes_nothing_and_reports_the_same(finished):
     for old, new in zip(content["models"], again["models"], strict=True):
         assert key(old) == key(new)
         assert old["metrics"] == new["metrics"]
+
+
+def test_record_and_report_say_the_same_of_what_came_of_it(finished, capsys):
+    run, content = finished
+    for row in content["models"]:
+        if row["role"] != "unlearned":
+            continue
+        found = json.loads(
+            (run.output_dir / row["export"] / "deletion.json").read_text()
+        )
+        outcome = found["outcome"]
+        assert {name: outcome[name] for name in row["verdict"]} == row["verdict"]
+        assert outcome["forget_target_met"] == row["forget_target_met"]
+        assert outcome["broke_off"] is False
+    # In the last lines on stdout, method by method, in the words of the page.
+    show(run.output_dir / "report.html", content)
+    lines = capsys.readouterr().out.splitlines()
+    verdicts = content["verdicts"]
+    assert lines[-1 - len(verdicts)].startswith("Report: ")
+    for line, verdict in zip(lines[-len(verdicts) :], verdicts, strict=True):
+        words = f"{verdict['forgot']['word']} · {verdict['kept']['word']}"
+        assert f": {words}" in line
+        assert card(verdict, content)["sentences"][0] in line
+
+
+def test_a_target_that_never_learned_has_nothing_to_forget(tmp_path, capsys):
+    """One epoch at no rate: the target is as it began, which is the reference's end."""
+    still = dataclasses.replace(TINY.train, epochs=1, learning_rate=1e-9)
+    run = dataclasses.replace(
+        TINY,
+        seeds=(0,),
+        methods=("grad_diff",),
+        train=still,
+        export=False,
+        output_dir=tmp_path,
+    )
+    content = execute(run)
+    assert capsys.readouterr().out.startswith("Nothing to forget: the probability")
+    assert content["claims"] == [] and status(content) == 3
+    saved = json.loads((tmp_path / "report.json").read_text())
+    assert saved["nothing_to_forget"]["target"] < 0.02 and saved["claims"] == []
 
 
 @pytest.mark.slow
