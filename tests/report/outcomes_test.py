@@ -5,6 +5,7 @@ import copy
 import pytest
 from reports import make_model, written
 
+from experiments.pipeline import execute
 from experiments.report import outcomes, write
 
 
@@ -98,6 +99,19 @@ def test_nothing_to_forget_comes_first_and_in_place_of_claims(tmp_path, content)
     learned["models"][0]["metrics"]["forget_Q_A_Prob"] = 0.9
     assert write.complete(learned)["nothing_to_forget"] is None
     assert len(write.complete(learned)["claims"]) == 2
+
+
+def test_the_console_says_it_in_the_first_line(content, capsys):
+    found = write.complete(never_learned(content))
+    execute.show("report.html", found)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Nothing to forget: the probability of the right")
+    assert "(for the retrained model, which never saw them, 0.003, for the" in lines[0]
+    assert [line.partition(".")[0] for line in lines[-2:]] == [
+        "OFMU: nothing to forget · kept",
+        "Gradient ascent: nothing to forget · lost, model destroyed",
+    ]
+    assert execute.status(found) == 3
 
 
 def test_verdicts_are_of_one_run(content):
