@@ -130,9 +130,7 @@ def test_record_and_report_say_the_same_of_what_came_of_it(finished, capsys):
     for row in content["models"]:
         if row["role"] != "unlearned":
             continue
-        found = json.loads(
-            (run.output_dir / row["export"] / "deletion.json").read_text()
-        )
+        record = run.output_dir / row["export"] / "deletion.json"
         outcome = json.loads(record.read_text())["outcome"]
         assert {name: outcome[name] for name in row["verdict"]} == row["verdict"]
         assert outcome["forget_target_met"] == row["forget_target_met"]

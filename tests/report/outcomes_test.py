@@ -102,7 +102,7 @@ def test_nothing_to_forget_comes_first_and_in_place_of_claims(tmp_path, content)
 
 
 def test_the_console_says_it_in_the_first_line(content, capsys):
-    found = write.complete(never_learned(content))
+    found = write.complete({**never_learned(content), "notes": []})
     execute.show("report.html", found)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Nothing to forget: the probability of the right")
