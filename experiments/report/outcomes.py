@@ -67,7 +67,8 @@ def nothing_to_forget(models: Sequence[Row]) -> dict[str, Any] | None:
             "retrained": None if reference is None else _facts(reference).value(name),
             "retain": _facts(target).value(retain),
         }
-        return {"metric": name, **values}
+        met = None if reference else bool(model.get("forget_target_met_before"))
+        return {"metric": name, **values, "forget_target_met": met}
     return None
 
 

@@ -55,9 +55,10 @@ def nothing(found: Row) -> str:
         others.append(f"for the retain examples {number(value)}")
     text = f"{_quantity(name)} is {number(found['target'])} before unlearning"
     compared = f" ({', '.join(others)})" if others else ""
+    met = " and meets the run's forget target" if found.get("forget_target_met") else ""
     return (
-        f"Nothing to forget: {text}{compared}, so the target does not know them. Was "
-        "it trained on these rows, and is it the right model?"
+        f"Nothing to forget: {text}{compared}{met}, so the target does not know them. "
+        "Was it trained on these rows, and is it the right model?"
     )
 
 

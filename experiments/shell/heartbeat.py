@@ -84,8 +84,7 @@ def line(stages: Stages) -> str:
     place = f"stage {stages.number}" if stages.number else "beginning"
     if stages.number and stages.planned:
         place += f" of {stages.planned}"
-    open_tasks = [task for task in stages.tasks if not task.finished]
-    parts = [_task(task) for task in open_tasks[-1:]]
+    parts = [_task(task) for task in stages.tasks[-1:]]
     return f"{time.strftime('%H:%M:%S')} {': '.join([place, *parts])}"
 
 
@@ -95,7 +94,9 @@ def _task(task: Task) -> str:
         parts.append(f"{task.completed:g} of {task.total:g}")
     if note := task.fields.get("note"):
         parts.append(note)
-    if task.time_remaining is not None:
+    if task.finished:
+        parts.append("finishing")
+    elif task.time_remaining is not None:
         parts.append(f"{clock(task.time_remaining)} left")
     elif task.elapsed is not None:
         parts.append(f"{clock(task.elapsed)} so far")

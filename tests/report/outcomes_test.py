@@ -6,7 +6,7 @@ import pytest
 from reports import make_model, written
 
 from experiments.pipeline import execute
-from experiments.report import outcomes, write
+from experiments.report import outcomes, words, write
 
 
 def numbers(forget, retain):
@@ -87,6 +87,7 @@ def test_nothing_to_forget_comes_first_and_in_place_of_claims(tmp_path, content)
         "target": 0.004,
         "retrained": 0.003,
         "retain": 0.9,
+        "forget_target_met": None,
     }
     words = " ".join(" ".join(page.text).split())
     lead = words[words.index("ofmu_jax report") :]
@@ -112,6 +113,19 @@ def test_the_console_says_it_in_the_first_line(content, capsys):
         "Gradient ascent: nothing to forget · lost, model destroyed",
     ]
     assert execute.status(found) == 3
+
+
+def test_a_target_that_meets_the_forget_target_as_it_is(request_alone):
+    still, moved = request_alone["models"][1:]
+    for model in (still, moved):
+        model["forget_target_met_before"] = True
+    request_alone["models"][0]["metrics"]["forget_Q_A_Prob"] = 0.4
+    found = write.complete(request_alone)["nothing_to_forget"]
+    assert words.nothing(found) == (
+        "Nothing to forget: the probability of the right answers to the forget "
+        "questions is 0.400 before unlearning (for the retain examples 0.970) and "
+        "meets the run's forget target, so the target does not know them. Was it trained on these rows, and is it the right model?"
+    )
 
 
 def test_verdicts_are_of_one_run(content):

@@ -40,7 +40,10 @@ def test_a_line_says_stage_loss_and_the_time_left():
     assert heartbeat.line(shown)[9:] == (
         "stage 1 of 6: target, seed 0, 20 of 100, retain_loss 0.250, 2:40 left"
     )
-    shown.update(bar, completed=100)
+    shown.update(bar, completed=100, note="")
+    assert heartbeat.line(shown)[9:] == (
+        "stage 1 of 6: target, seed 0, 100 of 100, finishing"
+    )
     shown.reach("target/seed0/training")  # once
     shown.reach("target/seed0/evaluation")
     shown.add_task("evaluate target, seed 0", total=None, note="")
