@@ -124,7 +124,8 @@ def test_a_target_that_meets_the_forget_target_as_it_is(request_alone):
     assert words.nothing(found) == (
         "Nothing to forget: the probability of the right answers to the forget "
         "questions is 0.400 before unlearning (for the retain examples 0.970) and "
-        "meets the run's forget target, so the target does not know them. Was it trained on these rows, and is it the right model?"
+        "meets the run's forget target, so the target does not know them. Was "
+        "it trained on these rows, and is it the right model?"
     )
 
 
