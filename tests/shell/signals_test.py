@@ -211,7 +211,8 @@ def test_the_command_itself(tmp_path):
     """kill -9 in the target's training and in OFMU's, then SIGTERM, then the end."""
     with command(tmp_path / "whole") as process:
         output = process.communicate()[0]
-        assert process.returncode == 0, output
+        end = process.returncode
+        assert end in (0, 3), output  # 3: so small a model does not reach its target
     folder = tmp_path / "killed"
     for name, number in (
         ("target", signal.SIGKILL),
@@ -227,7 +228,7 @@ def test_the_command_itself(tmp_path):
     assert re.search(r"going on after update \d", output.replace("\n", " "))
     with command(folder) as process:
         output = process.communicate()[0]
-        assert process.returncode == 0, output
+        assert process.returncode == end, output
     for name in ("target", "retrained", "ofmu"):
         whole, found = (tmp_path / f / name / "seed0" for f in ("whole", "killed"))
         marks = [
