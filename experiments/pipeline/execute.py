@@ -12,6 +12,7 @@ from experiments.pipeline.pipeline import Pipeline
 from experiments.pipeline.tuning import tuned, tuned_elsewhere
 from experiments.report import content, tables, words, write
 from experiments.shell import command_line, console
+from experiments.shell.heartbeat import Stages
 from experiments.stages.files import to_json, write_json
 from ofmu_jax.parallel.distributed import is_main
 
@@ -85,8 +86,12 @@ def cautions(run: Run) -> list[str]:
     ]
 
 
-def begun(run: Run, progress: Any) -> Pipeline:
-    """The pipeline of a run that can work, its base trained if it has one."""
+def begun(run: Run, progress: Stages, *, counted: bool = True) -> Pipeline:
+    """The pipeline of a run that can work, its base trained if it has one.
+
+    Args:
+      counted: the stages are those of the run, whose number is known.
+    """
     domain = domain_of(run)
     if run.tune:  # refused before anything is trained
         domain.validation(run.output_dir / "tuning")
@@ -94,7 +99,8 @@ def begun(run: Run, progress: Any) -> Pipeline:
     for note in domain.refuse():
         console.note(note)
     pipeline = Pipeline(domain, progress)
-    progress.plan(pipeline.planned())
+    if counted:
+        progress.plan(pipeline.planned())
     return pipeline.based()
 
 

@@ -119,11 +119,20 @@ def test_an_untouched_run_holds(out, capsys):
     assert "✗" not in printed
     for name in ("forget rows", "exported files", "base weights", "reference weights"):
         assert name in printed
-    assert "10 of 10 checks hold." in printed or "8 of 8 checks hold." in printed
+    assert "\n8 of 8 checks hold.\n" in printed
     end = printed.splitlines()[-1]
     assert end == (
         "ofmu/seed0: the record says: not enough · kept. Training: budget used up."
     )
+
+
+def test_what_happened_is_not_told_by_a_record_that_was_changed(out, capsys):
+    edit(record_in(out), "outcome", "forgot", "word", value="forgot")
+    assert failed(out) == {"record"}
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "0 of 1 checks hold.",
+        "ofmu/seed0: what happened is not known, its record does not hold.",
+    ]
 
 
 def test_says_what_was_done_and_with_what(made):
@@ -135,6 +144,7 @@ def test_says_what_was_done_and_with_what(made):
     assert record["run"]["budget"] == dataclasses.asdict(made[0].budget)
     assert record["training"]["stopped"] == "budget used up"
     assert record["evaluation"]["intervals"] == {"forget_Q_A_Prob": [0.2, 0.3]}
+    assert record["outcome"] == OUTCOME
     assert record["base"]["source"] == "target/seed0/hf"
     weights = made[2].folder / "model.safetensors"
     found = hashlib.sha256(weights.read_bytes()).hexdigest()

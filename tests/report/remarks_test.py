@@ -82,6 +82,12 @@ def facts(forget, retain, **more):
         (facts(0.9, 0.95), facts(0.8, 0.95), []),  # a ninth is gone
         # The report says that in its first line.
         (facts(0.004, 0.95), facts(0.003, 0.95), []),
+        # Images likewise.
+        (
+            Facts({"forget_accuracy": 0.99, "retain_accuracy": 0.99}, chance=0.1),
+            Facts({"forget_accuracy": 0.95, "retain_accuracy": 0.5}),
+            ["0.950 on the forget rows", "0.500 on the retain rows"],
+        ),
         # From chance 0.29 is left of 0.4.
         (facts(0.9, 0.9, chance=0.5), facts(0.5, 0.79), ["a poor yardstick"]),
     ],
