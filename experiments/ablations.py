@@ -14,6 +14,7 @@ from experiments.shell import command_line, signals
 NO_PREFIX = tyro.conf.arg(name="")
 OPTIONS, DEMO, TOFU = AblationOptions(), Demo(), Tofu()
 MODULE = "experiments.ablations"
+LASTS = "some twenty times as long as that of experiments.run"
 DESCRIPTION = """OFMU's parts, one change at a time, and the paper's three claims.
 
 Every variant gets the budget, the seeds and the models of the run that the options
@@ -47,7 +48,9 @@ Command = (
 
 def parse(arguments: Sequence[str]) -> DemoAblations | TofuAblations:
     """What the command line asks for; exits with a message if it is wrong."""
-    found = command_line.parsed(Command, MODULE, DESCRIPTION, arguments)
+    found = command_line.parsed(
+        Command, MODULE, DESCRIPTION, arguments, demo=DemoAblations(), lasts=LASTS
+    )
     return dataclasses.replace(found, run=found.run.told(arguments))
 
 

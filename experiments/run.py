@@ -18,17 +18,24 @@ Command = (
     | Annotated[Cifar, tyro.conf.subcommand("cifar")]
 )
 MODULE = "experiments.run"
+LASTS = "some six minutes on two cores"
 DESCRIPTION = """Machine unlearning with OFMU, measured.
 
 Without a command: the embedded demo. Every command trains (or takes) a target model
 and the reference that never saw the forget rows, unlearns with each method, evaluates,
 and leaves report.html, report.json, checkpoints and Hugging Face folders in
---output-dir. Run it again to go on where it stopped."""
+--output-dir. Run it again to go on where it stopped.
+
+Exit status: 0, done; 3, done, but no method forgot (each did not reach its target,
+broke off or destroyed the model, or there was nothing to forget); 2, an error; 130,
+Ctrl-C."""
 
 
 def parse(arguments: Sequence[str]) -> Run:
     """The run that the command line asks for; exits with a message if it is wrong."""
-    run = command_line.parsed(Command, MODULE, DESCRIPTION, arguments)
+    run = command_line.parsed(
+        Command, MODULE, DESCRIPTION, arguments, demo=Demo(), lasts=LASTS
+    )
     return run.told(arguments)
 
 
@@ -39,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command_line.status(lambda: _run(run), MODULE, arguments, run.output_dir)
 
 
-def _run(run: Run) -> None:
+def _run(run: Run) -> int:
     # Imported late, so that --help and a wrong option answer at once.
-    from experiments.pipeline.execute import execute
+    from experiments.pipeline.execute import execute, status
     from experiments.stages import lock
 
     if isinstance(run, LanguageRun):
@@ -49,7 +56,7 @@ def _run(run: Run) -> None:
 
         mesh.join(run)
     with lock.held(run.output_dir):
-        execute(run)
+        return status(execute(run))
 
 
 if __name__ == "__main__":

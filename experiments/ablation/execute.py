@@ -26,7 +26,7 @@ def run_ablations(run: Run, options: AblationOptions) -> dict[str, Any]:
     methods = runs.needed_methods(options.groups)
     run = configured(dataclasses.replace(run, methods=methods, export=False))
     with console.progress() as progress:
-        pipeline = begun(run, progress)
+        pipeline = begun(run, progress, counted=False)
         if run.tune:
             pipeline, _ = tuned(pipeline)
         variants = grid.variants(cast(LanguageRun, pipeline.run), options)

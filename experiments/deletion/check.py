@@ -13,7 +13,7 @@ import json
 import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import tyro
 from rich.markup import escape
@@ -33,6 +33,7 @@ from experiments.deletion.record import (
     set_hash,
     weight_files,
 )
+from experiments.deletion.summary import Check, summary
 from experiments.domains.base import Evidence
 from experiments.shell import console
 
@@ -62,15 +63,6 @@ class Verify:
     computed in bfloat16."""
 
 
-class Check(NamedTuple):
-    """One line of the table."""
-
-    model: str
-    name: str
-    holds: bool
-    detail: str
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Checks and prints; returns the exit status."""
     options = tyro.cli(Verify, prog="python -m experiments.verify", args=arguments)
@@ -84,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mark = "[green]✓[/]" if check.holds else "[red]✗[/]"
         table.add_row(check.model, check.name, mark, escape(check.detail))
     console.console.print(table)
+    for line in summary(options.output_dir, checks):
+        console.result(line)
     return 0 if all(check.holds for check in checks) else 1
 
 

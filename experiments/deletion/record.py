@@ -144,6 +144,7 @@ class Unlearned:
     evaluation: Evaluation
     base: str | pathlib.Path  # before unlearning: as given, or the run's own export
     reference: pathlib.Path | None  # export of the retrained model
+    outcome: Mapping[str, Any]  # what happened: `experiments.domains.verdict`
 
 
 def leave_record(run: Run, evidence: Evidence, model: Unlearned) -> None:
@@ -190,6 +191,7 @@ def make_record(
         },
         "seed": model.seed,
         "run": _choices(run),
+        "outcome": dict(model.outcome),
         "training": {name: model.training.get(name) for name in _TRAINING},
         "model": {
             "files": exported_files(model.folder),

@@ -53,14 +53,6 @@ class Goal(NamedTuple):
     evidence: str  # with {metric}, {ours}, {theirs}, {share}
 
 
-class Kept(NamedTuple):
-    """The metric whose loss tells that a model broke."""
-
-    metric: str
-    words: str
-    floor: float = 0.0  # its value by chance
-
-
 class Scored(NamedTuple):
     """A trial: its score (lower is better), and the numbers that it is made of."""
 
@@ -112,7 +104,7 @@ class About(NamedTuple):
     title: str
     sizes: Mapping[str, Any]  # name of the data, and rows of each of its sets
     goals: Sequence[Goal]  # what every method is held against
-    kept: Kept
+    chance: float = 0.0  # value by chance of what tells forgetting and keeping
 
 
 class Domain(Protocol):

@@ -1,5 +1,6 @@
 """A run from its configuration to its report, in every domain."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.markup import escape
@@ -9,10 +10,14 @@ from experiments.config.refuse import check_place, check_run
 from experiments.domains.of import domain_of
 from experiments.pipeline.pipeline import Pipeline
 from experiments.pipeline.tuning import tuned, tuned_elsewhere
-from experiments.report import content, tables, write
-from experiments.shell import console
+from experiments.report import content, tables, words, write
+from experiments.shell import command_line, console
+from experiments.shell.heartbeat import Stages
 from experiments.stages.files import to_json, write_json
 from ofmu_jax.parallel.distributed import is_main
+
+# Of a badge on the page, on a console.
+COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
 
 
 def execute(run: Run) -> dict[str, Any]:
@@ -31,10 +36,22 @@ def execute(run: Run) -> dict[str, Any]:
         run, domain = pipeline.run, pipeline.domain
         write_json(run.output_dir / "config.json", recipe(run))
         models = list(pipeline.models())
-    found = content.report_content(domain, models, trials)
-    if is_main():
-        show(write.write_report(run.output_dir, found)[1], found)
+        progress.add_task("report", total=None, note="")
+        found = write.complete(content.report_content(domain, models, trials))
+        page = write.write_report(run.output_dir, found)[1] if is_main() else None
+    if page is not None:
+        show(page, found)
     return found
+
+
+def status(found: Mapping[str, Any]) -> int:
+    """The exit status of a run with such a report: `NOT_REACHED` where no method did.
+
+    A comparison of methods has its result if one of them forgot, whatever became of
+    the others; a single method that did not is no result.
+    """
+    failed = [verdict["failed"] for verdict in found["verdicts"]]
+    return command_line.NOT_REACHED if failed and all(failed) else 0
 
 
 def configured(run: Run) -> Run:
@@ -70,22 +87,42 @@ def cautions(run: Run) -> list[str]:
     ]
 
 
-def begun(run: Run, progress: Any) -> Pipeline:
-    """The pipeline of a run that can work, its base trained if it has one."""
+def begun(run: Run, progress: Stages, *, counted: bool = True) -> Pipeline:
+    """The pipeline of a run that can work, its base trained if it has one.
+
+    Args:
+      counted: the stages are those of the run, whose number is known.
+    """
     domain = domain_of(run)
+    if run.tune:  # refused before anything is trained
+        domain.validation(run.output_dir / "tuning")
     domain.run.output_dir.mkdir(parents=True, exist_ok=True)
     for note in domain.refuse():
         console.note(note)
-    return Pipeline(domain, progress).based()
+    pipeline = Pipeline(domain, progress)
+    if counted:
+        progress.plan(pipeline.planned())
+    return pipeline.based()
 
 
 def show(page: Any, found: dict[str, Any]) -> None:
-    """Prints the table, the claims and the notes of a report."""
+    """Prints table, claims and notes of a report, and the verdicts in the last lines.
+
+    Where there was nothing to forget, the first line says so.
+    """
+    if nothing := found["nothing_to_forget"]:
+        console.result(words.nothing(nothing))
     console.console.print(tables.console_table(found))
     for claim in found["claims"]:
         mark = "[green]yes[/]" if claim["holds"] else "[red]no [/]"
         line = f"{claim['text']} ({claim['evidence']})"
         console.console.print(f"{mark} {escape(line)}", highlight=False)
     for note in found["notes"]:
-        console.note(note)
-    console.console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+        console.result(f"note: {note}")
+    console.result(f"Report: {page}")
+    for verdict in found["verdicts"]:
+        card = words.card(verdict, found)
+        chips = (f"[{COLOURS[kind]}]{escape(text)}[/]" for kind, text in card["chips"])
+        head = f"{escape(card['label'])}: {', '.join(chips)}."
+        text = escape(" ".join(card["sentences"]))
+        console.console.print(f"{head} {text}", highlight=False, soft_wrap=True)

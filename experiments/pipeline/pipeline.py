@@ -10,13 +10,13 @@ import pathlib
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
-from rich.progress import Progress
-
 from experiments.config.common import Run
 from experiments.deletion.record import Unlearned, leave_record
 from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
+from experiments.domains.verdict import facts, verdict
 from experiments.pipeline import broken
 from experiments.shell import provenance
+from experiments.shell.heartbeat import Stages
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job, fit
 from experiments.stages.saver import resumable
@@ -39,7 +39,7 @@ class Start(NamedTuple):
 class Pipeline:
     """The stages of a run; a stage that is done is read, not redone."""
 
-    def __init__(self, domain: Domain, progress: Progress):
+    def __init__(self, domain: Domain, progress: Stages):
         self.domain, self.progress = domain, progress
         self.run: Run = domain.run
 
@@ -51,6 +51,24 @@ class Pipeline:
     def of(self, domain: Domain) -> "Pipeline":
         """A pipeline of a variant of the domain."""
         return Pipeline(domain, self.progress)
+
+    def planned(self) -> int:
+        """How many stages the run has, those that are done included."""
+        run, each = self.run, 3 if self.run.export else 2
+        seeds = 1 if run.share_models else len(run.seeds)
+        count = each * len(run.methods) * len(run.seeds)
+        for role in (REFERENCE, TARGET):
+            if self.domain.given(role) is not None:
+                count += (each - 1) * seeds
+            elif self.domain.training(role, run.seeds[0]) is not None:
+                count += each * seeds
+        if run.tune:
+            count += 1 + run.tune * len(run.methods)
+        return count + (self.domain.training(BASE, 0) is not None)
+
+    def _reached(self, stage: Stage) -> Stage:
+        self.progress.reach(stage.folder)
+        return stage
 
     def models(self) -> Iterator[Model]:
         """Every model of the run, evaluated and exported: per seed (or once, if models
@@ -141,7 +159,7 @@ class Pipeline:
     def _model(self, role: str, name: str, seed: int, identity: str, job: Job) -> Model:
         """Runs a job in its stage, or reads what it left."""
         folder = self.folder(name, seed)
-        stage = Stage(folder / "training", identity)
+        stage = self._reached(Stage(folder / "training", identity))
         if not stage.done:
             with self.fitted(stage, job, f"{name}, seed {seed}", seed) as (made, found):
                 checkpoint.save(stage.folder / "checkpoint", made)
@@ -180,9 +198,8 @@ class Pipeline:
         if reference is not None and reference.evaluation is not None:
             against = reference.evaluation.to_json()
         choices = self.domain.evaluated_by()
-        stage = Stage(
-            model.folder / "evaluation", fingerprint(model.identity, choices, against)
-        )
+        identity = fingerprint(model.identity, choices, against)
+        stage = self._reached(Stage(model.folder / "evaluation", identity))
         path = stage.folder / "evaluation.json"
         if not stage.done:
             with _busy(self.progress, f"evaluate {model.title}"):
@@ -193,7 +210,8 @@ class Pipeline:
 
     def exported(self, model: Model) -> Model:
         """The model with its folder for others to load."""
-        stage = Stage(model.folder / self.run.export_folder, model.identity)
+        folder = model.folder / self.run.export_folder
+        stage = self._reached(Stage(folder, model.identity))
         if not stage.done:
             with _busy(self.progress, f"export {model.title}"):
                 folder = stage.begin()
@@ -207,7 +225,7 @@ class Pipeline:
         """Writes the deletion record into the export of an unlearned model."""
         evaluation = model.evaluation
         assert evaluation is not None
-        evidence = self.domain.evidence()
+        evidence, outcome = self.domain.evidence(), self._outcome(model, start)
         export = lambda of: of.folder / self.run.export_folder
         reference = None if start.reference is None else export(start.reference)
         unlearned = Unlearned(
@@ -215,14 +233,30 @@ class Pipeline:
             model.seed,
             export(model),
             fingerprint(
-                model.identity, self.domain.evaluated_by(), evaluation.to_json()
+                model.identity,
+                self.domain.evaluated_by(),
+                evaluation.to_json(),
+                outcome,
             ),
             model.record,
             evaluation,
             base=start.target.record.get("source") or export(start.target),
             reference=reference,
+            outcome=outcome,
         )
         on_main(lambda: _nothing(leave_record(self.run, evidence, unlearned)))
+
+    def _outcome(self, model: Model, start: Start) -> dict[str, Any]:
+        """The verdict on a model, by what it started from and is held against."""
+        chance = self.domain.about.chance
+        ours, target, reference = (
+            None if of is None else facts(of, chance)
+            for of in (model, start.target, start.reference)
+        )
+        assert ours is not None
+        found = verdict(ours, target, reference).to_json()
+        met = {"forget_target_met": ours.met, "broke_off": not ours.finite}
+        return found | met
 
 
 def _nothing(_: Any) -> None:
@@ -230,7 +264,7 @@ def _nothing(_: Any) -> None:
 
 
 @contextlib.contextmanager
-def _busy(progress: Progress, label: str) -> Iterator[None]:
+def _busy(progress: Stages, label: str) -> Iterator[None]:
     """A line of progress without a count."""
     bar = progress.add_task(label, total=None, note="")
     yield

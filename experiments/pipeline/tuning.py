@@ -72,6 +72,7 @@ class Tuning:
         made_from = name, job.made_from, start.goal, seed
         identity = fingerprint(start.target.identity, domain.identity, *made_from)
         stage = Stage(run.output_dir / name / f"trial{number}", identity)
+        self.validation.progress.reach(stage.folder)
         if not stage.done:
             label = f"tune {name}, trial {number}"
             with self.validation.fitted(stage, job, label, seed) as (params, record):

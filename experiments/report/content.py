@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.domains.base import Domain, Goal, Model
+from experiments.domains.verdict import facts
 from experiments.report.remarks import remarks
 from experiments.shell import provenance
 from experiments.stages.files import to_json
@@ -25,7 +26,7 @@ def report_content(
         "recipe": to_json(domain.run),
         "data": dict(about.sizes),
         "models": [_row(domain, model) for model in models],
-        "notes": [*domain.notes(models), *remarks(about.kept, models)],
+        "notes": [*domain.notes(models), *remarks(about.chance, models)],
         "claims": list(claims(about.goals, models)),
         "tuning": dict(trials),
     }
@@ -33,6 +34,7 @@ def report_content(
 
 def _row(domain: Domain, model: Model) -> dict[str, Any]:
     evaluation, record = model.evaluation, model.record
+    known = facts(model, domain.about.chance)
     assert evaluation is not None
     return {
         "role": model.role,
@@ -47,7 +49,11 @@ def _row(domain: Domain, model: Model) -> dict[str, Any]:
         "peak_bytes": record.get("peak_bytes"),
         "outer_steps": record.get("updates"),
         "stopped": record.get("stopped"),
+        "finite": record.get("finite"),
         "forget_target": record.get("forget_target"),
+        "forget_target_met": known.met,
+        "forget_target_met_before": known.met_before,
+        "chance": known.chance,
         "equivalence_margin": evaluation.options.equivalence_margin,
         "export": model.export,
         "trajectory": trajectory(record),

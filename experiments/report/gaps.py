@@ -41,7 +41,9 @@ def with_gaps(models: Iterable[Row]) -> list[dict[str, Any]]:
     kept = [name for name in kept if name is not None]
     found = []
     for model in models:
-        goal = None if model["role"] == "retrained" else reference(model, models)
+        goal = None
+        if model["role"] != "retrained":
+            goal = of_role("retrained", model, models)
         gaps = _gaps(model, goal, forget, kept)
         found.append({**model, "metrics": {**model["metrics"], **gaps}})
     return found
@@ -55,12 +57,12 @@ def chosen(models: Sequence[Row], candidates: Iterable[str]) -> str | None:
     return glossary.first_present(candidates, shared)
 
 
-def reference(model: Row, models: Iterable[Row]) -> Row | None:
-    """The retrained model of the same run and seed, or the only one of the run."""
+def of_role(role: str, model: Row, models: Iterable[Row]) -> Row | None:
+    """The target or the retrained model of the same run and seed, or the only one."""
     found = {
         m["seed"]: m
         for m in models
-        if m["role"] == "retrained" and m.get("run") == model.get("run")
+        if m["role"] == role and m.get("run") == model.get("run")
     }
     if len(found) == 1:
         return next(iter(found.values()))

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
+from experiments.domains.verdict import FORGET as FORGET
+from experiments.domains.verdict import RETAIN as RETAIN
 from ofmu_jax.methods.language import registry as language
 from ofmu_jax.methods.vision import registry as vision
 
@@ -47,10 +49,6 @@ _METHODS = {
 }
 
 CAPTIONS: dict[str, str] = _ENTRIES["figures"]  # name -> caption, in their order
-
-# What stands for forgetting and for keeping where one number has to.
-FORGET = ("forget_heldout_Q_A_Prob", "forget_Q_A_Prob", "forget_accuracy")
-RETAIN = ("retain_heldout_Q_A_Prob", "retain_Q_A_Prob", "retain_accuracy")
 
 
 def canonical(name: str) -> str:

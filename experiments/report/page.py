@@ -56,7 +56,7 @@ def render_html(report: Row) -> str:
         "report.html.j2",
         report={"notes": [], **report},
         lead=lead(report),
-        cards=[card(row, report) for row in summary if row["role"] == "unlearned"],
+        cards=[card(verdict, report) for verdict in report["verdicts"]],
         core=core,
         compared=comparison_rows(report),
         compared_heads=HEADS,

@@ -3,35 +3,32 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.domains.verdict import FORGOT, GAP, HELD
 from experiments.report import glossary
 from experiments.report.summary import DASH, mean, number, present
-
-BROKEN = 0.1  # of the target's retain value: below it a model is of no use
-FOUND_GAP = 0.02  # a smaller one between target and reference has no share to close
 
 Row = Mapping[str, Any]
 
 
 def lead(report: Row) -> str:
-    """What was asked for, how often it was tried, and what came of the claims."""
+    """What was asked for, how often it was tried, and what came of it."""
     data, models = report["data"], report["models"]
     counts = data["counts"]
     parts = []
+    if found := report.get("nothing_to_forget"):
+        parts.append(nothing(found))
     if "forget" in counts and "retain" in counts:
         parts.append(
             f"{count(counts['forget'], 'example')} of {data['name']} had to be "
             f"forgotten, {counts['retain']:,} had to be kept."
         )
     unlearned = [m for m in models if m["role"] == "unlearned"]
-    methods = len({(m.get("run"), m["method"]) for m in unlearned})
+    verdicts = report["verdicts"]
     parts.append(
-        f"{count(methods, 'method')} unlearned in {count(len(unlearned), 'run')}."
+        f"{count(len(verdicts), 'method')} unlearned in {count(len(unlearned), 'run')}."
     )
-    claims = report["claims"]
-    if claims:
-        held = sum(claim["holds"] for claim in claims)
-        verb = "holds" if held == 1 else "hold"
-        parts.append(f"{held} of {count(len(claims), 'claim')} {verb}.")
+    if verdicts and not found:
+        parts.append(_reached(verdicts))
     if not any(m["role"] == "retrained" for m in models):
         parts.append(
             "There is no retrained reference, so how much should be left is unknown."
@@ -39,34 +36,75 @@ def lead(report: Row) -> str:
     return " ".join(parts)
 
 
-def card(row: Row, report: Row) -> dict[str, Any]:
-    """What one method forgot and kept, in words."""
-    others = [r for r in report["summary"] if r.get("run") == row.get("run")]
+def _reached(verdicts: Sequence[Row]) -> str:
+    """How many methods forgot, and how many of these kept."""
+    forgot = [v for v in verdicts if v["forgot"]["word"] == FORGOT]
+    both = sum(v["kept"]["word"] == HELD for v in forgot)
+    of = count(len(verdicts), "method")
+    if not forgot:
+        return f"0 of {of} forgot."
+    return f"{len(forgot)} of {of} forgot; {both} of these kept the rest."
+
+
+def nothing(found: Row) -> str:
+    """Why there is nothing to forget, in a sentence."""
+    name, others = found["metric"], []
+    if (value := found.get("retrained")) is not None:
+        others.append(f"for the retrained model, which never saw them, {number(value)}")
+    if (value := found.get("retain")) is not None:
+        others.append(f"for the retain examples {number(value)}")
+    text = f"{_quantity(name)} is {number(found['target'])} before unlearning"
+    compared = f" ({', '.join(others)})" if others else ""
+    met = " and meets the run's forget target" if found.get("forget_target_met") else ""
+    return (
+        f"Nothing to forget: {text}{compared}{met}, so the target does not know them. "
+        "Was it trained on these rows, and is it the right model?"
+    )
+
+
+def badge_text(verdict: Row) -> str:
+    """Both answers on a method, such as ``not enough · kept``."""
+    return f"{verdict['forgot']['word']} · {verdict['kept']['word']}"
+
+
+def card(verdict: Row, report: Row) -> dict[str, Any]:
+    """What one method forgot and kept, in words.
+
+    Args:
+      verdict: of the report, as `experiments.report.outcomes.methods` has it.
+      report: complete.
+    """
+    others = [r for r in report["summary"] if r.get("run") == verdict.get("run")]
+    row = next(r for r in others if r["method"] == verdict["method"])
     target, reference = (
         next((r for r in others if r["role"] == role), None)
         for role in ("target", "retrained")
     )
-    sentences, chips = [], []
-    name, (ours, before, goal) = _values(glossary.FORGET, row, target, reference)
-    if name and ours is not None:
-        sentences.append(_forgot(name, ours, before, goal))
-    name, (ours, before, goal) = _values(glossary.RETAIN, row, target, reference)
-    if name and ours is not None:
-        sentences.append(_kept(name, ours, before, goal))
-        if before and ours / before < BROKEN:
-            chips.append(("bad", "model destroyed"))
-    claims = [
-        claim
-        for claim in report["claims"]
-        if claim.get("method") == row["method"] and claim.get("run") == row.get("run")
-    ]
-    if claims:
-        held = sum(claim["holds"] for claim in claims)
-        kind = "good" if held == len(claims) else "bad"
-        chips.append((kind, f"{held} of {count(len(claims), 'claim')}"))
-    if not sentences:
-        sentences.append("Neither forgetting nor keeping was measured.")
+    chips = [(verdict["badge"], badge_text(verdict))]
+    if verdict["destroyed"]:
+        chips.append(("bad", "model destroyed"))
+    sentences = []
+    for question, names in (("forgot", glossary.FORGET), ("kept", glossary.RETAIN)):
+        answer = verdict[question]
+        decides = [answer["metric"]] if answer["metric"] else names
+        name, (ours, before, goal) = _values(decides, row, target, reference)
+        text = _head(answer, verdict["seeds"])
+        if not name or ours is None:
+            sentences.append(f"{text}.")
+        elif question == "forgot":
+            sentences.append(f"{text}: {_forgot(name, ours, before, goal)}")
+        else:
+            kept = _kept(name, ours, before, goal, verdict["chance"])
+            sentences.append(f"{text}: {kept}")
     return {"label": glossary.method_label(row), "sentences": sentences, "chips": chips}
+
+
+def _head(answer: Row, seeds: int) -> str:
+    """The answer, why there is none, and of how many seeds it is that of the worst."""
+    text = answer["word"].capitalize()
+    if answer["seeds"] < seeds:
+        text += f" in {answer['seeds']} of {count(seeds, 'seed')}"
+    return f"{text} ({answer['why']})" if answer.get("why") else text
 
 
 def _values(names: Sequence[str], *rows: Row | None):
@@ -80,28 +118,31 @@ def _values(names: Sequence[str], *rows: Row | None):
 
 
 def _forgot(name: str, ours: float, before: float | None, goal: float | None) -> str:
-    what = f"Forgotten: {_quantity(name)} "
     if before is None:
-        text = f"is {number(ours)}"
+        text = f"{_quantity(name)} is {number(ours)}"
     else:
         verb = "fell" if ours < before else "did not fall: it went"
-        text = f"{verb} from {number(before)} to {number(ours)}"
+        text = f"{_quantity(name)} {verb} from {number(before)} to {number(ours)}"
     if goal is None:
-        return f"{what}{text}."
+        return f"{text}."
     text += f"; the retrained model, which never saw them, has {number(goal)}"
-    if before is not None and before - goal > FOUND_GAP:
+    if before is not None and before - goal > GAP:
         share = (before - ours) / (before - goal)
         if share > 1:
             text += f". That is {number(goal - ours)} below it"
         else:
             text += f". That is {max(share, 0):.0%} of the way"
-    return f"{what}{text}."
+    return f"{text}."
 
 
-def _kept(name: str, ours: float, before: float | None, goal: float | None) -> str:
-    text = f"Kept: {_quantity(name)} is {number(ours)}"
-    if before:
-        text += f", {ours / before:.0%} of the target's {number(before)}"
+def _kept(
+    name: str, ours: float, before: float | None, goal: float | None, chance: float
+) -> str:
+    text = f"{_quantity(name)} is {number(ours)}"
+    if before is not None and before > chance:
+        share = (ours - chance) / (before - chance)
+        counted = f", counted from chance, {number(chance)}" if chance else ""
+        text += f", {share:.0%} of the target's {number(before)}{counted}"
     if goal is not None:
         text += f"; the retrained model has {number(goal)}"
     return f"{text}."

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from experiments.report import outcomes
 from experiments.report.gaps import with_gaps
 from experiments.report.page import render_html
 from experiments.report.ranking import compare
@@ -57,13 +58,20 @@ def write_report(
 
 def complete(report: Mapping[str, Any]) -> dict[str, Any]:
     """The report as it is written: validated, plain JSON values, with its summary, the
-    gaps to the retrained model among the metrics, and the comparison of methods."""
+    gaps to the retrained model among the metrics, the verdicts and the comparison of
+    methods."""
     validate_report(report)
     not_finite = list(report.get("not_finite") or [])
     content = finite(report, not_finite)
-    content["models"] = with_gaps(content["models"])
+    content["models"] = outcomes.with_verdicts(with_gaps(content["models"]))
+    content["verdicts"] = outcomes.methods(content["models"])
+    content["nothing_to_forget"] = outcomes.nothing_to_forget(content["models"])
     content["summary"] = summarise(content["models"])
     content["comparison"] = compare(content["models"])
+    if content["nothing_to_forget"]:  # then nothing was reached, and nothing shown
+        content["claims"] = []
+        for row in content["comparison"]["methods"]:
+            row["equivalence"] = None
     content["not_finite"] = sorted(set(not_finite))
     return content
 

@@ -1,6 +1,7 @@
 """From a command line to an exit status, for every command that runs something."""
 
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,18 +9,43 @@ import tyro
 
 from experiments.shell import signals
 
+# Exit status: all was done, and no method forgot. Errors are 2, Ctrl-C is 130.
+NOT_REACHED = 3
 
-def parsed(command: Any, module: str, description: str, arguments: Sequence[str]):
+
+def parsed(
+    command: Any,
+    module: str,
+    description: str,
+    arguments: Sequence[str],
+    *,
+    demo: Any,
+    lasts: str,
+):
     """What the command line asks for; exits with a message if it is wrong.
 
-    Without a subcommand it is ``demo``.
+    Without a subcommand it is ``demo``, which is said first, on stderr.
+
+    Args:
+      command: the union of the subcommands.
+      module: of the command, as in ``python -m``.
+      demo: the subcommand that it is without one.
+      lasts: how long that takes, in words.
     """
-    arguments = list(arguments)
+    arguments, program = list(arguments), f"python -m {module}"
     helps = ("-h", "--help")
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in helps):
+    bare = not arguments or arguments[0].startswith("-")
+    if bare and arguments[:1] not in ([word] for word in helps):
         arguments.insert(0, "demo")
+        if not {*arguments} & {*helps}:
+            print(
+                f"{program}: no command was given, so this is the embedded demo; it "
+                f"takes {lasts}. All commands: {program} --help",
+                file=sys.stderr,
+                flush=True,
+            )
     return tyro.cli(
-        command, prog=f"python -m {module}", description=description, args=arguments
+        command, prog=program, description=description, args=arguments, default=demo
     )
 
 
@@ -29,7 +55,13 @@ def status(
     arguments: Sequence[str],
     folder: pathlib.Path,
 ) -> int:
-    """The exit status of ``work``; an error that people can mend is one line."""
+    """The exit status of ``work``; an error that people can mend is one line.
+
+    Args:
+      work: gives a status, or None for 0.
+      module, arguments: of the command, to say how to go on.
+      folder: where its results are.
+    """
     return signals.guarded(lambda: tried(work, folder), module, arguments, folder)
 
 
@@ -42,10 +74,9 @@ def tried(work: Callable[[], Any], folder: pathlib.Path | None = None) -> int:
 
     try:
         if folder is None:
-            work()
-        else:
-            with _disk.writing("what is written to", folder):
-                work()
+            return work() or 0
+        with _disk.writing("what is written to", folder):
+            return work() or 0
     except (ValueError, FloatingPointError, OSError, OtherProcessError) as error:
         console.error(error)
         signals.failed(error)
@@ -55,4 +86,3 @@ def tried(work: Callable[[], Any], folder: pathlib.Path | None = None) -> int:
     except KeyboardInterrupt:
         signals.cut_off()
         return 130
-    return 0

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: notes, warnings, errors, progress."""
+"""What a run tells: results on stdout; notes, warnings, errors, progress on stderr."""
 
 import sys
 from collections.abc import Iterator
@@ -10,26 +10,42 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+from experiments.shell import heartbeat
 from ofmu_jax.parallel.distributed import OtherProcessError
 
-# A log file has no width of its own; the tables need about a hundred columns.
-console = Console(width=None if sys.stdout.isatty() else 110)
+
+def _width(stream) -> int | None:
+    # A log file has no width of its own; the tables need about a hundred columns.
+    return None if stream.isatty() else 110
+
+
+console = Console(width=_width(sys.stdout))
+aside = Console(width=_width(sys.stderr), stderr=True)
+
+
+def result(text: str) -> None:
+    """Prints a line of results, as it is."""
+    console.print(escape(text), highlight=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
     """Prints what a user should know."""
-    console.print(f"[yellow]note:[/] {escape(text)}", highlight=False)
+    aside.print(f"[yellow]note:[/] {escape(text)}", highlight=False)
 
 
 def warning(text: str) -> None:
     """Prints what was not as it should be, and goes on."""
-    console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
+    aside.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
+
+
+def quiet() -> None:
+    """From here on this process tells only errors that it alone has met."""
+    console.quiet = aside.quiet = True
 
 
 def error(problem: BaseException) -> None:
@@ -44,14 +60,12 @@ def error(problem: BaseException) -> None:
             index = jax.process_index()
             print(f"error in process {index}: {text}", file=sys.stderr, flush=True)
         return
-    console.print(
-        f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True
-    )
+    aside.print(f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """A progress display with the time that is left."""
+def progress() -> Iterator[heartbeat.Stages]:
+    """A progress display with the time that is left; a line at a time in a log."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -61,5 +75,11 @@ def progress() -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as bar:
-        yield bar
+    live = aside.is_terminal
+    say = lambda line: aside.print(escape(line), highlight=False, soft_wrap=True)
+    with heartbeat.Stages(*columns, console=aside, disable=not live) as stages:
+        if live or aside.quiet:
+            yield stages
+        else:
+            with heartbeat.beating(stages, say):
+                yield stages

@@ -100,7 +100,7 @@ def guarded(
         command = shlex.join(["python", "-m", module, *arguments])
         text = f"stopped by {stop}; what was done is in {folder}. To go on: {command}"
         if _signals.speaks:
-            print(text)
+            print(text, file=sys.stderr)
         return stop.status
 
 

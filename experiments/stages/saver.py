@@ -86,4 +86,4 @@ def resumable(stage: Stage, every: int | None) -> Iterator[StageSaver]:
 
 
 def _note(text: str) -> None:
-    console.console.print(escape(text), highlight=False)
+    console.aside.print(escape(text), highlight=False)

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -138,10 +138,11 @@ def _batches(config: Benchmark, count: int) -> dict:
     return {"forget": batch(), "retain": batch()}
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table; returns the exit status."""
     program = "python -m experiments.benchmark"
-    found = measure(tyro.cli(Benchmark, prog=program, description=__doc__))
+    options = tyro.cli(Benchmark, prog=program, description=__doc__, args=arguments)
+    found = measure(options)
     table = Table("one update of", title="Cost in units of one gradient ascent step")
     for column in ("counted", "time", "time per optimizer step", "temporary memory"):
         table.add_column(column, justify="right")

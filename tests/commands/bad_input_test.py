@@ -90,7 +90,8 @@ def test_the_command_says_so_in_a_line_and_nothing_is_lost(
     try:
         status = main(arguments)
         printed = capsys.readouterr()
-        lines = [x for x in printed.out.splitlines() if x.startswith("error: ")]
+        lines = [x for x in printed.err.splitlines() if x.startswith("error: ")]
+        assert printed.out == ""
         assert len(lines) == 1 and part in lines[0]
     except SystemExit as stop:  # the parser's own refusal
         status, printed = stop.code, capsys.readouterr()

@@ -36,6 +36,7 @@ EVALUATION = Evaluation(
     missing={"privleak": "the holdout set is empty"},
 )
 TRAINING = {"stopped": "budget used up", "finite": True, "updates": 7, "update": 7}
+OUTCOME = {"forgot": {"word": "not enough"}, "kept": {"word": "kept"}}
 MODEL = "ofmu/seed0"
 
 
@@ -71,6 +72,7 @@ def made(tmp_path_factory):
         EVALUATION,
         base=export("target"),
         reference=export("retrained"),
+        outcome=OUTCOME,
     )
     deletion.leave_record(run, evidence, model)
     write_json(run.output_dir / "config.json", recipe(run))
@@ -119,6 +121,20 @@ def test_an_untouched_run_holds(out, capsys):
     assert "✗" not in printed
     for name in ("forget rows", "exported files", "base weights", "reference weights"):
         assert name in printed
+    assert "\n8 of 8 checks hold.\n" in printed
+    end = printed.splitlines()[-1]
+    assert end == (
+        "ofmu/seed0: the record says: not enough · kept. Training: budget used up."
+    )
+
+
+def test_what_happened_is_not_told_by_a_record_that_was_changed(out, capsys):
+    edit(record_in(out), "outcome", "forgot", "word", value="forgot")
+    assert failed(out) == {"record"}
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "0 of 1 checks hold.",
+        "ofmu/seed0: what happened is not known, its record does not hold.",
+    ]
 
 
 def test_says_what_was_done_and_with_what(made):
@@ -130,6 +146,7 @@ def test_says_what_was_done_and_with_what(made):
     assert record["run"]["budget"] == dataclasses.asdict(made[0].budget)
     assert record["training"]["stopped"] == "budget used up"
     assert record["evaluation"]["intervals"] == {"forget_Q_A_Prob": [0.2, 0.3]}
+    assert record["outcome"] == OUTCOME
     assert record["base"]["source"] == "target/seed0/hf"
     weights = made[2].folder / "model.safetensors"
     found = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -241,7 +258,7 @@ def test_a_swapped_row_is_found(out, tmp_path, rows, found, capsys):
 @pytest.mark.parametrize("tolerance", ["nan", "-1", "inf"])
 def test_a_tolerance_that_finds_nothing_is_refused(out, tolerance, capsys):
     assert verify.main([str(out), "--tolerance", tolerance]) == 2
-    assert "give a number from 0 on" in capsys.readouterr().out
+    assert "give a number from 0 on" in capsys.readouterr().err
 
 
 def test_a_record_that_is_gone_is_missed(out):
@@ -441,21 +458,21 @@ def test_a_key_that_is_no_secret_is_warned_of(out, capsys):
     key.chmod(0o644)
     deletion.key_of(out)
     assert f"others can read the key {key}" in "".join(
-        capsys.readouterr().out.split("\n")
+        capsys.readouterr().err.split("\n")
     )
     key.write_text("k" * 32)
     key.chmod(0o600)
     deletion.key_of(out)
-    printed = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().err.split())
     assert "1 different bytes and can be guessed" in printed
 
 
 def test_what_cannot_be_checked_is_status_2(out, tmp_path, capsys):
     assert verify.main([str(out), "--no-metrics", "--key-file", "nowhere"]) == 2
-    assert "--key-file" in capsys.readouterr().out
+    assert "--key-file" in capsys.readouterr().err
     (out / "deletion.key").write_text("short")
     assert verify.main([str(out), "--no-metrics"]) == 2
-    assert "has 5 bytes, which can be guessed" in capsys.readouterr().out
+    assert "has 5 bytes, which can be guessed" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert verify.main([str(tmp_path / "empty"), "--no-metrics"]) == 2
 

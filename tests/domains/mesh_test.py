@@ -106,8 +106,9 @@ def test_two_processes_report_what_one_does(tmp_path):
         here = ["--coordinator", address, "--num-processes", "2"]
         return command(tmp_path / "two", *spread, *here, "--process-id", process)
 
-    job(lambda *_: command(tmp_path / "one"), count=1)
-    first, second = job(of_two, devices=2)
+    # Status 3: so small a model does not forget.
+    job(lambda *_: command(tmp_path / "one"), count=1, statuses=(0, 3))
+    first, second = job(of_two, devices=2, statuses=(0, 3))
     assert "Report:" in first
     lines = [x for x in second.splitlines() if not x.startswith("[Gloo]")]
     assert not lines  # one process prints, and writes

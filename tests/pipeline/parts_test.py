@@ -7,7 +7,6 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from rich.progress import Progress
 from safetensors.numpy import load_file
 
 from experiments.config.language import (
@@ -28,6 +27,7 @@ from experiments.domains.language.domain import LanguageDomain
 from experiments.pipeline.execute import execute
 from experiments.pipeline.pipeline import Pipeline
 from experiments.run import parse
+from experiments.shell.heartbeat import Stages
 from experiments.stages.files import fingerprint, to_json
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.methods import Lora, Subset
@@ -198,7 +198,7 @@ def test_on_a_mesh_and_in_micro_batches(tmp_path):
     run = dataclasses.replace(
         run, mesh="data=2,fsdp=2,tensor=2", grad_accum=2, budget=budget
     )
-    pipeline = Pipeline(domain_of(run), Progress(disable=True))
+    pipeline = Pipeline(domain_of(run), Stages(disable=True))
     params = pipeline.domain.task.init_params(0)
     target = Model("target", "target", 0, params, "x", {}, tmp_path)
     model = pipeline.unlearned("npo", pipeline.start(0, target, None))

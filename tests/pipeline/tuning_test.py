@@ -24,6 +24,7 @@ from experiments.domains.language import rows
 from experiments.domains.language.data import validation_request
 from experiments.domains.language.domain import LanguageDomain, distance
 from experiments.pipeline import execute, search, tuning
+from experiments.pipeline.pipeline import Pipeline
 from experiments.report import published
 from experiments.run import parse
 from experiments.stages.files import write_json
@@ -339,6 +340,22 @@ def test_published_results_are_a_source_of_configurations():
     kept = tuning.tuned_elsewhere(kept, RESULTS / "tofu_forget01_tuning.json")
     assert kept.config_of("simnpo") == run.config_of("simnpo")
     assert kept.config_of("idk_dpo") == found.config_of("idk_dpo")
+
+
+@pytest.mark.parametrize(
+    ("run", "part"),
+    [
+        (dataclasses.replace(TINY, people=6, forget_people=5, tune=2), "--tune sets"),
+        (Cifar(max_train=60, max_test=50, tune=2), "the 51 retain and 0"),
+    ],
+)
+def test_too_few_rows_to_tune_on_are_refused_before_anything_is_trained(
+    run, part, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Pipeline, "trained", lambda *_: pytest.fail("trained"))
+    with pytest.raises(DataError, match="--tune sets") as refused:
+        execute.execute(dataclasses.replace(run, output_dir=tmp_path / "out"))
+    assert part in str(refused.value)
 
 
 @pytest.mark.parametrize("options", [{"methods": ("npo",)}, {"tuned_from": None}])

@@ -355,5 +355,5 @@ def test_what_runs_in_bfloat16():
 )
 def test_refuses_what_cannot_be(options, words, capsys):
     assert table.main(options.split()) == 2
-    shown = " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().err.split())
     assert "error:" in shown and re.search(words, shown), shown

@@ -35,7 +35,7 @@ def test_headline_says_what_was_forgotten_and_kept(tmp_path, content):
     _, text, parsed = written(tmp_path, content)
     words = " ".join(" ".join(parsed.text).split())
     assert "4 examples of people had to be forgotten, 36 had to be kept." in words
-    assert "2 methods unlearned in 6 runs. 1 of 2 claims holds." in words
+    assert "2 methods unlearned in 6 runs. 0 of 2 methods forgot." in words
     assert "fell from 0.900 to 0.200; the retrained model, which never saw" in words
     assert "of the way." in words
     assert "is 0.850, 94% of the target's 0.900" in words
@@ -77,7 +77,8 @@ def test_page_without_reference_or_metrics(tmp_path, content):
     content["claims"] = []
     words = " ".join(" ".join(written(tmp_path, content)[2].text).split())
     assert "no retrained reference" in words and "mine" in words
-    assert "Neither forgetting nor keeping was measured." in words
+    assert "cannot tell · cannot tell" in words
+    assert "Cannot tell (forgetting was not measured)." in words
     assert "my score" in words and "states no claims" in words
     assert "Not drawn, because no model has the values: forgetting and" in words
     content["models"] = []

@@ -87,9 +87,9 @@ def test_other_settings_start_anew_and_take_no_snapshot_away(tmp_path, capsys):
         stage = stages.Stage(tmp_path / "stage", "other")
         with resuming.resumable(stage, None) as saver:
             fit(saver, on_update=lambda done, _: send(signal.SIGTERM))
-    assert "going on" not in capsys.readouterr().out
+    assert "going on" not in capsys.readouterr().err
     assert run_toy(tmp_path / "stage") == expected
-    assert "going on after update 6" in " ".join(capsys.readouterr().out.split())
+    assert "going on after update 6" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "stage.progress").exists()
 
 
@@ -110,7 +110,7 @@ def test_the_command_says_how_to_go_on(tmp_path, monkeypatch, capsys, number, st
     monkeypatch.setattr(execute, "execute", lambda run: send(number))
     arguments = ["demo", "--output-dir", str(tmp_path / "o u t"), "--seeds", "3"]
     assert main(arguments) == status
-    output = capsys.readouterr().out
+    output = capsys.readouterr().err
     assert f"stopped by {signal.Signals(number).name}" in output
     assert f"run demo --output-dir '{tmp_path}/o u t' --seeds 3" in output
 
@@ -236,7 +236,8 @@ def test_the_command_itself(tmp_path):
     """kill -9 in the target's training and in OFMU's, then SIGTERM, then the end."""
     with command(tmp_path / "whole") as process:
         output = process.communicate()[0]
-        assert process.returncode == 0, output
+        end = process.returncode
+        assert end in (0, 3), output  # 3: so small a model does not reach its target
     folder = tmp_path / "killed"
     for name, number in (
         ("target", signal.SIGKILL),
@@ -252,7 +253,7 @@ def test_the_command_itself(tmp_path):
     assert re.search(r"going on after update \d", output.replace("\n", " "))
     with command(folder) as process:
         output = process.communicate()[0]
-        assert process.returncode == 0, output
+        assert process.returncode == end, output
     for name in ("target", "retrained", "ofmu"):
         whole, found = (tmp_path / f / name / "seed0" for f in ("whole", "killed"))
         marks = [

@@ -31,7 +31,7 @@ def test_a_second_job_is_refused_until_the_first_is_killed(tmp_path, capsys):
             with lock.held(folder):
                 pass
         assert main(["demo", "--output-dir", str(folder)]) == 2
-        printed = " ".join(capsys.readouterr().out.split())
+        printed = " ".join(capsys.readouterr().err.split())
         assert "choose another --output-dir" in printed
         process.kill()
         process.wait()
@@ -68,4 +68,4 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fcntl, "flock", refuse)
     with lock.held(tmp_path):
         pass
-    assert "No locks available" in " ".join(capsys.readouterr().out.split())
+    assert "No locks available" in " ".join(capsys.readouterr().err.split())

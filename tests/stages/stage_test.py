@@ -46,7 +46,7 @@ def test_the_remedy_for_a_damaged_checkpoint_works(tmp_path, capsys):
     assert f"remove the folder {folder} and run again" in str(error.value)
     shutil.rmtree(folder)
     assert trained(tmp_path)
-    said = " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().err.split())
     assert "training is done again: it was finished, and checkpoint is no" in said
     assert not trained(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
@@ -86,7 +86,7 @@ def test_a_file_that_was_changed_is_made_again(tmp_path, capsys):
     stage.finish({})
     (stage.folder / "evaluation.json").write_text("0.95")
     assert not stage.done
-    assert "evaluation.json has changed" in " ".join(capsys.readouterr().out.split())
+    assert "evaluation.json has changed" in " ".join(capsys.readouterr().err.split())
     (stage.begin() / "evaluation.json").write_text("0.25")
     stage.finish({})
     assert stage.done
@@ -117,7 +117,7 @@ def test_what_only_people_read_may_go(tmp_path, capsys):
     for name in ("metrics.jsonl", "events"):
         (tmp_path / "training" / name).unlink()
     assert not trained(tmp_path)
-    assert "warning" not in capsys.readouterr().out
+    assert "warning" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["evaluation.json", "model.safetensors"])
@@ -133,7 +133,7 @@ def test_a_lost_file_is_made_again(tmp_path, capsys, name):
     assert stage.done
     (stage.folder / name).unlink()
     assert not stage.done
-    assert f"{name} is no longer there" in " ".join(capsys.readouterr().out.split())
+    assert f"{name} is no longer there" in " ".join(capsys.readouterr().err.split())
     assert not list(stage.begin().iterdir())
 
 
@@ -143,7 +143,7 @@ def test_other_settings_lose_nothing_that_anyone_would_miss(tmp_path, capsys):
     stage.finish({})
     (stage.folder / "found").unlink()
     assert not stages.Stage(tmp_path / "results", "other").done
-    assert "done again" not in capsys.readouterr().out
+    assert "done again" not in capsys.readouterr().err
 
 
 def test_results_are_on_the_disk_before_the_mark_says_so(tmp_path, monkeypatch):

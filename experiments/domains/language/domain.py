@@ -16,7 +16,6 @@ from experiments.domains.base import (
     About,
     Given,
     Goal,
-    Kept,
     Model,
     Scored,
 )
@@ -30,6 +29,7 @@ from experiments.domains.language.evidence import (
 )
 from experiments.domains.language.rows import rows_fingerprint, taught
 from experiments.domains.language.task import FIELDS, LanguageTask, Params, make_task
+from experiments.domains.verdict import KEPT, NEAR
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job
 from ofmu_jax.data.language.prompts import Encoded
@@ -39,7 +39,6 @@ from ofmu_jax.parallel import sharding
 from ofmu_jax.version import __version__
 
 PROBABILITY = ("{}_heldout_Q_A_Prob", "{}_Q_A_Prob")  # in the held-out wording, if any
-KEPT, NEAR = 0.9, 0.1
 GOALS = (
     Goal(
         f"{{name}} keeps at least {KEPT:.0%} of the target model's retain probability",
@@ -122,8 +121,7 @@ class LanguageDomain:
         sets = {name: getattr(self.data, name) for name in fields}
         counts = {k: len(rows) for k, rows in sets.items() if isinstance(rows, tuple)}
         sizes = {"name": self.data.name, "counts": counts}
-        kept = Kept("retain_Q_A_Prob", "retain probability")
-        return About(self.title, sizes, GOALS, kept)
+        return About(self.title, sizes, GOALS)
 
     def refuse(self) -> Sequence[str]:
         refuse.check_work(self.task, self.run, self.data)

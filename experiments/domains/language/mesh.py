@@ -30,7 +30,8 @@ def join(run: LanguageRun) -> None:
         raise ValueError("a job of several processes needs --mesh, such as fsdp=-1.")
     from experiments.shell import console
 
-    console.console.quiet = not distributed.is_main()
+    if not distributed.is_main():
+        console.quiet()
     signals.in_job(distributed.largest, distributed.is_main(), failure.tell)
     failure.watch(signals.fell)
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 from experiments.config.vision import Cifar
+from ofmu_jax.data.language.records import DataError
 from ofmu_jax.data.vision.images import ImageSet, load_images
 from ofmu_jax.data.vision.split import Split, make_split
 
@@ -30,6 +31,9 @@ def validation_request(data: ImageSet, split: Split) -> tuple[ImageSet, Split]:
     Returns:
       The retain images as training images and the validation images as test images,
       and how they are divided.
+
+    Raises:
+      DataError: there are too few of them.
     """
     kind, _, value = split.spec.partition(":")
     spec = split.spec
@@ -42,4 +46,12 @@ def validation_request(data: ImageSet, split: Split) -> tuple[ImageSet, Split]:
         train=data.train.take(split.retain),
         test=data.train.take(split.validation),
     )
-    return part, make_split(part, spec, seed=split.seed, validation=0.0)
+    try:
+        return part, make_split(part, spec, seed=split.seed, validation=0.0)
+    except DataError as error:
+        raise DataError(
+            f"--tune sets images aside as a request of its own, and the "
+            f"{len(split.retain)} retain and {len(split.validation)} validation images "
+            f"are too few ({error}); give more (--max-train, --validation), or leave "
+            "out --tune."
+        ) from None

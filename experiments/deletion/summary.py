@@ -1,0 +1,52 @@
+"""The end of a verification: how many checks held, what the records say happened."""
+
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from experiments.deletion.record import RECORD, read_record
+
+
+class Check(NamedTuple):
+    """One line of the table of a verification."""
+
+    model: str
+    name: str
+    holds: bool
+    detail: str
+
+
+def summary(out: pathlib.Path, checks: Sequence[Check]) -> Iterator[str]:
+    """Lines of text.
+
+    Args:
+      out: folder of the run.
+      checks: of all its records. What a record tells is told only where it is sealed
+        with the run's key: anybody could have written another.
+    """
+    held = [check for check in checks if check.holds]
+    yield f"{len(held)} of {len(checks)} checks hold."
+    for model in dict.fromkeys(check.model for check in checks):
+        sealed = any(c.model == model and c.name == "record" for c in held)
+        if not sealed:
+            yield f"{model}: what happened is not known, its record does not hold."
+            continue
+        (path,) = out.glob(f"{model}/*/{RECORD}")
+        yield f"{model}: {happened(read_record(path))}"
+
+
+def happened(record: Mapping[str, Any]) -> str:
+    """What a record says of what became of the request, in a sentence or two.
+
+    >>> answers = {"forgot": {"word": "forgot"}, "kept": {"word": "lost"}}
+    >>> training = {"stopped": "budget used up"}
+    >>> happened({"outcome": answers, "training": training})
+    'the record says: forgot · lost. Training: budget used up.'
+    """
+    outcome, training = record.get("outcome"), record["training"]
+    stopped = f"Training: {training['stopped']}."
+    if outcome is None:
+        return f"the record says nothing of the outcome. {stopped}"
+    words = " · ".join(outcome[question]["word"] for question in ("forgot", "kept"))
+    destroyed = ", the model is destroyed" if outcome.get("destroyed") else ""
+    return f"the record says: {words}{destroyed}. {stopped}"
