@@ -1,7 +1,39 @@
-"""``python -m experiments.benchmark``: what each piece of OFMU costs here."""
+"""``python -m experiments.benchmark [cost | accelerator]``: times on this machine."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
 
 from experiments.shell import signals
-from experiments.studies.cost import main
+from experiments.studies import accelerator, cost
+
+Command = (
+    Annotated[cost.Shape, tyro.conf.subcommand("cost")]
+    | Annotated[accelerator.Accelerator, tyro.conf.subcommand("accelerator")]
+)
+DESCRIPTION = """What each piece of OFMU costs (cost, which runs where nothing is
+named), or whether an accelerator computes what the CPU does, and how fast."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or (arguments[0].startswith("--") and arguments[0] != "--help"):
+        arguments.insert(0, "cost")
+    config = tyro.cli(
+        Command,
+        prog="python -m experiments.benchmark",
+        description=DESCRIPTION,
+        args=arguments,
+    )
+    if isinstance(config, cost.Shape):
+        cost.main(config)
+    else:
+        accelerator.main(config)
+    return 0
+
 
 if __name__ == "__main__":
     signals.leave(main)

@@ -1,0 +1,191 @@
+"""Checks and times the device that JAX finds here, in minutes.
+
+Whether it computes what the CPU computes (`agreement`), the rate of its matrix products
+and its memory, and what updates of a real model's shape take on it: tokens a second,
+and the share of that rate. With --torch the same gradient ascent in PyTorch.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+from rich.table import Table
+
+from experiments.studies import agreement, cost, torch_times
+from experiments.studies.cost import Cost, Shape
+
+PIECES = (
+    "gradient ascent",
+    "GradDiff",
+    "OFMU: no similarity, no penalty",
+    "OFMU: frozen direction, differences, secant",
+    "OFMU: linearize, secant",
+)
+
+REAL = Shape("llama-3.2-1b", "bfloat16", "dots", length=512, inner_steps=1, rounds=5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+    """Agreement with the CPU, rates, and the time of updates at a real shape."""
+
+    shape: Shape = REAL
+    torch: bool = False
+    """Also gradient ascent in PyTorch, which has to be installed."""
+    output: pathlib.Path | None = None
+    """Where to write all numbers as JSON."""
+
+
+def run(config: Accelerator) -> dict[str, Any]:
+    """All that is measured, as JSON can hold it; written after every part."""
+    found: dict[str, Any] = {"shape": dataclasses.asdict(config.shape)}
+    parts: dict[str, Callable[[], Any]] = {
+        # First, while JAX holds none of the accelerator's memory.
+        "torch": lambda: against_torch(config.shape) if config.torch else {},
+        "device": device,
+        "rates": rates,
+        "parameters": lambda: parameters(config.shape),
+        "agreement": agreement.distances,
+        "updates": lambda: timed(config.shape),
+    }
+    for name, part in parts.items():
+        start = time.perf_counter()
+        found[name] = part()
+        seconds = time.perf_counter() - start
+        print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+        if config.output is not None:
+            config.output.write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def device() -> dict[str, Any]:
+    """Which device and which versions."""
+    found = jax.local_devices()[0]
+    memory = (found.memory_stats() or {}).get("bytes_limit")
+    return {
+        "platform": found.platform,
+        "kind": found.device_kind,
+        "memory_bytes": memory,
+        "jax": jax.__version__,
+    }
+
+
+def rates(size: int | None = None, rounds: int = 10) -> dict[str, float]:
+    """Products of bfloat16 matrices a second, and bytes copied, read and written."""
+    size = size or (1024 if jax.default_backend() == "cpu" else 8192)
+    keys = jax.random.split(jax.random.key(0))
+    a, b = (jax.random.normal(key, (size, size), jnp.bfloat16) for key in keys)
+    runs = {
+        "product": functools.partial(jax.jit(jnp.matmul), a, b),
+        "copy": functools.partial(jax.jit(jnp.negative), a),
+    }
+    times = cost.interleaved(runs, rounds)
+    median = {name: statistics.median(times[name]) for name in runs}
+    return {
+        "flops_per_second": 2 * size**3 / median["product"],
+        "bytes_per_second": 2 * a.nbytes / median["copy"],
+    }
+
+
+def parameters(shape: Shape) -> int:
+    """N, those that a token is multiplied with: all but an untied table's rows."""
+    config = shape.config()
+    made = jax.eval_shape(
+        functools.partial(cost.init_params, config), jax.random.key(0)
+    )
+    total = sum(x.size for x in jax.tree.leaves(made))
+    table = config.vocab_size * config.hidden_size
+    return total if config.tie_word_embeddings else total - table
+
+
+def timed(shape: Shape) -> dict[str, dict[str, Any]]:
+    """Piece -> its cost, or why it did not run, such as memory."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in PIECES:
+        full = full_name(name, shape.inner_steps)
+        try:
+            found[name] = cost.measure(shape, [full])[full]._asdict()
+        except jax.errors.JaxRuntimeError as error:
+            found[name] = {"error": str(error).splitlines()[0]}
+    return found
+
+
+def full_name(name: str, inner_steps: int) -> str:
+    """A name of `PIECES` as `cost.pieces` has it."""
+    prefix, _, rest = name.partition(": ")
+    return f"{prefix}, T = {inner_steps}: {rest}" if rest else name
+
+
+def against_torch(shape: Shape) -> dict[str, Any]:
+    """Way -> median seconds of a step of gradient ascent, or why there is none."""
+    module = [sys.executable, "-m", "experiments.studies.torch_times"]
+    command = [*module, torch_times.as_argument(shape)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return {"error": done.stderr.strip().splitlines()[-1]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    """What `run` found, for people."""
+    apart = Table("piece", title="‖device − CPU‖ / ‖CPU‖ by matmul precision")
+    for precision in agreement.PRECISIONS:
+        apart.add_column(precision, justify="right")
+    for name, values in found["agreement"].items():
+        apart.add_row(name, *(f"{values[p]:.1e}" for p in agreement.PRECISIONS))
+    shape, peak = Shape(**found["shape"]), found["rates"]["flops_per_second"]
+    title = (
+        f"{shape.model}, {shape.dtype}, {shape.batch_size} × {shape.length} tokens; "
+        f"products at {peak / 1e12:.1f} TFLOP/s"
+    )
+    took = Table("update", title=title)
+    for column in (
+        "ms",
+        "gradients",
+        "tokens/s",
+        "of peak",
+        "temporary GB",
+        "compiled s",
+    ):
+        took.add_column(column, justify="right")
+    for name, values in found["updates"].items():
+        if "error" in values:
+            took.add_row(name, values["error"])
+            continue
+        x = Cost(**values)
+        speed = x.counted * shape.tokens / x.seconds
+        share = 6 * found["parameters"] * speed / peak
+        took.add_row(
+            name,
+            f"{1e3 * x.seconds:.1f}",
+            f"{x.counted:.0f}",
+            f"{speed:.0f}",
+            f"{share:.0%}",
+            f"{x.memory / 1e9:.1f}",
+            f"{x.compiled:.1f} s",
+        )
+    for name, value in found["torch"].items():
+        if name == "error":
+            took.add_row("PyTorch", str(value))
+        else:
+            took.add_row(f"{name}: gradient ascent", f"{1e3 * value:.1f}")
+    return [apart, took]
+
+
+def main(config: Accelerator) -> None:
+    """Measures, writes and prints."""
+    found = run(config)
+    console = Console()
+    console.print(str(found["device"]))
+    for table in tables(found):
+        console.print(table)
