@@ -11,7 +11,7 @@ from chat_tokenizers import CHATML, byte_level
 from experiments.config.language import Demo
 from experiments.config.parts import EvalConfig
 from experiments.domains.language.evidence import LanguageEvidence
-from experiments.domains.language.task import make_task
+from experiments.domains.language.given import make_task
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
 from ofmu_jax.models.huggingface.folder import save_pretrained
 from ofmu_jax.models.llama.model import LlamaConfig, init_params

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from experiments.config.language import Demo
-from experiments.domains.language import task as language
+from experiments.domains.language import given as language
 from experiments.domains.language.data import load_data
 from ofmu_jax import methods
 from ofmu_jax.data.language import prompts

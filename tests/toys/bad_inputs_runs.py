@@ -18,8 +18,8 @@ from experiments.config.language import (
     TrainConfig,
 )
 from experiments.config.refuse import check_run
+from experiments.domains.language import given as language
 from experiments.domains.language import refuse
-from experiments.domains.language import task as language
 from experiments.domains.language.data import load_data
 from ofmu_jax.data.language.records import QA, DataError
 from ofmu_jax.data.language.tofu import load_custom

@@ -27,8 +27,9 @@ from experiments.domains.language.evidence import (
     evaluated,
     model_files,
 )
+from experiments.domains.language.given import FIELDS, make_task
 from experiments.domains.language.rows import rows_fingerprint, taught
-from experiments.domains.language.task import FIELDS, LanguageTask, Params, make_task
+from experiments.domains.language.task import LanguageTask, Params
 from experiments.domains.verdict import KEPT, NEAR
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job

@@ -10,14 +10,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from experiments.config.language import EvalConfig, LanguageRun
-from experiments.domains.base import BASE, REFERENCE, TARGET
-from experiments.domains.language import mesh as meshes
-from experiments.domains.language import vocabulary
+from experiments.config.language import EvalConfig
 from experiments.shell import signals
 from ofmu_jax.data.language import batches, prompts
 from ofmu_jax.data.language.padding import InteriorEot
-from ofmu_jax.data.language.records import QA, DataError, UnlearningData
+from ofmu_jax.data.language.records import QA, DataError
 from ofmu_jax.evals.language.scores import TokenScores, score_batches
 from ofmu_jax.losses.tokens import ApplyFn, Projected
 from ofmu_jax.models.huggingface import folder as huggingface
@@ -34,7 +31,6 @@ from ofmu_jax.parallel import distributed, sharding
 from ofmu_jax.training import placement
 
 Params = Any
-FIELDS = {TARGET: "model", REFERENCE: "retain_model", BASE: "base_model"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,53 +251,3 @@ class LanguageTask:
                 folder, params, self.config, tokenizer, source=source, card=card
             )
         )
-
-
-def make_task(
-    run: LanguageRun, data: UnlearningData
-) -> tuple[LanguageTask, dict[str, Params]]:
-    """The task of a run, and the parameters that were given, by role.
-
-    Raises:
-      ValueError: if two given models differ in architecture or in their tokens.
-    """
-    given: dict[str, Params] = {}
-    mesh = meshes.mesh_of(run)
-    config = source = None
-    stops: tuple[int, ...] = ()
-    for role, field in FIELDS.items():
-        if (name := getattr(run, field)) is None:
-            continue
-        with meshes.loading(mesh):
-            found, params = huggingface.load_pretrained(name, dtype="float32")
-        given[role] = params if mesh is None else sharding.place(params, mesh)
-        found = dataclasses.replace(found, dtype=run.dtype, remat=run.remat)
-        if config is not None and found != config:
-            raise ValueError(
-                f"the {role} model {name} has another architecture than {source}: "
-                f"{found} and {config}; give models of one family and size."
-            )
-        config, source = found, source or name
-    if config is None or source is None:
-        tokenizer, config = vocabulary.from_scratch(run, data)
-    else:
-        tokenizer = vocabulary.given_tokenizer(run, data)
-        stops = huggingface.load_stop_ids(source)
-    task = LanguageTask(
-        config,
-        tokenizer,
-        prompts.format_for(tokenizer, run.prompt_format),
-        min(run.max_length, config.max_position_embeddings),
-        run.evaluation,
-        source,
-        mesh,
-        run.loss_chunk,
-        stops,
-    )
-    if task.pad_id >= config.vocab_size:
-        raise ValueError(
-            f"the tokenizer of {source} pads with token id {task.pad_id}, and the "
-            f"model has only {config.vocab_size} embeddings; give the tokenizer that "
-            "belongs to the model."
-        )
-    return task, given

@@ -1,0 +1,67 @@
+"""The task of a run, and the models that it was given."""
+
+import dataclasses
+from typing import Any
+
+from experiments.config.language import LanguageRun
+from experiments.domains.base import BASE, REFERENCE, TARGET
+from experiments.domains.language import mesh as meshes
+from experiments.domains.language import vocabulary
+from experiments.domains.language.task import LanguageTask
+from ofmu_jax.data.language import prompts
+from ofmu_jax.data.language.records import UnlearningData
+from ofmu_jax.models.huggingface import folder as huggingface
+from ofmu_jax.parallel import sharding
+
+Params = Any
+FIELDS = {TARGET: "model", REFERENCE: "retain_model", BASE: "base_model"}
+
+
+def make_task(
+    run: LanguageRun, data: UnlearningData
+) -> tuple[LanguageTask, dict[str, Params]]:
+    """The task of a run, and the parameters that were given, by role.
+
+    Raises:
+      ValueError: if two given models differ in architecture or in their tokens.
+    """
+    given: dict[str, Params] = {}
+    mesh = meshes.mesh_of(run)
+    config = source = None
+    stops: tuple[int, ...] = ()
+    for role, field in FIELDS.items():
+        if (name := getattr(run, field)) is None:
+            continue
+        with meshes.loading(mesh):
+            found, params = huggingface.load_pretrained(name, dtype="float32")
+        given[role] = params if mesh is None else sharding.place(params, mesh)
+        found = dataclasses.replace(found, dtype=run.dtype, remat=run.remat)
+        if config is not None and found != config:
+            raise ValueError(
+                f"the {role} model {name} has another architecture than {source}: "
+                f"{found} and {config}; give models of one family and size."
+            )
+        config, source = found, source or name
+    if config is None or source is None:
+        tokenizer, config = vocabulary.from_scratch(run, data)
+    else:
+        tokenizer = vocabulary.given_tokenizer(run, data)
+        stops = huggingface.load_stop_ids(source)
+    task = LanguageTask(
+        config,
+        tokenizer,
+        prompts.format_for(tokenizer, run.prompt_format),
+        min(run.max_length, config.max_position_embeddings),
+        run.evaluation,
+        source,
+        mesh,
+        run.loss_chunk,
+        stops,
+    )
+    if task.pad_id >= config.vocab_size:
+        raise ValueError(
+            f"the tokenizer of {source} pads with token id {task.pad_id}, and the "
+            f"model has only {config.vocab_size} embeddings; give the tokenizer that "
+            "belongs to the model."
+        )
+    return task, given
