@@ -1,4 +1,4 @@
-"""A disk that is full, over a quota or read-only: one line, with what is kept."""
+"""Disks that take no more, and names that cannot be used: each as one line."""
 
 import contextlib
 import errno
@@ -14,6 +14,27 @@ _REMEDIES = {
     errno.EFBIG: "Raise the limit on the size of a file (ulimit -f)",
     errno.EROFS: "Make the disk writable",
 }
+
+PATTERN = ("*", "?", "[", "\\")
+
+
+def check_name(path: str | pathlib.Path, option: str = "") -> None:
+    """Refuses a path in which Orbax would see a pattern, and find nothing.
+
+    Args:
+      path: as it is from the root on: it may be named from within such a folder.
+      option: what the message says before it.
+
+    Raises:
+      ValueError: if it has one of `PATTERN`.
+    """
+    full = str(pathlib.Path(path).absolute())
+    if found := [mark for mark in PATTERN if mark in full]:
+        raise ValueError(
+            f"{option}{full} has {' and '.join(found)} in its name, where checkpoints "
+            "would be written and not found again (Orbax reads a pattern); choose a "
+            f"folder without any of {' '.join(PATTERN)}."
+        )
 
 
 def code(error: BaseException | None) -> int | None:

@@ -4,8 +4,6 @@ import pathlib
 
 from experiments.config.common import Run
 
-PATTERN = ("*", "?", "[", "\\")  # as ofmu_jax.training.checkpoint, which imports JAX
-
 
 def check_run(run: Run) -> None:
     """Refuses numbers out of range or not finite, unknown names, and contradictions.
@@ -19,22 +17,6 @@ def check_run(run: Run) -> None:
             raise ValueError(problem)
     _check_output(run.output_dir)
     _check_tuning(run)
-
-
-def check_place(folder: pathlib.Path) -> None:
-    """Refuses an output folder in whose name checkpoints would not be found again.
-
-    Raises:
-      ValueError: naming the folder as it is from the root on, which may be where the
-        command runs.
-    """
-    full = str(folder.absolute())
-    if found := [mark for mark in PATTERN if mark in full]:
-        raise ValueError(
-            f"--output-dir {full} has {' and '.join(found)} in its name, which is read "
-            "as a pattern: checkpoints would not be found again. Choose a folder "
-            f"without any of {' '.join(PATTERN)}."
-        )
 
 
 def _check_output(folder: pathlib.Path) -> None:

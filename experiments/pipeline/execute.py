@@ -6,7 +6,7 @@ from typing import Any
 from rich.markup import escape
 
 from experiments.config.common import Run
-from experiments.config.refuse import check_place, check_run
+from experiments.config.refuse import check_run
 from experiments.domains.of import domain_of
 from experiments.pipeline.pipeline import Pipeline
 from experiments.pipeline.tuning import tuned, tuned_elsewhere
@@ -14,6 +14,7 @@ from experiments.report import content, tables, words, write
 from experiments.shell import command_line, console
 from experiments.shell.heartbeat import Stages
 from experiments.stages.files import to_json, write_json
+from ofmu_jax import _disk
 from ofmu_jax.parallel.distributed import is_main
 
 # Of a badge on the page, on a console.
@@ -61,7 +62,7 @@ def configured(run: Run) -> Run:
       ValueError: naming the option, its value, and what it must be.
     """
     check_run(run)
-    check_place(run.output_dir)
+    _disk.check_name(run.output_dir, "--output-dir ")
     run = run.in_paper()
     if run.tuned_from is not None:
         run = tuned_elsewhere(run, run.tuned_from)

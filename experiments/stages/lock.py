@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import filelock
 
-from experiments.config.refuse import check_place
 from experiments.shell import console
+from ofmu_jax import _disk
 from ofmu_jax.parallel.distributed import on_main
 
 NAME = ".lock"
@@ -27,7 +27,7 @@ def held(folder: pathlib.Path) -> Iterator[None]:
       FileExistsError: another job works there.
       ValueError: the name of the folder is a pattern.
     """
-    check_place(folder)
+    _disk.check_name(folder, "--output-dir ")
     locks: list[filelock.BaseFileLock] = []
     made = not folder.exists()
     on_main(lambda: locks.append(_locked(folder)))

@@ -88,16 +88,21 @@ def read_headers(folder: pathlib.Path) -> dict[str, TensorInfo]:
 
 
 def read_tensors(
-    folder: pathlib.Path, infos: Mapping[str, TensorInfo]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, tensor) of those whose headers are given, file by file."""
+    folder: pathlib.Path, infos: Mapping[str, TensorInfo] | None = None
+) -> Iterator[tuple[str, np.ndarray, str]]:
+    """(name, tensor, file name) of those whose headers are given; default: of all.
+
+    Raises:
+      ModelError: as `read_headers`.
+    """
+    infos = read_headers(folder) if infos is None else infos
     by_file: dict[str, list[str]] = {}
     for name, info in infos.items():
         by_file.setdefault(info.file, []).append(name)
     for file, names in by_file.items():
         with _opened(folder / file) as handle:
             for name in names:
-                yield name, handle.get_tensor(name)
+                yield name, handle.get_tensor(name), file
 
 
 @contextlib.contextmanager
@@ -128,13 +133,13 @@ def checked_tensors(
       ModelError: as there, or a tensor that is not finite.
     """
     check_headers(folder, shapes, infos, optional=optional)
-    for name, tensor in read_tensors(folder, infos):
+    for name, tensor, file in read_tensors(folder, infos):
         if not np.isfinite(tensor).all():
             raise ModelError(
-                f"{name!r} in {infos[name].file} has NaN or infinite entries; the "
+                f"{name!r} in {file} has NaN or infinite entries; the "
                 "model was broken before it was saved, give an earlier checkpoint."
             )
-        yield name, tensor, infos[name].file
+        yield name, tensor, file
 
 
 def check_headers(

@@ -29,7 +29,6 @@ from ofmu_jax.parallel.distributed import on_main
 Params = Any
 SUMS = "sha256.json"  # file name -> SHA-256 of all other files
 NOTES = "notes.json"
-PATTERN = ("*", "?", "[", "\\")
 
 
 class CheckpointError(ValueError):
@@ -72,10 +71,10 @@ def begin(
 
     Raises:
       OSError: as `save`; so does the returned function.
-      ValueError: as `check_place`.
+      ValueError: if Orbax would read the path as a pattern.
     """
     path = pathlib.Path(folder).absolute()
-    check_place(path)
+    _disk.check_name(path)
     fresh, old = _beside(path)
     on_main(lambda: _remove_unfinished(path))
     text = json.dumps(dict(notes or {}), default=float)
@@ -214,21 +213,6 @@ def _is_news(record: logging.LogRecord) -> bool:
     """False for a full disk: Orbax and asyncio would log a traceback for each file,
     beside the error that is raised."""
     return not (record.exc_info and _disk.code(record.exc_info[1]))
-
-
-def check_place(path: str | pathlib.Path) -> None:
-    """Refuses a place in whose name Orbax would see a pattern, and find nothing.
-
-    Raises:
-      ValueError: if the path, as it is from the root on, has one of ``* ? [ \\``.
-    """
-    full = pathlib.Path(path).absolute()
-    if found := [mark for mark in PATTERN if mark in str(full)]:
-        raise ValueError(
-            f"{full} has {' and '.join(found)} in its name, where checkpoints would be "
-            "written and not found again (Orbax reads a pattern); choose a folder "
-            f"without any of {' '.join(PATTERN)}."
-        )
 
 
 def _json(file: pathlib.Path) -> dict[str, Any]:

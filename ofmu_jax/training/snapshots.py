@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofmu_jax import _disk
 from ofmu_jax._trees import name_of
 from ofmu_jax.parallel.distributed import is_main, largest, on_main
 from ofmu_jax.training import checkpoint
@@ -68,7 +69,7 @@ class Snapshots:
             )
         self.folder = pathlib.Path(folder).absolute()
         if every != 0:
-            checkpoint.check_place(self.folder)
+            _disk.check_name(self.folder)
         self.identity, self.every = identity, every
         self._warn = warn or (lambda text: warnings.warn(text, stacklevel=2))
         self._pool = concurrent.futures.ThreadPoolExecutor(1)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import transformers
 
+torch.set_num_threads(1)  # sums in one order, whoever reads
 TEXTS = (
     "Where was Ada born? In Lund, Sweden.",
     "é ∇ 東京 [INST] <s>",

@@ -161,7 +161,7 @@ def test_an_output_folder_that_is_a_pattern(
     assert not (place.exists() and list(place.iterdir()))
 
 
-@pytest.mark.parametrize("mark", checkpoint.PATTERN)
+@pytest.mark.parametrize("mark", _disk.PATTERN)
 def test_a_checkpoint_in_a_folder_that_is_a_pattern(tmp_path, mark):
     folder = tmp_path / f"a{mark}b"
     with pytest.raises(ValueError, match="Orbax reads a pattern"):

@@ -154,7 +154,7 @@ def write_params_like(
         ours = {name: dtypes[name] for name in names if name in dtypes}
         tensors = dict(_to_tensors(config, params, ours))
         kept = {name: constants[name] for name in names if name in constants}
-        tensors |= read_tensors(source, kept)
+        tensors |= {name: value for name, value, _ in read_tensors(source, kept)}
         write_file(folder / file, tensors)
         total += sum(tensor.nbytes for tensor in tensors.values())
     if list(by_file) == [SINGLE]:
