@@ -44,12 +44,8 @@ def write_folder(folder, model_type, tokenizer_class, change=None):
     [
         None,
         "LlamaTokenizer",
-        "LlamaTokenizerFast",
         "Qwen2Tokenizer",
-        "GPT2TokenizerFast",
         "GemmaTokenizer",
-        "PreTrainedTokenizerFast",
-        "TokenizersBackend",
         "NoSuchTokenizer",
         "XGLMTokenizer",
     ],

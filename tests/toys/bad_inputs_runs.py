@@ -103,6 +103,13 @@ def work(run=TINY, **rows):
     return act
 
 
+def refusals_with_an_end(folder):
+    path = folder / "refusals.txt"
+    path.write_text("I do not know.\nNo <eos> idea.")
+    run = dataclasses.replace(TINY, methods=("idk_dpo",), refusals_file=path)
+    work(run)(folder)
+
+
 LONG = (QA("Who?", "Ann. " * 300),)
 
 
@@ -225,6 +232,12 @@ CASES = {
         ValueError,
         "one update of ofmu takes",
         "--budget.gradient-evaluations allows (2); raise it",
+    ),
+    "refusal": (
+        refusals_with_an_end,
+        DataError,
+        "refusals.txt, refusal 2: answer 'No <eos> idea.': holds '<eos>'",
+        "reword",
     ),
     "layer": (
         work(dataclasses.replace(TINY, methods=("rmu",))),

@@ -10,6 +10,7 @@ from experiments.config.language import LanguageRun, Request
 from experiments.domains.base import check_choice
 from experiments.domains.language import job, method
 from experiments.domains.language.data import EVALUATED, limited
+from experiments.domains.language.rows import refusals_of
 from experiments.domains.language.target import CHOICES
 from experiments.domains.language.task import LanguageTask
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
@@ -59,6 +60,25 @@ def check_work(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> No
                 reason = re.sub("^row [0-9]+: ", "", str(error))
                 raise DataError(f"{field} set, row {number}: {reason}") from None
             known.update(pairs)
+    _check_refusals(task, run, data)
+
+
+def _check_refusals(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> None:
+    """Refusals that cannot be taught, after the longest question."""
+    if not any(
+        run.specs[name].carries(run.config_of(name)).alternative for name in run.methods
+    ):
+        return
+    texts, path = refusals_of(run)
+    question = max((row.question for row in data.forget), key=len)
+    for number, text in enumerate(texts, 1):
+        try:
+            task.encode([QA(question, text)])
+        except DataError as error:
+            reason = re.sub("^row [0-9]+: ", "", str(error))
+            raise DataError(
+                f"{path or 'built-in refusals'}, refusal {number}: {reason}"
+            ) from None
 
 
 def _check_layer(task: LanguageTask, run: LanguageRun, name: str) -> None:
