@@ -42,6 +42,7 @@ def tried(work: Callable[[], Any]) -> int:
     try:
         work()
     except (ValueError, FloatingPointError, OSError, OtherProcessError) as error:
+        signals.hold()
         console.error(error)
         signals.failed(error)
         return 2
