@@ -78,6 +78,7 @@ def tried(work: Callable[[], Any], folder: pathlib.Path | None = None) -> int:
         with _disk.writing("what is written to", folder):
             return work() or 0
     except (ValueError, FloatingPointError, OSError, OtherProcessError) as error:
+        signals.hold()
         console.error(error)
         signals.failed(error)
         return 2

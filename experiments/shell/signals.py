@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
@@ -41,6 +42,7 @@ class _Signals:
         self.tell: Callable[[str], None] | None = None  # only in a job
         self.agreed = False  # all processes of the job know what came
         self.cut = False  # work was ended in the middle
+        self.falls = False  # a thread is ending the process
         self.speaks = True
 
 
@@ -154,6 +156,7 @@ def leave(main: Callable[[], int]) -> NoReturn:
         cut_off()
         status = 128 + signal.SIGINT
     except Exception as error:
+        hold()
         if _signals.tell is None:
             raise
         traceback.print_exc()
@@ -183,11 +186,17 @@ def failed(error: BaseException) -> None:
         cut_off()
 
 
-def fell(reason: str) -> NoReturn:
-    """Ends a process of a job at once, from a thread, as another one has failed."""
+def falls(reason: str) -> None:
+    """Says why this process of a job is about to end: another one has failed."""
+    _signals.falls = True
     with contextlib.suppress(OSError):
         os.write(2, f"\nerror: {reason}\n".encode())
-    os._exit(2)
+
+
+def hold() -> None:
+    """Where this process is about to end, its own errors follow and are not told."""
+    while _signals.falls:
+        time.sleep(1)
 
 
 def _received(number: int, _frame) -> None:

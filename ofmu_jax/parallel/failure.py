@@ -32,23 +32,31 @@ def tell(reason: str) -> None:
         _outlive(client)
 
 
-def watch(ended: Callable[[str], None]) -> None:
-    """From here on ``ended`` is called, in a thread, once another process has failed.
+def watch(heard: Callable[[str], None], end: Callable[[], object]) -> None:
+    """From here on it is heard, in a thread, if another process fails.
 
     Args:
-      ended: gets which and why, and ends this process without JAX's end. It is not
-        called where this one has failed as well.
+      heard: gets which and why; what fails in this process from then on follows from
+        it. It is not called where this one has failed before, by itself.
+      end: called later, ends this process without JAX's end.
     """
     if (client := _client()) is None:
         return
     stop = threading.Event()
-    thread = threading.Thread(target=_watch, args=(client, stop, ended), daemon=True)
+    thread = threading.Thread(
+        target=_watch, args=(client, stop, heard, end), daemon=True
+    )
     thread.start()
     # Before JAX leaves the job, which is registered earlier and so runs later.
     atexit.register(lambda: (stop.set(), thread.join()))
 
 
-def _watch(client: Any, stop: threading.Event, ended: Callable[[str], None]) -> None:
+def _watch(
+    client: Any,
+    stop: threading.Event,
+    heard: Callable[[str], None],
+    end: Callable[[], object],
+) -> None:
     try:
         while not stop.wait(POLL):
             if not (failed := _noted(client, _FAILED)):
@@ -56,9 +64,10 @@ def _watch(client: Any, stop: threading.Event, ended: Callable[[str], None]) -> 
             if stop.wait(GRACE) or _index() in _noted(client, _FAILED):
                 return
             number, reason = min(failed.items())
+            heard(f"process {number} of the job failed: {reason}")
             _note(client, _HEARD, "")
             _outlive(client)
-            ended(f"process {number} of the job failed: {reason}")
+            end()
             return
     except jax.errors.JaxRuntimeError:
         return  # there is no coordinator any more: JAX ends the process

@@ -37,19 +37,20 @@ def coordinator(monkeypatch):
 
 def watched(coordinator) -> list[str]:
     told: list[str] = []
-    failure._watch(coordinator, threading.Event(), told.append)
+    end = lambda: told.append("ended")
+    failure._watch(coordinator, threading.Event(), told.append, end)
     return told
 
 
 def test_alone_there_is_nobody_to_tell():
     failure.tell("a reason")
-    failure.watch(lambda reason: pytest.fail(reason))
+    failure.watch(pytest.fail, end=pytest.fail)
     assert not [t for t in threading.enumerate() if t.name.endswith("(_watch)")]
 
 
 def test_the_first_that_failed_is_named_and_it_hears_that_all_know(coordinator):
     coordinator.keys = {"ofmu_jax/failed/2": "x", "ofmu_jax/failed/0": "no disk"}
-    assert watched(coordinator) == ["process 0 of the job failed: no disk"]
+    assert watched(coordinator) == ["process 0 of the job failed: no disk", "ended"]
     assert coordinator.keys["ofmu_jax/heard/1"] == ""
 
 

@@ -334,11 +334,12 @@ def test_sigterm_stops_both_processes_at_the_same_place(tmp_path, what, signalle
 @pytest.mark.slow
 def test_an_error_of_one_process_ends_both_with_the_reason(tmp_path):
     """Process 0 waits for the other in the next update, where no Python runs."""
-    codes, _, err, seconds = ended(tmp_path, "breaks")
+    codes, out, err, seconds = ended(tmp_path, "breaks")
     assert codes == [2, 2], err
     assert "error in process 1: disk 7 is gone" in err[1]
     assert "error: process 1 of the job failed: OSError: disk 7 is gone" in err[0]
-    assert "Traceback" not in err[0] and seconds < 20
+    assert "Traceback" not in err[0] and "Gloo all" not in err[0] + out[0]
+    assert seconds < 30
 
 
 @pytest.mark.slow
@@ -347,4 +348,4 @@ def test_a_bug_in_process_0_ends_both_with_its_traceback(tmp_path):
     assert codes == [1, 2], err
     assert "Traceback" in err[0] and "KeyError: 'a bug'" in err[0]
     assert "error: process 0 of the job failed: KeyError: 'a bug'" in err[1]
-    assert seconds < 20
+    assert seconds < 30

@@ -1,6 +1,7 @@
 """What a run is spread over: its mesh, its processes, its micro-batches."""
 
 import contextlib
+import os
 
 import jax
 from jax.sharding import Mesh
@@ -33,7 +34,7 @@ def join(run: LanguageRun) -> None:
     if not distributed.is_main():
         console.quiet()
     signals.in_job(distributed.largest, distributed.is_main(), failure.tell)
-    failure.watch(signals.fell)
+    failure.watch(signals.falls, end=lambda: os._exit(2))
 
 
 def with_host(platforms: str | None) -> str | None:
