@@ -129,6 +129,7 @@ def _with_product(gradient_fn: Callable, params: Params, curvature: str, order=1
     ``order`` is that of `_trees.finite_difference`.
     """
     if curvature == "finite_difference":
+        gradient_fn = _precise(gradient_fn)
         params = widen(params)  # bfloat16 would round the displacement away
         gradient, more = gradient_fn(params)
         only_gradient = lambda theta: gradient_fn(theta)[0]
@@ -144,6 +145,18 @@ def _with_product(gradient_fn: Callable, params: Params, curvature: str, order=1
     else:
         gradient, product, more = jax.linearize(gradient_fn, params, has_aux=True)
     return gradient, more, lambda u: product(optax.tree.cast_like(u, gradient))
+
+
+def _precise(function: Callable) -> Callable:
+    """The same with float32 products in full: an accelerator's default, TF32 or
+    bfloat16, rounds off more than a small step changes."""
+
+    @functools.wraps(function)
+    def precise(*args):
+        with jax.default_matmul_precision("highest"):
+            return function(*args)
+
+    return precise
 
 
 def _product_anew(gradient_fn: Callable, params: Params, u: Params) -> Params:

@@ -63,6 +63,9 @@ class Run:
     """OFMU in the paper's literal setting."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters and statistics are kept in float32."""
+    matmul_precision: Literal["highest", "high", "default"] = "highest"
+    """Of float32 products; default is what the device likes best, TF32 on a GPU and
+    bfloat16 on a TPU, which differences of gradients do not survive. A CPU has one."""
     checkpoint_every: NotNegativeInt | None = None
     """Updates between checkpoints of what is being trained; default: about once a
     minute; 0: none."""
@@ -81,6 +84,11 @@ class Run:
     def pretrained(self) -> str | None:
         """The given model that the run starts from, if any."""
         return None
+
+    @property
+    def rounding(self) -> tuple[str, ...]:
+        """How products are rounded, if not as by default: part of what is made."""
+        return () if self.matmul_precision == "highest" else (self.matmul_precision,)
 
     def config_of(self, name: str) -> Any:
         """The configuration of a method by its name."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from experiments.config.common import Run
 from experiments.config.vision import Cifar
 from experiments.domains.base import Domain, Evidence
@@ -28,6 +30,7 @@ def domain_of(run: Run) -> Domain:
     Raises:
       ValueError: options that do not go together, or data that cannot be read.
     """
+    _compute(run)
     return _kinds(run)[0].of(run)
 
 
@@ -40,4 +43,11 @@ def evidence_of(run: Run, places: Mapping[str, Path | None]) -> Evidence:
     Raises:
       ValueError: data that cannot be read.
     """
+    _compute(run)
     return _kinds(run)[1].of(run, places)
+
+
+def _compute(run: Run) -> None:
+    """From here on products are what the run asks for; bfloat16 has one precision."""
+    precision = run.matmul_precision if run.dtype == "float32" else None
+    jax.config.update("jax_default_matmul_precision", precision)

@@ -42,6 +42,8 @@ class Accelerator:
     shape: Shape = REAL
     torch: bool = False
     """Also gradient ascent in PyTorch, which has to be installed."""
+    agreement: bool = True
+    """Compare with the CPU: minutes, as everything is compiled three times."""
     output: pathlib.Path | None = None
     """Where to write all numbers as JSON."""
 
@@ -55,7 +57,7 @@ def run(config: Accelerator) -> dict[str, Any]:
         "device": device,
         "rates": rates,
         "parameters": lambda: parameters(config.shape),
-        "agreement": agreement.distances,
+        "agreement": lambda: agreement.distances() if config.agreement else {},
         "updates": lambda: timed(config.shape),
     }
     for name, part in parts.items():

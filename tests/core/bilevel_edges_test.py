@@ -290,3 +290,18 @@ def test_float64_stays_float64_and_steps_are_int32():
         assert set(seen) == {(np.dtype("float64"), np.dtype("int32"), True)}
         floats = [x for x in jax.tree.leaves(ascent) if x.dtype != bool]
         assert {x.dtype for x in floats} == {np.dtype("float64")}
+
+
+@pytest.mark.parametrize("curvature", ["finite_difference", "vjp"])
+def test_differences_alone_ask_for_full_products(curvature):
+    """What TF32 rounds off is more than a small step changes."""
+    matrix = jnp.ones((3, 3))
+    forget = lambda x: jnp.sum((matrix @ x) ** 2)
+    retain = lambda x: jnp.sum(jnp.tanh(matrix @ x))
+    program = jax.make_jaxpr(
+        lambda x: bilevel.inner_gradient(
+            x, forget, retain, beta=1.0, curvature=curvature
+        )
+    )(jnp.ones(3))
+    in_full = "precision=(Precision.HIGHEST" in str(program).replace("\n", " ")
+    assert in_full == (curvature == "finite_difference"), program

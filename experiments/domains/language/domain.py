@@ -102,6 +102,7 @@ class LanguageDomain:
             handed_back.SCORED if self.files else None,
             None if self.base is None else self.base.identity,
             *self.task.conventions,
+            *self.run.rounding,
         )
 
     @functools.cached_property

@@ -88,6 +88,7 @@ class VisionDomain:
             self.task.content,
             self.task.config,
             [data.name, split.spec, split.seed, data.crop_padding, data.flip],
+            *self.run.rounding,
         )
 
     def refuse(self) -> Sequence[str]:
