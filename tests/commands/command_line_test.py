@@ -4,13 +4,13 @@ import pathlib
 
 import pytest
 
-from experiments import ablations, publish, run
+from experiments import ablations, benchmark, publish, run
 from experiments.deletion import check
 from experiments.pipeline import execute
 from experiments.planning import table
 from experiments.report import write
 from experiments.shell import command_line
-from experiments.studies import cost, course
+from experiments.studies import course
 
 MAINS = {
     "run": run.main,
@@ -18,7 +18,7 @@ MAINS = {
     "plan": table.main,
     "publish": publish.main,
     "ablations": ablations.main,
-    "benchmark": cost.main,
+    "benchmark": benchmark.main,
     "convergence": course.main,
     "report": write.main,
 }

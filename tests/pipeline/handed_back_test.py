@@ -30,7 +30,7 @@ def run_request(folder, given):
         --budget.forget-target none --evaluation.max-new-tokens 2
         --evaluation.bootstrap 4 --evaluation.batch-size 2
         --grad-diff.learning-rate 1e-2"""
-    assert main(words.split()) == 0
+    assert main(words.split()) in (0, 3)  # random weights know nothing
     return out / "target/seed0/hf", out / METHOD / "seed0/hf"
 
 

@@ -214,7 +214,7 @@ def test_configurations_of_an_earlier_run_are_taken_over(tmp_path, capsys):
     run = dataclasses.replace(TINY, methods=("npo", "ofmu"), tuned_from=tmp_path)
     taken = dataclasses.replace(earlier, tune=0, tuned_from=tmp_path)
     assert execute.configured(run) == taken
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
     with pytest.raises(ValueError, match="no output folder"):
         tuning.tuned_elsewhere(run, tmp_path / "absent")
     with pytest.raises(ValueError, match="schema and version"):
@@ -254,7 +254,7 @@ def test_options_that_are_given_win_and_are_said(tmp_path, capsys):
     assert run.explicit == ("npo.learning_rate", "npo.loss.beta")
     found = tuning.tuned_elsewhere(run, source).config_of("npo")
     assert (found.learning_rate, found.loss.beta) == (0.5, 0.1)
-    told = " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().err.split())
     assert "--npo.learning-rate 0.5 stays as given" in told and "has 0.125" in told
     assert "beta" not in told  # both say 0.1
     run = parse(line.split()[:-2])
@@ -268,9 +268,9 @@ def test_methods_that_the_source_did_not_tune_are_named(tmp_path, capsys):
         tuning.tuned_elsewhere(run, earlier_run(tmp_path))
     run = dataclasses.replace(run, tuned_except=("simnpo",))
     tuning.tuned_elsewhere(run, tmp_path)
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
     tuning.tuned_elsewhere(run, earlier_run(tmp_path, tune=0))
-    told = " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().err.split())
     assert "tuned no npo: taken as configured there" in told
 
 

@@ -153,7 +153,7 @@ def test_a_signal_while_jax_compiles_ends_with_the_status(kind, number, status):
     )
     assert done.returncode == status, done.stderr
     assert "was over before" not in done.stdout
-    assert ("To go on: python -m toy" in done.stdout) == (kind == "handled")
+    assert ("To go on: python -m toy" in done.stderr) == (kind == "handled")
 
 
 def toy(folder, num_updates: int, pause: float) -> subprocess.Popen:

@@ -135,7 +135,7 @@ def test_whatever_else_meets_a_full_disk_in_a_command(tmp_path, capsys):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
     assert command_line.tried(work, tmp_path / "out") == 2
-    printed = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().err.split())
     assert f"no room for what is written to {tmp_path}/out (Disk quota" in printed
     assert "Traceback" not in printed
 
@@ -155,7 +155,7 @@ def test_an_output_folder_that_is_a_pattern(
         monkeypatch.chdir(place)
     out = "runs/out" if within else str(place / "out")
     assert main(["demo", "--output-dir", out]) == 2
-    printed = "".join(capsys.readouterr().out.split())
+    printed = "".join(capsys.readouterr().err.split())
     mark = next(mark for mark in name if mark in "*?[\\")
     assert str(place) in printed and f"has{mark}initsname" in printed
     assert not (place.exists() and list(place.iterdir()))

@@ -97,7 +97,7 @@ def test_another_checkpoint_in_its_place_is_found(tmp_path, capsys):
     trained(tmp_path)
     checkpoint.save(tmp_path / "training/checkpoint", {"w": jnp.ones(4)})
     assert trained(tmp_path)
-    told = " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().err.split())
     assert "it was finished, and checkpoint has changed" in told
 
 
