@@ -158,8 +158,9 @@ def options(module: str, subcommand: str) -> frozenset[str]:
 SUBCOMMANDS = {
     "experiments.run": ("demo", "tofu", "request", "cifar"),
     "experiments.ablations": ("demo", "tofu"),
+    "experiments.benchmark": ("cost", "accelerator"),
 }
-MODULES = ("benchmark", "convergence", "plan", "publish", "report", "verify")
+MODULES = ("convergence", "plan", "publish", "report", "verify")
 ALL_COMMANDS = [(f"experiments.{name}", "") for name in MODULES] + [
     (module, name) for module, names in SUBCOMMANDS.items() for name in names
 ]

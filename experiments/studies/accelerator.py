@@ -18,9 +18,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from rich.console import Console
 from rich.table import Table
 
+from experiments.shell.console import console
 from experiments.studies import agreement, cost, torch_times
 from experiments.studies.cost import Cost, Shape
 
@@ -160,9 +160,11 @@ def tables(found: dict[str, Any]) -> list[Table]:
         "compiled s",
     ):
         took.add_column(column, justify="right")
+    failed = []
     for name, values in found["updates"].items():
         if "error" in values:
-            took.add_row(name, values["error"])
+            took.add_row(name, "—")
+            failed.append(f"{name}: {values['error']}")
             continue
         x = Cost(**values)
         speed = x.counted * shape.tokens / x.seconds
@@ -178,16 +180,16 @@ def tables(found: dict[str, Any]) -> list[Table]:
         )
     for name, value in found["torch"].items():
         if name == "error":
-            took.add_row("PyTorch", str(value))
+            failed.append(f"PyTorch: {value}")
         else:
             took.add_row(f"{name}: gradient ascent", f"{1e3 * value:.1f}")
+    took.caption = "\n".join(failed) or None
     return [apart, took]
 
 
 def main(config: Accelerator) -> None:
     """Measures, writes and prints."""
     found = run(config)
-    console = Console()
     console.print(str(found["device"]))
     for table in tables(found):
         console.print(table)

@@ -15,10 +15,10 @@ from typing import Literal, NamedTuple
 import jax
 import numpy as np
 import optax
-from rich.console import Console
 from rich.table import Table
 
 from experiments.planning.architectures import architecture
+from experiments.shell.console import console
 from ofmu_jax import methods
 from ofmu_jax.choices import Curvature, PenaltyGradient
 from ofmu_jax.losses import likelihood
@@ -188,4 +188,4 @@ def table(shape: Shape, found: Mapping[str, Cost]) -> Table:
 
 def main(shape: Shape) -> None:
     """Prints the table."""
-    Console().print(table(shape, measure(shape)))
+    console.print(table(shape, measure(shape)))

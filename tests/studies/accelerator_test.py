@@ -58,7 +58,8 @@ def test_what_is_measured_becomes_a_share_of_the_peak():
         *("GradDiff", "500.0", "2", "160", "50%", "2.0", "3.0 s"),
     ]
     assert cells[0][1:] == ["OFMU", "PyTorch eager: gradient ascent"]
-    assert cells[1][1:] == ["no memory", "250.0"]
+    assert cells[1][1:] == ["—", "250.0"]
+    assert updates.caption == "OFMU: no memory"
 
 
 @pytest.mark.slow
