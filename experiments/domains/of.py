@@ -9,6 +9,7 @@ import jax
 from experiments.config.common import Run
 from experiments.config.vision import Cifar
 from experiments.domains.base import Domain, Evidence
+from experiments.shell import compiled
 
 
 def _kinds(run: Run) -> tuple[Any, Any]:
@@ -49,5 +50,6 @@ def evidence_of(run: Run, places: Mapping[str, Path | None]) -> Evidence:
 
 def _compute(run: Run) -> None:
     """From here on products are what the run asks for; bfloat16 has one precision."""
+    compiled.keep()
     precision = run.matmul_precision if run.dtype == "float32" else None
     jax.config.update("jax_default_matmul_precision", precision)

@@ -62,7 +62,7 @@ def test_what_is_measured_becomes_a_share_of_the_peak():
     assert updates.caption == "OFMU: no memory"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_cpu_agrees_with_itself(tmp_path, capsys):
     output = tmp_path / "found.json"
     shape = ["--shape.model", "tiny", "--shape.rounds", "1", "--shape.length", "8"]
