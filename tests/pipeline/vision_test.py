@@ -316,16 +316,22 @@ def test_options_of_tuning_that_contradict_each_other():
         resolved(dataclasses.replace(TINY, tune=2, validation=0.0))
 
 
-@pytest.mark.slow
-def test_the_default_forgets_a_digit_in_both_seeds(tmp_path):
-    content = execute(Cifar(output_dir=tmp_path / "out"))
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        pytest.param((0,), marks=pytest.mark.slow),
+        pytest.param(Cifar().seeds, marks=pytest.mark.long),
+    ],
+)
+def test_the_default_forgets_a_digit_in_every_seed(tmp_path, seeds):
+    content = execute(Cifar(output_dir=tmp_path / "out", seeds=seeds))
     gaps = {
         (m["method"], m["seed"]): m["metrics"]["average_gap"]
         for m in content["models"]
         if m["role"] != "retrained"
     }
     assert gaps["target", 0] > 0.4  # the class is known before
-    for seed in (0, 1):
+    for seed in seeds:
         assert gaps["ofmu", seed] < 0.03
     assert len(content["claims"]) == 2 * 4
     assert content["verdicts"][0]["forgot"]["word"] == verdict.FORGOT

@@ -164,13 +164,19 @@ def toy(folder, num_updates: int, pause: float) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.slow
-def test_killed_at_random_ten_times(tmp_path):
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(5, marks=pytest.mark.slow),
+        pytest.param(12, marks=pytest.mark.long),
+    ],
+)
+def test_killed_at_random(tmp_path, kills):
     num_updates, rng, killed, went_on = 800, random.Random(0), 0, set()
     goal = 0
     with toy(tmp_path / "whole", num_updates, 0) as process:
         process.communicate()
-    while killed < 10:
+    while killed < kills:
         with toy(tmp_path / "killed", num_updates, 0.005) as process:
             goal += rng.randint(10, 60)  # a line for each update, also for old ones
             done = 0
@@ -195,7 +201,7 @@ def test_killed_at_random_ten_times(tmp_path):
                 }
         else:
             assert whole.read_text() == found.read_text()
-    assert len(went_on) > 5  # it did go on in the middle
+    assert len(went_on) > kills // 2  # it did go on in the middle
     assert not (tmp_path / "killed.progress").exists()
 
 
