@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from experiments.shell import signals
+from experiments.shell import command_line, signals
 from experiments.studies import accelerator, cost
 
 Command = (
@@ -28,11 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=DESCRIPTION,
         args=arguments,
     )
+    return command_line.tried(lambda: _measure(config))
+
+
+def _measure(config: cost.Shape | accelerator.Accelerator) -> None:
+    command_line.check_numbers(config)
     if isinstance(config, cost.Shape):
         cost.main(config)
     else:
         accelerator.main(config)
-    return 0
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mark = "[green]✓[/]" if check.holds else "[red]✗[/]"
         table.add_row(check.model, check.name, mark, escape(check.detail))
     console.console.print(table)
-    for line in summary(options.output_dir, checks):
+    for line in summary(checks):
         console.result(line)
     return 0 if all(check.holds for check in checks) else 1
 
@@ -95,6 +95,8 @@ def verify(options: Verify) -> Iterator[Check]:
     if limit is not None and not 0 <= limit < math.inf:
         raise ValueError(f"--tolerance is {limit}; give a number from 0 on.")
     out = options.output_dir
+    if not out.is_dir():
+        raise DeletionError(f"there is no folder {out}; give the run's --output-dir.")
     key = key_of(options.key_file or out)
     records = {path.parent for path in out.glob(f"*/seed*/*/{RECORD}")}
     if not records:
@@ -125,7 +127,7 @@ def _expected(out: pathlib.Path, config: Mapping[str, Any]) -> Iterator[pathlib.
             if method not in COMMANDS[config["command"]].specs:
                 continue  # no name of a folder, but who knows what
             yield from (out / method / f"seed{int(n)}" / name for n in config["seeds"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return  # the records that are there are checked all the same
 
 
@@ -186,7 +188,10 @@ class _Model:
             yield from self._metrics(record, evidence)
 
     def _check(self, name: str, problem: str, found: str = "") -> Check:
-        return Check(self.name, name, not problem, problem or found)
+        known = {run.export_folder for run in COMMANDS.values()}
+        more = "" if self.folder.name in known else f"/{self.folder.name}"
+        label = f"{self.name}{more}"
+        return Check(label, name, not problem, problem or found, self.folder)
 
     def _evidence(self, values: Mapping[str, Any]) -> Evidence:
         from experiments.domains.of import evidence_of  # late: --help is quick

@@ -26,11 +26,12 @@ from experiments.domains.base import Evidence
 from experiments.shell import console, provenance
 from experiments.stages.files import plain, to_json, write_json
 from experiments.stages.hashes import file_hashes
+from experiments.stages.stage import RECORD
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.training.checkpoint import sync
 
 SCHEMA, VERSION = "ofmu_jax.deletion", 1
-RECORD, KEY = "deletion.json", "deletion.key"
+KEY = "deletion.key"
 WEIGHTS = "*.safetensors*"
 _TRAINING = (
     "stopped",

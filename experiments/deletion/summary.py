@@ -14,25 +14,24 @@ class Check(NamedTuple):
     name: str
     holds: bool
     detail: str
+    folder: pathlib.Path  # of the export
 
 
-def summary(out: pathlib.Path, checks: Sequence[Check]) -> Iterator[str]:
+def summary(checks: Sequence[Check]) -> Iterator[str]:
     """Lines of text.
 
     Args:
-      out: folder of the run.
       checks: of all its records. What a record tells is told only where it is sealed
         with the run's key: anybody could have written another.
     """
     held = [check for check in checks if check.holds]
     yield f"{len(held)} of {len(checks)} checks hold."
-    for model in dict.fromkeys(check.model for check in checks):
-        sealed = any(c.model == model and c.name == "record" for c in held)
+    for folder, model in {check.folder: check.model for check in checks}.items():
+        sealed = any(c.folder == folder and c.name == "record" for c in held)
         if not sealed:
             yield f"{model}: what happened is not known, its record does not hold."
             continue
-        (path,) = out.glob(f"{model}/*/{RECORD}")
-        yield f"{model}: {happened(read_record(path))}"
+        yield f"{model}: {happened(read_record(folder / RECORD))}"
 
 
 def happened(record: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from rich.markup import escape
 
 from experiments.config.common import Run
 from experiments.config.refuse import check_run
+from experiments.deletion.record import KEY, key_of
 from experiments.domains.of import domain_of
 from experiments.pipeline.pipeline import Pipeline
 from experiments.pipeline.tuning import tuned, tuned_elsewhere
@@ -95,7 +96,10 @@ def begun(run: Run, progress: Stages, *, counted: bool = True) -> Pipeline:
       counted: the stages are those of the run, whose number is known.
     """
     domain = domain_of(run)
-    if run.tune:  # refused before anything is trained
+    # Refused before anything is trained.
+    if run.export and (run.output_dir / KEY).exists():
+        key_of(run.output_dir)
+    if run.tune:
         domain.validation(run.output_dir / "tuning")
     domain.run.output_dir.mkdir(parents=True, exist_ok=True)
     for note in domain.refuse():

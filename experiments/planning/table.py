@@ -20,6 +20,7 @@ from experiments.config.language import (
     Request,
 )
 from experiments.shell import command_line
+from ofmu_jax.bounds import Bound, Count, NotNegativeInt, Positive
 from ofmu_jax.choices import Curvature, PenaltyGradient
 from ofmu_jax.methods import METHODS
 
@@ -49,14 +50,14 @@ class Plan:
     mesh: str = "data=1"
     """Devices to spread over, such as fsdp=16 or data=2,fsdp=8,tensor=4."""
     methods: Annotated[tuple[str, ...], names_of(METHODS, "--method")] = ("ofmu",)
-    batch_size: int = 16
-    length: int = 512
+    batch_size: Count = 16
+    length: Annotated[int, Bound(2)] = 512
     """Tokens of a row, padding included."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters are kept in float32."""
     remat: Literal["none", "dots", "full"] = "none"
-    loss_chunk: int = 0
-    grad_accum: int = 1
+    loss_chunk: NotNegativeInt = 0
+    grad_accum: Count = 1
     trainable: str | None = None
     """Regular expression: train the parameters whose path it matches, and no others."""
     lora: LoraConfig = LoraConfig()
@@ -66,7 +67,7 @@ class Plan:
     """Of OFMU, to be compared."""
     tpu: str | None = None
     """Ask the compiler of this TPU slice, such as v5e:4x4 (pip install 'jax[tpu]')."""
-    device_bytes: float | None = None
+    device_bytes: Positive | None = None
     """Memory of a device, such as 95e9: says what fits."""
     json: pathlib.Path | None = None
     """Write everything there as well."""
@@ -149,6 +150,9 @@ def rows(plan: Plan) -> Iterator[Row]:
     from experiments.shell import console
     from ofmu_jax.training import placement
 
+    # The methods' are looked at below, and only those that are planned.
+    others: dict[str, Any] = {"ofmu": OfmuConfig(), "baselines": Baselines()}
+    command_line.check_numbers(dataclasses.replace(plan, **others))
     config = architectures.architecture(plan.model)
     if plan.length > config.max_position_embeddings:
         raise ValueError(

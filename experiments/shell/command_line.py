@@ -8,6 +8,7 @@ from typing import Any
 import tyro
 
 from experiments.shell import signals
+from ofmu_jax.bounds import problems
 
 # Exit status: all was done, and no method forgot. Errors are 2, Ctrl-C is 130.
 NOT_REACHED = 3
@@ -47,6 +48,17 @@ def parsed(
     return tyro.cli(
         command, prog=program, description=description, args=arguments, default=demo
     )
+
+
+def check_numbers(options: Any) -> None:
+    """Refuses numbers of a command's own options that are out of range or not finite.
+
+    Raises:
+      ValueError: naming the option, its value, and what it must be.
+    """
+    for path, value, problem in problems(options):
+        flag = path.replace("_", "-")
+        raise ValueError(f"--{flag} is {value}; it must be {problem}.")
 
 
 def status(

@@ -15,17 +15,24 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from experiments.shell import heartbeat
+from experiments.shell import heartbeat, streams
 from ofmu_jax.parallel.distributed import OtherProcessError
 
 
 def _width(stream) -> int | None:
     # A log file has no width of its own; the tables need about a hundred columns.
-    return None if stream.isatty() else 110
+    return None if stream is not None and stream.isatty() else 110
 
 
-console = Console(width=_width(sys.stdout))
-aside = Console(width=_width(sys.stderr), stderr=True)
+class _Console(Console):
+    """A console whose reader may leave: what is being done goes on, with its status."""
+
+    def on_broken_pipe(self) -> None:
+        streams.unread(self.file)
+
+
+console = _Console(width=_width(sys.stdout))
+aside = _Console(width=_width(sys.stderr), stderr=True)
 
 
 def result(text: str) -> None:

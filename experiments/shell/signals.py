@@ -16,6 +16,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
+from experiments.shell import streams
+
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -102,7 +104,8 @@ def guarded(
         command = shlex.join(["python", "-m", module, *arguments])
         text = f"stopped by {stop}; what was done is in {folder}. To go on: {command}"
         if _signals.speaks:
-            print(text, file=sys.stderr)
+            with contextlib.suppress(OSError):  # Ctrl-C has ended the reader as well
+                print(text, file=sys.stderr, flush=True)
         return stop.status
 
 
@@ -150,11 +153,14 @@ def leave(main: Callable[[], int]) -> NoReturn:
     processes, where this one alone has failed. So then the process ends without it;
     what is to be kept was written and closed where the work ended.
     """
+    streams.ready()
     try:
         status = main()
     except KeyboardInterrupt:
         cut_off()
         status = 128 + signal.SIGINT
+    except BrokenPipeError:  # as of a program that SIGPIPE ends
+        status = 128 + signal.SIGPIPE
     except Exception as error:
         hold()
         if _signals.tell is None:
@@ -162,11 +168,10 @@ def leave(main: Callable[[], int]) -> NoReturn:
         traceback.print_exc()
         failed(error)
         status = 1
+    finally:
+        streams.flush()
     if not _signals.cut:
         sys.exit(status)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads
-            stream.flush()
     os._exit(status)
 
 

@@ -13,6 +13,7 @@ from ofmu_jax.training.checkpoint import SUMS, sync, sync_tree
 
 # What a stage's folder may lack and still be done: nobody reads it but people.
 FOR_PEOPLE = ("metrics.jsonl", "events")
+RECORD = "deletion.json"  # written into an export that is finished
 
 
 class Stage:
@@ -71,9 +72,13 @@ class Stage:
         gone = [name for name in mark["content"] if not (folder / name).exists()]
         sums = {name: total for name, total in mark["sums"].items() if name not in gone}
         changed = [name for name in sums if _sum(folder / name) != sums[name]]
+        known = {*mark["content"], *FOR_PEOPLE, RECORD}
+        names = sorted(path.name for path in folder.iterdir())
+        added = [name for name in names if name not in known and name[0] != "."]
         return [
             *(f"{name} is no longer there" for name in gone),
             *(f"{name} has changed" for name in changed),
+            *(f"{name} was added" for name in added),
         ]
 
     @property

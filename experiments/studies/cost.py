@@ -10,7 +10,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from rich.table import Table
 from experiments.planning.architectures import architecture
 from experiments.shell.console import console
 from ofmu_jax import methods
+from ofmu_jax.bounds import Bound, Count
 from ofmu_jax.choices import Curvature, PenaltyGradient
 from ofmu_jax.losses import likelihood
 from ofmu_jax.methods import Method
@@ -45,11 +46,11 @@ class Shape:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters are float32."""
     remat: Literal["none", "dots", "full"] = "none"
-    length: int = 64
-    batch_size: int = 8
-    inner_steps: int = 5
+    length: Annotated[int, Bound(2)] = 64
+    batch_size: Count = 8
+    inner_steps: Count = 5
     """T of the pieces that have an inner loop."""
-    rounds: int = 9
+    rounds: Count = 9
     """Every piece is timed once a round; the median over rounds counts."""
 
     @property

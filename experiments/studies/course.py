@@ -29,6 +29,7 @@ from experiments.studies.quadratic import (
     on_paper,
     quadratic,
 )
+from ofmu_jax.bounds import Count, NotNegative, NotNegativeInt, Positive
 from ofmu_jax.choices import Base
 
 MODULE = "experiments.convergence"
@@ -45,18 +46,18 @@ COLUMNS = {
 class Convergence:
     """Sizes and steps of both problems."""
 
-    dimension: int = 20
-    outer_iterations: int = 300
+    dimension: Count = 20
+    outer_iterations: Count = 300
     inner_steps: tuple[int, ...] = (0, 1, 5)
     """T; every one is run with both bases."""
-    inner_learning_rate: float = 0.3
-    outer_learning_rate: float = 0.5
-    rho: float = 0.3
-    beta: float = 0.1
+    inner_learning_rate: Positive = 0.3
+    outer_learning_rate: Positive = 0.5
+    rho: NotNegative = 0.3
+    beta: NotNegative = 0.1
     """Of the network; the quadratic problem has none."""
-    network_learning_rate: float = 0.02
+    network_learning_rate: Positive = 0.02
     """Of both loops on the network."""
-    seed: int = 0
+    seed: NotNegativeInt = 0
     output_dir: pathlib.Path = pathlib.Path("runs/convergence")
     """convergence.json and convergence.svg are written here."""
 
@@ -217,7 +218,15 @@ def figure(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def work(config: Convergence) -> None:
-    """Measures, prints the table and writes the files."""
+    """Measures, prints the table and writes the files.
+
+    Raises:
+      ValueError: a number that is out of range.
+    """
+    command_line.check_numbers(config)
+    if not config.inner_steps or min(config.inner_steps) < 0:
+        steps = " ".join(map(str, config.inner_steps))
+        raise ValueError(f"--inner-steps is {steps or 'empty'}; give numbers from 0.")
     rows = measure(config)
     console.console.print(table(rows))
     config.output_dir.mkdir(parents=True, exist_ok=True)

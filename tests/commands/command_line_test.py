@@ -81,3 +81,30 @@ def test_a_run_in_which_no_method_forgot_has_a_status_of_its_own(
     monkeypatch.setattr(execute, "execute", lambda run: found)
     assert run.main(["demo", "--output-dir", str(tmp_path / "out")]) == status
     assert command_line.NOT_REACHED == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("benchmark --batch-size 0", "--batch-size is 0; it must be at least 1."),
+        ("benchmark --rounds -1", "--rounds is -1; it must be at least 1."),
+        ("benchmark accelerator --shape.length 1", "--shape.length is 1; it must be"),
+        ("benchmark --model nowhere", "--model 'nowhere' is no folder"),
+        ("plan --batch-size 0", "--batch-size is 0; it must be at least 1."),
+        ("plan --length -3", "--length is -3; it must be at least 2."),
+        ("plan --device-bytes nan", "--device-bytes is nan; it must be a finite"),
+        ("plan --ofmu.beta inf", "--ofmu.beta is inf; it must be a finite number."),
+        ("convergence --rho nan", "--rho is nan; it must be a finite number."),
+        ("convergence --dimension 0", "--dimension is 0; it must be at least 1."),
+        ("convergence --inner-steps 1 -1", "--inner-steps is 1 -1; give numbers"),
+    ],
+)
+def test_a_number_out_of_range_is_one_line(
+    line, message, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    name, *arguments = line.split()
+    assert MAINS[name](arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"error: {message}") and printed.err.count("\n") == 1
+    assert printed.out == "" and list(tmp_path.iterdir()) == []

@@ -275,6 +275,25 @@ def test_a_record_that_is_gone_is_missed(out):
     assert [(check.model, check.name) for check in broken] == [(MODEL, "record")]
 
 
+@pytest.mark.parametrize("name", ["hf.earlier", "a[b]"])
+def test_a_second_export_of_a_model_has_lines_of_its_own(out, name, capsys):
+    """Set aside by a run that was cut off, or copied there; here it is not sealed."""
+    other = record_in(out).parent.with_name(name)
+    shutil.copytree(record_in(out).parent, other)
+    edit(other / deletion.RECORD, "outcome", value=None)
+    assert failed(out) == {"record"}
+    copy, whole = sorted(capsys.readouterr().out.splitlines()[-2:])
+    assert whole.startswith(f"{MODEL}: the record says: not enough")
+    assert copy == (
+        f"{MODEL}/{name}: what happened is not known, its record does not hold."
+    )
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path, capsys):
+    assert verify.main([str(tmp_path / "out")]) == 2
+    assert f"there is no folder {tmp_path / 'out'}; " in capsys.readouterr().err
+
+
 def resealed(out, *keys, value):
     """An edit by whoever has the key, such as another version of the project."""
     edit(record_in(out), *keys, value=value)
@@ -370,6 +389,7 @@ def test_every_model_gets_its_line_whatever_one_record_holds(
         b'{"command": "request", "export": true, "methods": ["/etc"], "seeds": [0]}',
         b'{"command": "request", "export": true, "methods": ["npo"], "seeds": ["/x"]}',
         b'{"command": "request", "export": 1, "methods": ["../.."], "seeds": [0]}',
+        b'{"command": "request", "export": 1, "methods": ["npo"], "seeds": [1e400]}',
     ],
 )
 def test_a_hostile_config_ends_nothing(out, made, config):

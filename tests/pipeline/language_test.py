@@ -233,6 +233,13 @@ def test_bad_input_ends_with_its_reason(arguments, message, tmp_path, capsys):
     assert message in output.replace("\n", " ")
 
 
+def test_a_key_that_can_be_guessed_is_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "deletion.key").write_text("ab\n")
+    with pytest.raises(ValueError, match="has 2 bytes, which can be guessed"):
+        execute(dataclasses.replace(TINY, output_dir=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["deletion.key"]
+
+
 @pytest.mark.slow
 def test_a_deletion_request_on_a_given_model(finished, tmp_path, capsys):
     run, _ = finished

@@ -92,6 +92,24 @@ def test_a_file_that_was_changed_is_made_again(tmp_path, capsys):
     assert stage.done
 
 
+def test_what_was_added_to_a_result_is_named_and_goes(tmp_path, capsys):
+    """Weights beside those that were exported would be sealed as its own."""
+    stage = stages.Stage(tmp_path / "hf", "toy")
+    (stage.begin() / "model.safetensors").write_text("1")
+    stage.finish({})
+    for name in (stages.RECORD, ".DS_Store"):
+        (stage.folder / name).touch()
+    assert stage.done
+    (stage.folder / "model.safetensors.index.json").write_text("{}")
+    assert not stage.done
+    told = " ".join(capsys.readouterr().err.split())
+    assert "it was finished, and model.safetensors.index.json was added." in told
+    (stage.begin() / "model.safetensors").write_text("1")
+    stage.finish({})
+    assert stage.done
+    assert [path.name for path in stage.folder.iterdir()] == ["model.safetensors"]
+
+
 def test_another_checkpoint_in_its_place_is_found(tmp_path, capsys):
     """A whole one, with sums of its own, such as that of the target."""
     trained(tmp_path)
@@ -105,8 +123,8 @@ def test_of_a_linked_folder_the_link_goes_and_not_what_it_points_to(tmp_path):
     trained(tmp_path)
     (tmp_path / "training").rename(tmp_path / "elsewhere")
     (tmp_path / "training").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere" / "thesis.tex").write_text("mine")
     assert not trained(tmp_path)  # its content is as it was
+    (tmp_path / "elsewhere" / "thesis.tex").write_text("mine")
     stages.Stage(tmp_path / "training", "other settings").begin()
     assert (tmp_path / "elsewhere" / "thesis.tex").read_text() == "mine"
     assert (tmp_path / "elsewhere" / "checkpoint").is_dir()
