@@ -46,8 +46,9 @@ def load_config(path_or_name: str | pathlib.Path) -> Any:
         check_entries(content)
         return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # whatever a malformed value leads to in there
+        reason = " ".join(str(error).split())
         raise ModelError(
-            f"config.json of {path_or_name} cannot be used: {error}"
+            f"config.json of {path_or_name} cannot be used: {reason}"
         ) from error
 
 

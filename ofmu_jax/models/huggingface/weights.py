@@ -93,6 +93,12 @@ def _wanted(
     check_sizes(_sizes(config), infos, folder)  # before as many names are listed
     shapes = dict(tensor_shapes(config))
     if not config.tie_word_embeddings:
+        if shapes.keys() - infos.keys() == {HEAD}:
+            raise ModelError(
+                f"{folder} lacks {HEAD!r}, and its config.json does not tie it to the "
+                "embedding; set tie_word_embeddings to true there if the two are one, "
+                "or copy the file that has it."
+            )
         return shapes, ()
     return shapes | {HEAD: shapes[EMBEDDING]}, (HEAD,)  # some write it a second time
 
