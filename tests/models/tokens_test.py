@@ -60,6 +60,40 @@ def test_ids_are_those_of_the_file(tmp_path, model_type, tokenizer_class):
     assert tokenizer.chat_template == CHATML
 
 
+@pytest.mark.parametrize("tokenizer_class", [None, "PreTrainedTokenizerFast"])
+def test_special_tokens_that_the_config_puts_elsewhere_are_refused(
+    tmp_path, tokenizer_class
+):
+    folder = write_folder(tmp_path, "qwen2", tokenizer_class)
+    path = folder / "tokenizer.json"
+    said = json.loads(path.read_text())
+    first, second = said["added_tokens"][1:3]  # <|im_start|>, <|im_end|>
+    first["content"], second["content"] = second["content"], first["content"]
+    vocab = said["model"]["vocab"]
+    for token in (first, second):
+        vocab[token["content"]] = token["id"]
+    path.write_text(json.dumps(said))
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "special": True}
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["added_tokens_decoder"] = {
+        str(first["id"]): {"content": second["content"], **flags},
+        str(second["id"]): {"content": first["content"], **flags},
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    try:
+        tokenizer = load_tokenizer(folder)
+    except ModelError as error:
+        assert "does not give the ids of its tokenizer.json" in str(error)
+    else:
+        assert tokenizer.convert_tokens_to_ids("<|im_end|>") == first["id"]
+
+
+def test_a_pointer_in_place_of_the_file(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("version https://git-lfs.github.com/spec")
+    with pytest.raises(ModelError, match=r"tokenizer.json .* fetch .*\(git lfs pull\)"):
+        load_tokenizer(tmp_path)
+
+
 def test_transformers_would_have_other_ids(tmp_path):
     folder = write_folder(tmp_path, "qwen2", None)
     theirs = transformers.AutoTokenizer.from_pretrained(folder)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ofmu_jax.models.other_formats import pointer
 from ofmu_jax.models.tensor_files import ModelError, TensorInfo
 
 SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
@@ -88,7 +89,8 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"it is not JSON ({error}); copy it again") from error
+        reason = f"is not JSON ({error}); copy it again"
+        raise ModelError(f"it {pointer(path) or reason}") from error
     if not isinstance(found, dict):
         raise ModelError(f"it holds a {type(found).__name__}, not an object")
     return found

@@ -8,6 +8,7 @@ from typing import Any
 import tokenizers
 import transformers
 
+from ofmu_jax.models.other_formats import pointer
 from ofmu_jax.models.tensor_files import ModelError
 
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -37,6 +38,8 @@ def checked_tokenizer(folder: pathlib.Path, texts: Sequence[str] = ()) -> Any:
     load = lambda auto: auto.from_pretrained(folder, trust_remote_code=False)
     if not (folder / "tokenizer.json").is_file():
         return load(transformers.AutoTokenizer)
+    if said := pointer(folder / "tokenizer.json"):
+        raise ModelError(f"tokenizer.json in {folder} {said}.")
     file = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     file.no_truncation()
     file.no_padding()
@@ -45,7 +48,8 @@ def checked_tokenizer(folder: pathlib.Path, texts: Sequence[str] = ()) -> Any:
             f"tokenizer.json in {folder} has a dropout of {file.model.dropout}: its "
             "ids are drawn at random; set dropout to null there."
         )
-    texts = [*PROBES, *texts]
+    added = file.get_added_tokens_decoder().values()
+    texts = [*PROBES, "".join(token.content for token in added), *texts]
     special = (False,) if _says_ends(folder) else (False, True)
     try:
         tokenizer = load(transformers.AutoTokenizer)
