@@ -113,6 +113,11 @@ def test_pointer_in_place_of_a_file(tensors, tmp_path):
     assert_refused(folder, "config.json .* Git LFS pointer, .*git lfs pull")
 
 
+def test_file_in_place_of_its_folder(tensors, tmp_path):
+    folder = families.write(tmp_path, CONFIG, tensors)
+    assert_refused(folder / weights.SINGLE, "is a file; give the folder that it is in")
+
+
 def test_pickle_only(tmp_path):
     families.write(tmp_path, CONFIG, {})
     (tmp_path / weights.SINGLE).unlink()

@@ -233,6 +233,8 @@ def locate(
     path = pathlib.Path(path_or_name)
     if path.is_dir():
         return path
+    if path.is_file():
+        raise ModelError(f"{path} is a file; give the folder that it is in.")
     name = str(path_or_name)
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"there is no model folder {name}.")
