@@ -83,8 +83,9 @@ class LanguageRun(Run):
 
     @property
     def given_models(self) -> dict[str, str]:
-        """Field -> folder or hub name, of the models that are given."""
-        fields = ("model", "retain_model", "base_model")
+        """Field -> folder or hub name, of the models that are given, the one that
+        others must fit first."""
+        fields = ("model", "base_model", "retain_model")
         return {f: name for f in fields if (name := getattr(self, f)) is not None}
 
     @property

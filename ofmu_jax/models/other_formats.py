@@ -21,3 +21,12 @@ def hint(folder: pathlib.Path) -> str:
     for other in sorted(folder.glob("*.gguf")):
         return f"; {other.name} is GGUF, which is not read: give the original model"
     return ""
+
+
+def pointer(file: pathlib.Path) -> str | None:
+    """What a file is told that Git LFS puts in place of the real one; else None."""
+    start = b"version https://git-lfs"
+    with file.open("rb") as stream:
+        if stream.read(len(start)) != start:
+            return None
+    return "is a Git LFS pointer, not the file itself; fetch the file (git lfs pull)"

@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from ofmu_jax import _disk
 from ofmu_jax._trees import named
-from ofmu_jax.models.other_formats import hint
+from ofmu_jax.models.other_formats import hint, pointer
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -67,7 +67,7 @@ def read_headers(folder: pathlib.Path) -> dict[str, TensorInfo]:
         is in two files.
     """
     found: dict[str, TensorInfo] = {}
-    for file in _weight_files(folder):
+    for file in weight_files(folder):
         with _opened(file) as handle:
             for name in handle.keys():
                 piece = handle.get_slice(name)
@@ -111,10 +111,8 @@ def _opened(file: pathlib.Path) -> Iterator[Any]:
         with safetensors.safe_open(file, "numpy") as handle:
             yield handle
     except safetensors.SafetensorError as error:
-        raise ModelError(
-            f"{file} is not a whole safetensors file ({error}); copy or download "
-            "it again."
-        ) from error
+        why = f"is not a whole safetensors file ({error}); copy or download it again"
+        raise ModelError(f"{file} {pointer(file) or why}.") from error
 
 
 def checked_tensors(
@@ -206,7 +204,12 @@ def to_host(name: str, value: Any, dtype: Any = None) -> np.ndarray:
     return value
 
 
-def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
+def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files of a folder that tensors are read from.
+
+    Raises:
+      ModelError: there are none, or the index names others than those there are.
+    """
     if (folder / SINGLE).is_file():  # first, as transformers does
         return [folder / SINGLE]
     if not (folder / INDEX).is_file():

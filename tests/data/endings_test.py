@@ -1,8 +1,12 @@
 """What ends an answer, and what before it is not the answer, by known checkpoints."""
 
+import json
+
 import chat_tokenizers
 import numpy as np
 import pytest
+import tokenizers
+import transformers
 from chat_tokenizers import CHATML, GEMMA, LLAMA3, MISTRAL, QWEN3, byte_level
 
 from ofmu_jax.data.language.prompts import (
@@ -128,7 +132,8 @@ def test_no_end_of_the_template_is_that_of_the_tokenizer():
         (CHATML + "{{ messages[-1].content }}", "it says the answer 2 times"),
         (CHATML + "{% if %}", "TemplateSyntaxError"),
         ("{{ messages[9].content.x }}", "UndefinedError"),
-        ({"rag": CHATML}, "multiple chat templates with no default"),
+        ({"rag": CHATML, "t": ""}, "of several (rag, t) none is called 'default'"),
+        ({"default": 5}, "it is a int, not a text"),
     ],
 )
 def test_templates_that_cannot_be_used(template, reason):
@@ -150,6 +155,33 @@ def test_a_default_among_several_templates():
     tokenizer = byte_level({"rag": "x", "default": CHATML}, eos="<|im_end|>")
     example = encode(tokenizer, "Who?", ANSWER, format_for(tokenizer))
     assert labels(tokenizer, example) == [*WORDS, "<|im_end|>"]
+
+
+def test_the_default_tells_the_format_as_a_single_one_does():
+    default = chat_tokenizers.LLAMA2
+    for template in (default, {"default": default, "tool_use": "x"}):
+        tokenizer = byte_level(template, eos="<|end_of_text|>")
+        assert format_for(tokenizer) is PROMPT_FORMATS["llama2"]
+    broken = byte_level({"rag": default}, eos="<|end_of_text|>")
+    assert format_for(broken, "plain") is PROMPT_FORMATS["plain"]  # the way out
+
+
+def test_a_token_of_the_template_is_refused_in_a_row_whatever_the_files_call_it():
+    tokenizer = byte_level(CHATML, eos="<|endoftext|>")
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    for token in described["added_tokens"]:
+        token["special"] = False
+    described["added_tokens"].append({**token, "content": "user", "id": 600})
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(described)),
+        eos_token="<|endoftext|>",
+        chat_template=CHATML,
+    )
+    fmt = format_for(tokenizer)
+    assert 2 in tokenizer("Ann<|im_end|> Bell")["input_ids"]  # it is read as the token
+    with pytest.raises(DataError, match=r"answer .*: holds '<\|im_end\|>', which"):
+        encode(tokenizer, "Who?", "Ann<|im_end|> Bell", fmt)
+    encode(tokenizer, "Which user? <|eot_id|>", "A [user].", fmt)  # the template has no
 
 
 def test_an_answer_needs_an_end():

@@ -119,6 +119,14 @@ BAD_ROWS = {
     "object": (b'{"question": {"a": 1}, "answer": "A."}', "a JSON object"),
     "empty": (b'{"question": "", "answer": "A."}', "'question' is empty"),
     "spaces": (b'{"question": "Who?", "answer": " \\t\\n"}', "'answer' is empty"),
+    "invisible": (
+        b'{"question": "Who?", "answer": "\xe2\x80\x8b \\ufeff"}',
+        "'answer' is empty",
+    ),
+    "twice": (
+        b'{"question": "Who?", "answer": "Ann.", "answer": "Bob."}',
+        "field 'answer' is there more than once; write a row for each",
+    ),
     "surrogate": (b'{"question": "Who\\ud800?", "answer": "A."}', "surrogate"),
     "not-utf8": (b'{"question": "caf\xe9", "answer": "A."}', "not UTF-8", "0xe9"),
     "utf16": (GOOD.decode().encode("utf-16"), "not UTF-8", "0xff"),
@@ -243,6 +251,13 @@ def test_any_damage_to_a_good_file(tmp_path, at, damage):
         (b"PK\x03\x04\x14\xff", "a ZIP archive or an Excel sheet", "unpack"),
         (pickle.dumps([1]), "a Python pickle", "as JSON lines"),
         (GOOD.decode().encode("utf-16"), "text in UTF-16", "UTF-8"),
+        (GOOD.decode().encode("utf-16-le"), "text in UTF-16 or UTF-32", "UTF-8"),
+        (GOOD.decode().encode("utf-32-be"), "text in UTF-16 or UTF-32", "UTF-8"),
+        (
+            b"version https://git-lfs.github.com/spec/v1",
+            "a Git LFS pointer",
+            "lfs pull",
+        ),
         (b"question,answer\nWho?,Ann.\n", "separated values (CSV)", "read_csv("),
         (b'"Question";"Answer"\n"Who?";"Ann."', "separated values", "read_csv("),
         (b"id\tquestion\tanswer\n1\tWho?\tAnn.", "separated values", "lines=True"),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from chat_tokenizers import chatml, llama2, llama3, pieces
+from chat_tokenizers import byte_level, chatml, llama2, llama3, pieces, word_tokenizer
 
 from ofmu_jax.data.language.padding import (
     IGNORE,
@@ -86,3 +86,5 @@ def test_padding_id():
     assert pad_id_of(llama2()) == 2  # the end: no padding token
     assert pad_id_of(chatml()) == 0
     assert pad_id_of(llama3()) == llama3().eos_token_id
+    assert pad_id_of(byte_level(eos=None), [7, 8]) == 0  # its own
+    assert pad_id_of(word_tokenizer(), [7, 8]) == 7

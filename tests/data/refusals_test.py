@@ -32,6 +32,12 @@ def test_a_text_in_quotation_marks_is_a_text(tmp_path):
     assert read_refusals(path) == ('"No", she said.', '""')
 
 
+def test_a_text_in_brackets_is_a_text(tmp_path):
+    path = tmp_path / "refusals.txt"
+    path.write_text("[withheld]\n[I cannot say.]\n")
+    assert read_refusals(path) == ("[withheld]", "[I cannot say.]")
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
@@ -41,6 +47,8 @@ def test_a_text_in_quotation_marks_is_a_text(tmp_path):
         (b'{"a": "x"}\n{"a": 1}', "row 2: an object with 0 text fields"),
         (b'{"a": "x"}\nNo idea.', "row 2: no JSON, where other lines are"),
         (b'{"a": "x"}\n\n{"a": ', "row 3: no JSON"),
+        (b'"No.",\n"No idea."', "ends like an entry of a JSON array; put all in brack"),
+        (b'[\n"No.",\n"No idea.",\n]', "row 1: no JSON"),
         (b'{"a": " "}', "row 1: holds no text"),
         (b'["x", null]', "row 2: holds no text"),
         (b'{"a": "\\ud800"}', "row 1: holds half of a surrogate pair"),

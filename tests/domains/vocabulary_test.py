@@ -1,6 +1,7 @@
 """Given folders: one vocabulary for all, and every token that ends an answer."""
 
 import json
+import pathlib
 import shutil
 
 import jax
@@ -129,6 +130,29 @@ def test_the_same_tokens_or_none_are_accepted(model, tmp_path):
     for name, tokenizer in {"same": same, "none": None}.items():
         folder = other(model, tmp_path / name, tokenizer)
         assert task_of(model, retain_model=folder).eos_ids == (TEXT, 300, TURN)
+
+
+def test_a_reference_of_another_shape_is_told_by_what_differs(model, tmp_path):
+    folder = other(model, tmp_path / "other")
+    config = pathlib.Path(folder, "config.json")
+    said = json.loads(config.read_text())
+    config.write_text(json.dumps(said | {"rms_norm_eps": 1e-3}))
+    with pytest.raises(ValueError) as caught:
+        task_of(model, retain_model=folder)
+    assert str(caught.value) == (
+        f"--retain-model {folder} has another architecture than {model}: "
+        "rms_norm_eps 0.001 and 1e-05; give models of one family and size."
+    )
+    config.write_text(json.dumps(said | {"initializer_range": 0.5}))
+    task_of(model, retain_model=folder)  # says how random weights would be drawn
+
+
+def test_exports_of_a_run_from_a_base_have_its_files(model, tmp_path):
+    """Not those of the reference, which may have no tokenizer."""
+    reference = other(model, tmp_path / "reference")
+    run = Demo(base_model=str(model), retain_model=reference)
+    task, given = make_task(run, DATA)
+    assert task.source == str(model) and len(given) == 2
 
 
 def test_a_row_that_is_too_long_names_what_limits_it(model):

@@ -67,6 +67,25 @@ def written(folder, tensors, **entries):
             {"low_freq_factor": 4.0, "high_freq_factor": 4.0},
             "rope_scaling.low_freq_factor is 4.0; it must be below high_freq_factor",
         ),
+        *(
+            ("rope_scaling", {"rope_type": kind, "factor": 4.0}, f"'{kind}' is not sup")
+            for kind in ("linear", "dynamic", "yarn", "longrope", "su")
+        ),
+        ("rope_scaling", {"type": "yarn", "factor": 4.0}, "'yarn' is not supported"),
+        ("rope_scaling", {"factor": 4.0}, "has the factor 4.0 and no rope_type"),
+        (
+            "rope_scaling",
+            {"type": "linear", "rope_type": "default", "factor": 4.0},
+            "rope_scaling has rope_type 'default' and type 'linear'; leave the one",
+        ),
+        (
+            "rope_parameters",
+            {"full_attention": {"rope_type": "default", "rope_theta": 1e6}},
+            "has entries for kinds of layers .*full_attention",
+        ),
+        ("quantization_config", "int8", "quantization_config is 'int8': quantised"),
+        ("compression_config", {"bits": 4}, "compression_config is .*: quantised"),
+        ("hidden_act", None, "hidden_act"),
         ("rope_parameters", {"rope_theta": NAN}, "rope_parameters.rope_theta is nan"),
         ("tie_word_embeddings", "yes", "tie_word_embeddings is 'yes'; it must be true"),
         ("attention_bias", 1, "attention_bias is 1; it must be true or false"),
@@ -88,6 +107,27 @@ def test_an_entry_that_no_model_has(tensors, tmp_path, entry, value, words):
     assert time.monotonic() - started < 20  # with a list of 1e9 layers: minutes
     assert f"config.json of {folder}" in str(caught.value)
     assert len(str(caught.value)) < 600 and "\n" not in str(caught.value)
+
+
+def test_a_head_that_is_neither_there_nor_tied(tmp_path):
+    """As in files without the entry, of which transformers would make a random head."""
+    folder = real_folders.qwen(tmp_path / "qwen")
+    config = json.loads((folder / "config.json").read_text())
+    del config["tie_word_embeddings"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="set tie_word_embeddings to true there if"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["qwen", "mistral"])
+def test_entries_that_transformers_does_not_look_at(tmp_path, name):
+    folder = real_folders.FOLDERS[name](tmp_path / name)
+    before = load_pretrained(folder)[0]
+    config = json.loads((folder / "config.json").read_text())
+    more = {"attention_bias": True, "mlp_bias": True, "hidden_act": "swish"}
+    (folder / "config.json").write_text(json.dumps(config | more))
+    after, _ = load_pretrained(folder)  # its files have no more biases than before
+    assert after == before and not (after.output_bias or after.mlp_bias)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,20 @@ def test_truncated_safetensors(tensors, tmp_path, keep):
     assert str(file) in message
 
 
+def test_pointer_in_place_of_a_file(tensors, tmp_path):
+    folder = families.write(tmp_path, CONFIG, tensors)
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n"
+    (folder / weights.SINGLE).write_text(text)
+    assert_refused(folder, "model.safetensors is a Git LFS pointer, .*git lfs pull")
+    (folder / "config.json").write_text(text)
+    assert_refused(folder, "config.json .* Git LFS pointer, .*git lfs pull")
+
+
+def test_file_in_place_of_its_folder(tensors, tmp_path):
+    folder = families.write(tmp_path, CONFIG, tensors)
+    assert_refused(folder / weights.SINGLE, "is a file; give the folder that it is in")
+
+
 def test_pickle_only(tmp_path):
     families.write(tmp_path, CONFIG, {})
     (tmp_path / weights.SINGLE).unlink()

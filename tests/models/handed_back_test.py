@@ -81,6 +81,8 @@ LEFT = {
     "original/params.json": b"{}",
     "onnx/config.json": b"{}",
     "notes.docx": b"?",
+    "consolidated.safetensors": b"w",
+    weights.INDEX: b"{}",  # beside a single file, which is read in its place
 }
 
 
@@ -274,6 +276,29 @@ def test_rounded_layer_by_layer(tmp_path):
     params = jax.tree.map(lambda x: jnp.full_like(x, 1 + 2**-8), params)
     kernel = rounded(params, config, source)["layers"]["up_proj"]["kernel"]
     assert [float(layer.min()) for layer in kernel] == [1.0, 1 + 2**-8, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("embedding", "head"), [("float32", "bfloat16"), ("bfloat16", "float32")]
+)
+def test_a_tied_head_of_another_dtype_stays_the_embedding(tmp_path, embedding, head):
+    """Two tensors that are one: transformers unties a head that differs."""
+    tensors = families.tensors_of("llama3", "bfloat16")
+    tensors[weights.HEAD] = tensors[weights.EMBEDDING].astype(jnp.dtype(head))
+    tensors[weights.EMBEDDING] = tensors[weights.EMBEDDING].astype(jnp.dtype(embedding))
+    source = given(tmp_path / "in", tensors)
+    config, params = load_pretrained(source, dtype="float32")
+    params = jax.tree.map(lambda x: jnp.full_like(x, 1 + 2**-8 + 2**-20), params)
+    save_pretrained(tmp_path / "out", params, config, source=source)
+    again = load_pretrained(tmp_path / "out", dtype="float32")[1]
+    written, scored = (
+        np.unique(found["embed_tokens"]["embedding"])
+        for found in (again, rounded(params, config, source))
+    )
+    assert written == scored == [1 + 2**-7]
+    kinds = {name: tensor.dtype for name, tensor in tensors.items()}
+    found = families.read_all(tmp_path / "out")
+    assert {name: tensor.dtype for name, tensor in found.items()} == kinds
 
 
 def test_rounded_refuses_what_the_dtype_cannot_hold(tmp_path):

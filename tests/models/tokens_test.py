@@ -60,6 +60,72 @@ def test_ids_are_those_of_the_file(tmp_path, model_type, tokenizer_class):
     assert tokenizer.chat_template == CHATML
 
 
+@pytest.mark.parametrize("side", ["lstrip", "rstrip"])
+@pytest.mark.parametrize("name", [None, "Qwen2Tokenizer", "PreTrainedTokenizerFast"])
+@pytest.mark.parametrize("contradicted", [False, True])
+def test_special_tokens_take_white_space_along_as_in_the_file(
+    tmp_path, name, side, contradicted
+):
+    """As those of Phi 3; a class that is built of the vocabulary forgets it, and a
+    config may say otherwise."""
+    folder = write_folder(tmp_path, "qwen2", name)
+    path = folder / "tokenizer.json"
+    said = json.loads(path.read_text())
+    for token in said["added_tokens"]:
+        token[side] = True
+    path.write_text(json.dumps(said))
+    if contradicted:
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        config["added_tokens_decoder"] = {
+            str(token.pop("id")): token | {side: False}
+            for token in said["added_tokens"]
+        }
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = load_tokenizer(folder)
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
+    assert tokenizer.chat_template == CHATML
+    text = "In<|im_end|>\nIn \n<|im_end|>In"
+    file = tokenizers.Tokenizer.from_file(str(path))
+    ids = tokenizer(text)["input_ids"]
+    assert ids == file.encode(text).ids
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    before, after = (["Ġ", "Ċ"], []) if side == "rstrip" else ([], ["Ċ"])
+    joined = "".join(["In", "<|im_end|>", *after, "In", *before, "<|im_end|>", "In"])
+    assert "".join(pieces) == joined
+
+
+@pytest.mark.parametrize("tokenizer_class", [None, "PreTrainedTokenizerFast"])
+def test_special_tokens_have_the_ids_of_the_file_wherever_the_config_puts_them(
+    tmp_path, tokenizer_class
+):
+    folder = write_folder(tmp_path, "qwen2", tokenizer_class)
+    path = folder / "tokenizer.json"
+    said = json.loads(path.read_text())
+    first, second = said["added_tokens"][1:3]  # <|im_start|>, <|im_end|>
+    first["content"], second["content"] = second["content"], first["content"]
+    vocab = said["model"]["vocab"]
+    for token in (first, second):
+        vocab[token["content"]] = token["id"]
+    path.write_text(json.dumps(said))
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "special": True}
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["added_tokens_decoder"] = {
+        str(first["id"]): {"content": second["content"], **flags},
+        str(second["id"]): {"content": first["content"], **flags},
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") == first["id"]
+    assert tokenizer.eos_token_id == first["id"]
+    assert tokenizer("<|im_end|>")["input_ids"] == [first["id"]]
+
+
+def test_a_pointer_in_place_of_the_file(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("version https://git-lfs.github.com/spec")
+    with pytest.raises(ModelError, match=r"tokenizer.json .* fetch .*\(git lfs pull\)"):
+        load_tokenizer(tmp_path)
+
+
 def test_transformers_would_have_other_ids(tmp_path):
     folder = write_folder(tmp_path, "qwen2", None)
     theirs = transformers.AutoTokenizer.from_pretrained(folder)

@@ -14,7 +14,9 @@ from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.parallel import sharding
 
 Params = Any
-FIELDS = {TARGET: "model", REFERENCE: "retain_model", BASE: "base_model"}
+# What is trained or changed comes before what it is compared with: the first has the
+# tokenizer and the files of exports.
+FIELDS = {TARGET: "model", BASE: "base_model", REFERENCE: "retain_model"}
 
 
 def make_task(
@@ -36,10 +38,18 @@ def make_task(
             found, params = huggingface.load_pretrained(name, dtype="float32")
         given[role] = params if mesh is None else sharding.place(params, mesh)
         found = dataclasses.replace(found, dtype=run.dtype, remat=run.remat)
+        if config is not None:  # how random weights are drawn is of no matter
+            drawn = config.initializer_range
+            found = dataclasses.replace(found, initializer_range=drawn)
         if config is not None and found != config:
+            differ = ", ".join(
+                f"{key} {value} and {getattr(config, key)}"
+                for key, value in vars(found).items()
+                if value != getattr(config, key)
+            )
             raise ValueError(
-                f"the {role} model {name} has another architecture than {source}: "
-                f"{found} and {config}; give models of one family and size."
+                f"--{field.replace('_', '-')} {name} has another architecture than "
+                f"{source}: {differ}; give models of one family and size."
             )
         config, source = found, source or name
     if config is None or source is None:

@@ -90,7 +90,7 @@ class LanguageTask:
 
     @property
     def pad_id(self) -> int:
-        return prompts.pad_id_of(self.tokenizer)
+        return prompts.pad_id_of(self.tokenizer, self.declared_stops)
 
     @property
     def interior_eot(self) -> InteriorEot:

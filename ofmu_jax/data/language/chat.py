@@ -19,6 +19,24 @@ from ofmu_jax.data.language.templates import TemplateError, render
 NO_THINKING = {"enable_thinking": False, "thinking": False}
 
 
+def template_of(tokenizer: Any) -> str | None:
+    """The chat template of a tokenizer: of several the one called "default".
+
+    Raises:
+      DataError: something else than templates, or several without a default.
+    """
+    found = getattr(tokenizer, "chat_template", None)
+    if isinstance(found, dict):
+        if "default" not in found:
+            raise _refusal(
+                tokenizer, f"of several ({', '.join(found)}) none is called 'default'"
+            )
+        found = found["default"]
+    if found is not None and not isinstance(found, str):
+        raise _refusal(tokenizer, f"it is a {type(found).__name__}, not a text")
+    return found
+
+
 class Turn(NamedTuple):
     """A question with its answer as one text, in three parts."""
 
@@ -126,9 +144,8 @@ def _rendered(
 ) -> list[str]:
     """Texts of questions with their answers, or of questions that wait for one."""
     try:
-        template = tokenizer.get_chat_template()
         return render(
-            template,
+            template_of(tokenizer) or "",
             [
                 {
                     **tokenizer.special_tokens_map,
@@ -142,8 +159,8 @@ def _rendered(
                 for question, answer in pairs
             ],
         )
-    except (TemplateError, ValueError) as error:  # or several templates, none default
-        raise _refusal(tokenizer, " ".join(str(error).split())) from None
+    except TemplateError as error:
+        raise _refusal(tokenizer, str(error)) from None
 
 
 def _messages(question: str, answer: str | None, fmt: PromptFormat) -> list[dict]:

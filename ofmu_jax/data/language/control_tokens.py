@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 from ofmu_jax.data.language.records import DataError, excerpt
+
+_TAG = re.compile(r"[<\[].*[>\]]$")  # a word or a line break is no control token
 
 
 def control_token_in(tokenizer: Any, text: str) -> str | None:
@@ -20,16 +23,21 @@ def control_token_in(tokenizer: Any, text: str) -> str | None:
     ('<eos>', None)
     """
     listed = tuple(getattr(tokenizer, "all_special_tokens", ()))
-    found = (token for token in _special(tokenizer, listed) if token in text)
+    template = str(getattr(tokenizer, "chat_template", ""))
+    found = (token for token in _special(tokenizer, listed, template) if token in text)
     return next(found, None)
 
 
 @functools.lru_cache(maxsize=16)
-def _special(tokenizer: Any, listed: tuple[str, ...]) -> tuple[str, ...]:
+def _special(tokenizer: Any, listed: tuple[str, ...], template: str) -> tuple[str, ...]:
     """Spellings of special tokens; templates use some that the tokenizer's fields do
-    not list."""
+    not list, or that its files do not call special."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    more = (token.content for token in added if token.special)
+    more = (
+        token.content
+        for token in added
+        if token.special or (_TAG.match(token.content) and token.content in template)
+    )
     return tuple(dict.fromkeys((*listed, *more)))
 
 

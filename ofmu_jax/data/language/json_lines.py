@@ -13,6 +13,9 @@ from ofmu_jax.data.language.text_files import (
     read_text,
     surrogate_in,
 )
+from ofmu_jax.data.language.unicode import folded
+
+_TWICE = object()  # in place of a field's value, where an object has several
 
 
 def read_json_lines(
@@ -74,13 +77,25 @@ class _Constant(NamedTuple):
 def _parse_json(where: str, text: str, remedy: str) -> Any:
     try:
         # Numbers are never used; as floats they may have any number of digits.
-        return json.loads(text, parse_int=float, parse_constant=_Constant)
+        return json.loads(
+            text,
+            parse_int=float,
+            parse_constant=_Constant,
+            object_pairs_hook=_object,
+        )
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if "\n" in text else ""
         reason = f"{error.msg} at {line}column {error.colno}"
     except RecursionError:
         reason = "nested too deeply"
     raise DataError(f"{where}: broken JSON ({reason}); {remedy}")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        found[name] = _TWICE if name in found else value
+    return found
 
 
 def _to_qa(
@@ -95,6 +110,10 @@ def _to_qa(
         raise DataError(
             f"{where}: a JSON {_json_type(row)} where an object is needed; "
             f'write {{"{keys["question"]}": ..., "{keys["answer"]}": ...}}'
+        )
+    if twice := [field for field, value in row.items() if value is _TWICE]:
+        raise DataError(
+            f"{where}: field {twice[0]!r} is there more than once; write a row for each"
         )
     for field in (*keys.values(), *required):
         _check_present(where, row, field)
@@ -146,7 +165,7 @@ def _problem(value: Any) -> str | None:
         )
     if not isinstance(value, str):
         return f"is a JSON {_json_type(value)}, not a string; put the text in quotes"
-    if not value.strip():
+    if not folded(value):  # of white space and invisible characters alone
         return "is empty; fill it in or remove the row"
     return surrogate_in(value)
 

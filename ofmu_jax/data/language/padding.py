@@ -35,12 +35,15 @@ class Encoded:
         return len(self.input_ids)
 
 
-def pad_id_of(tokenizer: Any) -> int:
-    """Id to pad with: the tokenizer's own, else its end-of-sequence id.
+def pad_id_of(tokenizer: Any, declared_stops: Sequence[int] = ()) -> int:
+    """Id to pad with: the tokenizer's own, else an end-of-sequence id.
 
     Masks are made from lengths, so sharing the id hides no real token.
+
+    Args:
+      declared_stops: end-of-sequence ids of the generation config.
     """
-    for pad_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+    for pad_id in (tokenizer.pad_token_id, tokenizer.eos_token_id, *declared_stops):
         if pad_id is not None:
             return pad_id
     raise DataError(

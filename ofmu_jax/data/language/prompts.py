@@ -36,14 +36,13 @@ def format_for(tokenizer: Any, name: str = "auto") -> PromptFormat:
         tokenizer without one.
     """
     known = ", ".join(PROMPT_FORMATS)
-    template = getattr(tokenizer, "chat_template", None)
     if name == "auto":
-        name = _detect(tokenizer, template, known)
+        name = _detect(tokenizer, chat.template_of(tokenizer), known)
     if name not in PROMPT_FORMATS:
         raise DataError(f"unknown prompt format {name!r}; known formats: auto, {known}")
     if not PROMPT_FORMATS[name].chat:
         return PROMPT_FORMATS[name]
-    if not template:
+    if not chat.template_of(tokenizer):
         raise DataError(
             f"prompt format {name!r} needs a chat template and the tokenizer "
             f"{tokenizer.name_or_path!r} has none; choose another of: {known}"
@@ -52,7 +51,7 @@ def format_for(tokenizer: Any, name: str = "auto") -> PromptFormat:
     return PROMPT_FORMATS[name]
 
 
-def _detect(tokenizer: Any, template: Any, known: str) -> str:
+def _detect(tokenizer: Any, template: str | None, known: str) -> str:
     if not template:
         raise DataError(
             f"the tokenizer {tokenizer.name_or_path!r} has no chat template to detect "
@@ -60,7 +59,7 @@ def _detect(tokenizer: Any, template: Any, known: str) -> str:
         )
     if template == PLAIN_CHAT_TEMPLATE:
         return "plain"
-    if isinstance(template, str) and "<<SYS>>" in template:
+    if "<<SYS>>" in template:
         return "llama2"
     try:
         chat.check_template(tokenizer, PROMPT_FORMATS["chat"])

@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ofmu_jax.data.language.fictitious_facts import REFUSALS as REFUSALS
-from ofmu_jax.data.language.records import QA, DataError, Path
+from ofmu_jax.data.language.records import QA, DataError, Path, excerpt
 from ofmu_jax.data.language.text_files import (
     check_no_table,
     read_text,
     surrogate_in,
 )
+
+_ARRAY = re.compile(r"\s*\[\s*([\[\]{\"]|$)")  # not "[withheld]", which is a text
 
 
 def read_refusals(path: Path) -> tuple[str, ...]:
@@ -33,10 +36,10 @@ def read_refusals(path: Path) -> tuple[str, ...]:
     text = read_text(path)
     check_no_table(path, text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if any(line.startswith("{") for line in lines) or text.lstrip()[:1] == "[":
+    if any(line.startswith("{") for line in lines) or _ARRAY.match(text):
         found = [_refusal(f"{path}, row {i}", v) for i, v in _json_rows(path, text)]
     else:
-        found = [_unquoted(line) for line in lines]
+        found = [_unquoted(path, line) for line in lines]
     if not found:
         raise DataError(f"{path}: holds no refusal; write one per line")
     return tuple(found)
@@ -81,13 +84,18 @@ def _refusal(where: str, value: Any) -> str:
     return value.strip()
 
 
-def _unquoted(line: str) -> str:
+def _unquoted(path: pathlib.Path, line: str) -> str:
     """The text of a JSON string; other lines as they are."""
     if line.startswith('"'):
         try:
-            value = json.loads(line)
+            value = json.loads(line.removesuffix(","))
         except ValueError:  # a text that begins with a quotation
             return line
+        if line.endswith(","):
+            raise DataError(
+                f"{path}: {excerpt(line)} ends like an entry of a JSON array; put all "
+                "in brackets, or remove the commas"
+            )
         if isinstance(value, str) and value.strip():
             return value.strip()
     return line

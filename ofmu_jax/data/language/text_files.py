@@ -35,6 +35,10 @@ _KINDS = {
     ),
     b"%PDF": ("a PDF document", f"write its text as JSON lines ({_JSON_LINES})"),
     b"\x80": ("a Python pickle", f"write its rows as JSON lines ({_JSON_LINES})"),
+    b"version https://git-lfs": (
+        "a Git LFS pointer, not the file itself",
+        "fetch the file (git lfs pull)",
+    ),
     b"\xff\xfe": ("text in UTF-16, not UTF-8", "save it with UTF-8 encoding"),
     b"\xfe\xff": ("text in UTF-16, not UTF-8", "save it with UTF-8 encoding"),
 }
@@ -62,6 +66,11 @@ def read_text(path: pathlib.Path) -> str:
     for start, (kind, remedy) in _KINDS.items():
         if content.startswith(start):
             raise DataError(f"{path}: this is {kind}; {remedy}")
+    if b"\0" in content[:4]:  # an ASCII character in two or four bytes
+        raise DataError(
+            f"{path}: this is text in UTF-16 or UTF-32, or no text; save it with UTF-8 "
+            "encoding"
+        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

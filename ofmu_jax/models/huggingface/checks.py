@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ofmu_jax.models.other_formats import pointer
 from ofmu_jax.models.tensor_files import ModelError, TensorInfo
 
 SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
+ROTARY = ("default", "llama3")  # kinds of rotary frequencies
 _MAX_BYTES = 2**24  # of a JSON file that is read whole
 _LAYER = re.compile(r"model\.layers\.(\d{1,9})\.")
 
@@ -87,7 +89,8 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"it is not JSON ({error}); copy it again") from error
+        reason = f"is not JSON ({error}); copy it again"
+        raise ModelError(f"it {pointer(path) or reason}") from error
     if not isinstance(found, dict):
         raise ModelError(f"it holds a {type(found).__name__}, not an object")
     return found
@@ -110,6 +113,39 @@ def check_entries(content: Mapping[str, Any]) -> None:
         if not (rule.optional and value is None) and not rule.holds(value):
             raise ModelError(f"{name} is {shown(value)}; it must be {rule.words}.")
     _check_together(content)
+    for group in ("rope_scaling", "rope_parameters"):
+        _check_rotary(group, content.get(group) or {})
+    for name in ("quantization_config", "compression_config"):
+        if content.get(name) is not None:
+            raise ModelError(
+                f"{name} is {shown(content[name])}: quantised models are not "
+                "supported; give the unquantised one."
+            )
+
+
+def _check_rotary(group: str, found: Mapping[str, Any]) -> None:
+    """Refuses frequencies that are not supported, or of which the kind is not said."""
+    kinds = [found[name] for name in ("rope_type", "type") if found.get(name)]
+    if nested := [name for name, value in found.items() if type(value) is dict]:
+        raise ModelError(
+            f"{group} has entries for kinds of layers ({shown(nested)}), which are "
+            "not supported; give a model with the same ones in all layers."
+        )
+    if kinds[1:] and kinds[0] != kinds[1]:
+        raise ModelError(
+            f"{group} has rope_type {shown(kinds[0])} and type {shown(kinds[1])}; "
+            "leave the one that the model was trained with."
+        )
+    if kinds and kinds[0] not in ROTARY:
+        raise ModelError(
+            f"rotary scaling {shown(kinds[0])} is not supported, only "
+            f"{' and '.join(map(repr, ROTARY))}."
+        )
+    if not kinds and found.get("factor") not in (None, 1.0):
+        raise ModelError(
+            f"{group} has the factor {found['factor']} and no rope_type, so that the "
+            "scaling cannot be told; add the rope_type that the model was trained with."
+        )
 
 
 def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Any, _Rule]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import transformers
 
+from ofmu_jax.models.huggingface.checks import ROTARY
 from ofmu_jax.models.huggingface.checks import SUPPORTED as SUPPORTED
 from ofmu_jax.models.llama.config import LlamaConfig, RopeScaling
 from ofmu_jax.models.tensor_files import ModelError
@@ -50,7 +51,7 @@ def _config_from_hf(hf_config: Any, **overrides: Any) -> LlamaConfig:
         raise ModelError(
             f"model type {kind!r} is not supported; supported are {SUPPORTED}."
         )
-    if hf_config.hidden_act != "silu":
+    if hf_config.hidden_act not in ("silu", "swish"):  # two names for one
         raise ModelError(
             f"activation {hf_config.hidden_act!r} is not supported, only 'silu'."
         )
@@ -61,7 +62,8 @@ def _config_from_hf(hf_config: Any, **overrides: Any) -> LlamaConfig:
         )
     theta, scaling = _rope(hf_config)
     heads = hf_config.num_attention_heads
-    bias = bool(getattr(hf_config, "attention_bias", False))
+    # Others have such an entry in some files, and transformers does not look at it.
+    bias = kind in ("llama", "qwen3") and getattr(hf_config, "attention_bias", False)
     fields = {ours: getattr(hf_config, theirs) for ours, theirs in _NAMES.items()}
     fields |= {
         "num_kv_heads": hf_config.num_key_value_heads or heads,
@@ -70,9 +72,9 @@ def _config_from_hf(hf_config: Any, **overrides: Any) -> LlamaConfig:
         "rope_theta": theta,
         "rope_scaling": scaling,
         "tie_word_embeddings": bool(hf_config.tie_word_embeddings),
-        "qkv_bias": bias or kind == "qwen2",
-        "output_bias": bias,
-        "mlp_bias": bool(getattr(hf_config, "mlp_bias", False)),
+        "qkv_bias": bool(bias) or kind == "qwen2",
+        "output_bias": bool(bias),
+        "mlp_bias": kind == "llama" and bool(getattr(hf_config, "mlp_bias", 0)),
         "qk_norm": kind == "qwen3",
         "sliding_window": None if kind == "llama" else _sliding_window(hf_config),
     }
@@ -137,9 +139,10 @@ def _rope(hf_config: Any) -> tuple[float, RopeScaling | None]:
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind == "default":
         return float(theta), None
-    if kind != "llama3":
+    if kind not in ROTARY:
         raise ModelError(
-            f"rotary scaling {kind!r} is not supported, only 'default' and 'llama3'."
+            f"rotary scaling {kind!r} is not supported, only "
+            f"{' and '.join(map(repr, ROTARY))}."
         )
     names = [field.name for field in dataclasses.fields(RopeScaling)]
     if missing := [name for name in names if rope.get(name) is None]:

@@ -10,7 +10,7 @@ import pathlib
 import shutil
 import stat
 
-from ofmu_jax.models.tensor_files import ModelError
+from ofmu_jax.models.tensor_files import INDEX, SINGLE, ModelError, weight_files
 
 CARD = "README.md"
 RECORD = "deletion.json"  # of another deletion: it would be taken for this one's
@@ -59,14 +59,14 @@ def files_to_keep(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def left_out(folder: pathlib.Path) -> list[str]:
     """Names of what is neither copied nor written anew, folders with a slash."""
-    anew = (CARD, RECORD, "*.safetensors", "*.safetensors.index.json")
+    read = [path.name for path in weight_files(folder)]
+    anew = {CARD, RECORD, *read, *([] if read == [SINGLE] else [INDEX])}
     kept = {name.partition("/")[0] for name in files_to_keep(folder)}
     shown = lambda name: name if name.isprintable() else ascii(name)
     return [
         shown(path.name) + "/" * path.is_dir()
         for path in sorted(folder.iterdir())
-        if path.name not in kept
-        and not any(fnmatch.fnmatchcase(path.name, name) for name in anew)
+        if path.name not in kept and path.name not in anew
     ]
 
 

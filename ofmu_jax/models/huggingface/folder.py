@@ -46,8 +46,9 @@ def load_config(path_or_name: str | pathlib.Path) -> Any:
         check_entries(content)
         return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # whatever a malformed value leads to in there
+        reason = " ".join(str(error).split())
         raise ModelError(
-            f"config.json of {path_or_name} cannot be used: {error}"
+            f"config.json of {path_or_name} cannot be used: {reason}"
         ) from error
 
 
@@ -232,6 +233,8 @@ def locate(
     path = pathlib.Path(path_or_name)
     if path.is_dir():
         return path
+    if path.is_file():
+        raise ModelError(f"{path} is a file; give the folder that it is in.")
     name = str(path_or_name)
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"there is no model folder {name}.")

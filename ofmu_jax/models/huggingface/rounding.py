@@ -1,5 +1,6 @@
 """Parameters as a folder of a given dtype holds them."""
 
+import functools
 import pathlib
 from typing import Any
 
@@ -24,7 +25,7 @@ def rounded(params: Params, config: LlamaConfig, source: pathlib.Path) -> Params
     flat: dict[Any, Any] = dict(flatten_dict(params))
     wanted: dict[tuple[str, ...], list[Any]] = {}
     for name, (path, _, _) in weights.places(config).items():
-        if name in infos and not (name == weights.HEAD and config.tie_word_embeddings):
+        if name in infos:
             wanted.setdefault(path, []).append(DTYPES[infos[name].dtype])
     for path, dtypes in wanted.items():
         flat[path] = _rounded(".".join(path), flat[path], dtypes)
@@ -41,6 +42,8 @@ def _rounded(name: str, leaf: jax.Array, dtypes: list[Any]) -> jax.Array:
         return leaf
     if len(set(dtypes)) == 1:
         found = leaf.astype(dtypes[0]).astype(leaf.dtype)
+    elif not name.startswith("layers."):  # an embedding that is the head as well
+        found = functools.reduce(lambda x, t: x.astype(t).astype(x.dtype), dtypes, leaf)
     else:
         layers = zip(leaf, dtypes, strict=True)
         found = jnp.stack([x.astype(dtype).astype(leaf.dtype) for x, dtype in layers])

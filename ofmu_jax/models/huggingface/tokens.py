@@ -8,6 +8,7 @@ from typing import Any
 import tokenizers
 import transformers
 
+from ofmu_jax.models.other_formats import pointer
 from ofmu_jax.models.tensor_files import ModelError
 
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -37,6 +38,8 @@ def checked_tokenizer(folder: pathlib.Path, texts: Sequence[str] = ()) -> Any:
     load = lambda auto: auto.from_pretrained(folder, trust_remote_code=False)
     if not (folder / "tokenizer.json").is_file():
         return load(transformers.AutoTokenizer)
+    if said := pointer(folder / "tokenizer.json"):
+        raise ModelError(f"tokenizer.json in {folder} {said}.")
     file = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     file.no_truncation()
     file.no_padding()
@@ -45,7 +48,9 @@ def checked_tokenizer(folder: pathlib.Path, texts: Sequence[str] = ()) -> Any:
             f"tokenizer.json in {folder} has a dropout of {file.model.dropout}: its "
             "ids are drawn at random; set dropout to null there."
         )
-    texts = [*PROBES, *texts]
+    # Some take the white space around them along.
+    added = (token.content for token in file.get_added_tokens_decoder().values())
+    texts = [*PROBES, *(f"a{token}\nb {token} {token}c" for token in added), *texts]
     special = (False,) if _says_ends(folder) else (False, True)
     try:
         tokenizer = load(transformers.AutoTokenizer)
@@ -54,6 +59,9 @@ def checked_tokenizer(folder: pathlib.Path, texts: Sequence[str] = ()) -> Any:
     if first_difference(tokenizer, file, texts, special) is None:
         return tokenizer
     tokenizer = load(transformers.PreTrainedTokenizerFast)
+    if first_difference(tokenizer, file, texts, special) is None:
+        return tokenizer
+    tokenizer = _of_file(folder / "tokenizer.json", tokenizer)
     text = first_difference(tokenizer, file, texts, special)
     if text is not None:
         raise ModelError(
@@ -61,6 +69,22 @@ def checked_tokenizer(folder: pathlib.Path, texts: Sequence[str] = ()) -> Any:
             f"(such as for {text[:60]!r}); copy the tokenizer's files again."
         )
     return tokenizer
+
+
+def _of_file(path: pathlib.Path, like: Any) -> Any:
+    """The tokenizer of a file, whatever a config says of its added tokens."""
+    special = {
+        name: token
+        for name in ("bos_token", "eos_token", "unk_token", "pad_token")
+        if (token := getattr(like, name)) is not None
+    }
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(path),
+        name_or_path=like.name_or_path,
+        chat_template=like.chat_template,
+        clean_up_tokenization_spaces=like.clean_up_tokenization_spaces,
+        **special,
+    )
 
 
 def first_difference(

@@ -93,6 +93,12 @@ def _wanted(
     check_sizes(_sizes(config), infos, folder)  # before as many names are listed
     shapes = dict(tensor_shapes(config))
     if not config.tie_word_embeddings:
+        if shapes.keys() - infos.keys() == {HEAD}:
+            raise ModelError(
+                f"{folder} lacks {HEAD!r}, and its config.json does not tie it to the "
+                "embedding; set tie_word_embeddings to true there if the two are one, "
+                "or copy the file that has it."
+            )
         return shapes, ()
     return shapes | {HEAD: shapes[EMBEDDING]}, (HEAD,)  # some write it a second time
 
@@ -149,6 +155,8 @@ def write_params_like(
     for name, info in all_infos.items():
         by_file.setdefault(_safe(info.file), []).append(name)
     dtypes = {k: dtype or DTYPES[info.dtype] for k, info in infos.items()}
+    if HEAD in optional and dtypes.get(HEAD, dtypes[EMBEDDING]) != dtypes[EMBEDDING]:
+        params = _as_one(params, dtypes[HEAD], dtypes[EMBEDDING])
     total = 0
     for file, names in by_file.items():
         ours = {name: dtypes[name] for name in names if name in dtypes}
@@ -164,6 +172,16 @@ def write_params_like(
         shutil.copyfile(source / INDEX, folder / INDEX)
     else:
         write_index(folder, weight_map, total)
+
+
+def _as_one(params: Params, *dtypes: Any) -> Params:
+    """Parameters whose embedding is the same in each of the dtypes: a tied head is one
+    tensor with it."""
+    flat: dict[Any, Any] = dict(flatten_dict(params))
+    path = ("embed_tokens", "embedding")
+    for dtype in dtypes:
+        flat[path] = flat[path].astype(dtype).astype(flat[path].dtype)
+    return unflatten_dict(flat)
 
 
 def widest(params: Params) -> np.dtype:
