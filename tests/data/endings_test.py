@@ -117,6 +117,13 @@ def test_no_end_of_the_template_is_that_of_the_tokenizer():
     assert labels(tokenizer, example) == ["ĠAnn", *WORDS[1:], "<|endoftext|>"]
 
 
+def test_an_end_that_the_tokenizer_drops_is_none():
+    tokenizer = byte_level(CHATML.replace("<|im_end|>\n", "~"), eos="<|endoftext|>")
+    tokenizer.backend_tokenizer.normalizer = tokenizers.normalizers.Replace("~", "")
+    example = encode(tokenizer, "Who?", ANSWER, format_for(tokenizer))
+    assert labels(tokenizer, example) == [*WORDS, "<|endoftext|>"]
+
+
 @pytest.mark.parametrize(
     "template, reason",
     [

@@ -193,7 +193,9 @@ def test_tied_head_that_differs(tmp_path, head):
 def test_untied_head_missing(tmp_path):
     tensors = families.tensors_of("llama2")
     del tensors[weights.HEAD]
-    with pytest.raises(ModelError, match=r"lacks 1 tensors, the first is 'lm_head"):
+    with pytest.raises(
+        ModelError, match=r"lacks 'lm_head.weight', and its config.json does not tie"
+    ):
         load_pretrained(
             families.write(tmp_path / "in", families.ALL["llama2"], tensors)
         )

@@ -95,13 +95,12 @@ def too_large_for_float16(folder):
     save_pretrained(folder / "out", params, config, dtype="float16")
 
 
-def task_of(tokenizer=None, **settings):
+def task_of(tokenizer=None, entries=(), **settings):
     """The task of a run on a tiny given model with this tokenizer."""
 
     def act(folder):
-        families.write(
-            folder, families.FAMILIES["llama2"], families.tensors_of("llama2")
-        )
+        config = families.FAMILIES["llama2"] | dict(entries)
+        families.write(folder, config, families.tensors_of("llama2"))
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
         run = Demo(model=str(folder), **settings)
@@ -245,7 +244,11 @@ CASES = {
         "set eos_token in tokenizer_config.json",
     ),
     "no padding": (
-        task_of(chat_tokenizers.word_tokenizer(), prompt_format="plain"),
+        task_of(
+            chat_tokenizers.word_tokenizer(),
+            {"eos_token_id": None},
+            prompt_format="plain",
+        ),
         DataError,
         "neither a padding nor an end-of-sequence token",
         "set pad_token in tokenizer_config.json",

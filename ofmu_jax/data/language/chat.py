@@ -105,15 +105,17 @@ def closing(
         comes next.
 
     Returns:
-      ``("", None)`` where nothing but white space comes behind an answer.
+      ``("", None)`` where nothing but white space, or what the tokenizer drops, comes
+      behind an answer.
 
     Raises:
       DataError: for any other text.
     """
     rest = end.lstrip()
-    if not rest:
+    ids = tokenizer(rest, add_special_tokens=False)["input_ids"]
+    if not ids:
         return "", None
-    first = tokenizer(rest, add_special_tokens=False)["input_ids"][0]
+    first = ids[0]
     token = tokenizer.convert_ids_to_tokens(first)
     added = first in tokenizer.added_tokens_decoder and first != tokenizer.bos_token_id
     if (added or first in stops) and rest.startswith(token):
