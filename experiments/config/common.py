@@ -6,13 +6,16 @@ The text after each field is its help on the command line.
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import tyro
 
-from ofmu_jax.bounds import NotNegativeInt, problems
+from ofmu_jax.bounds import Bound, NotNegativeInt, problems
 from ofmu_jax.methods import Baseline, Spec
 from ofmu_jax.methods.base import spec_of
+
+MOST_ROWS = 1_000_000  # of a batch; more is a slip, and would be gathered for ever
+BatchSize = Annotated[int, Bound(1, MOST_ROWS)]
 
 
 def names_of(specs: Mapping[str, Spec], *aliases: str) -> Any:

@@ -6,7 +6,7 @@ The text after each field is its help on the command line.
 import dataclasses
 from typing import Any, Literal
 
-from experiments.config.common import group_of
+from experiments.config.common import BatchSize, group_of
 from ofmu_jax.bounds import Count, NotNegative, NotNegativeInt, Positive, Share
 from ofmu_jax.methods import METHODS, Lora
 from ofmu_jax.methods.ofmu import NAME
@@ -34,7 +34,7 @@ class TrainConfig:
     """Fine-tuning of the target on all rows and of the reference on retain rows."""
 
     epochs: Count = 20
-    batch_size: Count = 32
+    batch_size: BatchSize = 32
     learning_rate: Positive = 3e-3
     weight_decay: NotNegative = 0.01
     warmup_fraction: Share = 0.1
@@ -58,7 +58,7 @@ class BudgetConfig:
 
     gradient_evaluations: Count = 600
     """In gradients of one minibatch; a step of gradient ascent is 1."""
-    batch_size: Count = 16
+    batch_size: BatchSize = 16
     checks: Count = 30
     """How often the stopping rule looks, evenly over the budget."""
     patience: Count = 15
@@ -88,7 +88,7 @@ def small_models() -> Any:
 class EvalConfig:
     """Size and conventions of the evaluation."""
 
-    batch_size: Count = 64
+    batch_size: BatchSize = 64
     max_new_tokens: Count = 48
     """Of the greedy answers that ROUGE is computed on."""
     max_rows: Count | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from experiments.config.common import Run, group_of, names_of
+from experiments.config.common import MOST_ROWS, BatchSize, Run, group_of, names_of
 from ofmu_jax.bounds import Bound, Count, NotNegative, NotNegativeInt, Positive
 from ofmu_jax.methods.vision.registry import METHODS
 
@@ -56,7 +56,7 @@ class Cifar(Run):
     """Use so many test images, evenly spaced."""
     epochs: Count | None = None
     """Of training the original and the retrained model; digits 12, CIFAR 182."""
-    batch_size: Annotated[int, Bound(2)] | None = None
+    batch_size: Annotated[int, Bound(2, MOST_ROWS)] | None = None
     """Of training and unlearning; digits 64, CIFAR 256."""
     learning_rate: Positive = 0.1
     """Of training: SGD, × 0.1 after half and after three quarters of it."""
@@ -75,7 +75,7 @@ class Cifar(Run):
     """Images of each set in a check, at most."""
     attack_rows: Count | None = None
     """Images a side in the membership attack; default: as many as test images."""
-    eval_batch_size: Count = 256
+    eval_batch_size: BatchSize = 256
     grid_images: NotNegativeInt = 8
     """Forget images in the picture of predictions; 0: no picture."""
     tune: NotNegativeInt = 0

@@ -159,9 +159,9 @@ def _was_tuned(found: Mapping[str, Any], name: str) -> bool:
     """Whether an earlier run tuned a method, or took it from one that did."""
     if found.get("tune"):
         return True
-    return bool(found.get("tuned_from")) and name not in (
-        found.get("tuned_except") or ()
-    )
+    spared = found.get("tuned_except")
+    spared = spared if isinstance(spared, list) else []
+    return bool(found.get("tuned_from")) and name not in spared
 
 
 def _taken(run: Run, source: pathlib.Path, name: str, found: Mapping[str, Any]) -> Run:

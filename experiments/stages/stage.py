@@ -14,6 +14,8 @@ from ofmu_jax.training.checkpoint import SUMS, sync, sync_tree
 # What a stage's folder may lack and still be done: nobody reads it but people.
 FOR_PEOPLE = ("metrics.jsonl", "events")
 RECORD = "deletion.json"  # written into an export that is finished
+# Of names that loaders of models look for: what else is added is its owner's.
+_READ = {".safetensors", ".json", ".bin", ".pt", ".pth", ".py", ".gguf", ".jinja"}
 
 
 class Stage:
@@ -74,7 +76,11 @@ class Stage:
         changed = [name for name in sums if _sum(folder / name) != sums[name]]
         known = {*mark["content"], *FOR_PEOPLE, RECORD}
         names = sorted(path.name for path in folder.iterdir())
-        added = [name for name in names if name not in known and name[0] != "."]
+        added = [
+            name
+            for name in names
+            if name not in known and _READ & {*pathlib.Path(name).suffixes}
+        ]
         return [
             *(f"{name} is no longer there" for name in gone),
             *(f"{name} has changed" for name in changed),

@@ -302,6 +302,17 @@ def test_a_source_of_wrong_types_is_one_line(tmp_path, content, message):
     assert str(error.value).startswith(f"--tuned-from {tmp_path}")
 
 
+@pytest.mark.parametrize(
+    ("spared", "untuned"), [(5, False), (["npo"], True), ("npo", False), (None, False)]
+)
+def test_whom_an_earlier_run_spared_may_be_of_a_wrong_type(
+    tmp_path, spared, untuned, capsys
+):
+    earlier_run(tmp_path, tune=0, tuned_from="elsewhere", tuned_except=spared)
+    tuning.tuned_elsewhere(dataclasses.replace(TINY, methods=("npo",)), tmp_path)
+    assert ("tuned no npo" in " ".join(capsys.readouterr().err.split())) is untuned
+
+
 @pytest.mark.parametrize("content", ["[1]", "3", "{}", '{"schema": []}', "[" * 10**5])
 def test_a_file_that_is_no_result_is_one_line(tmp_path, content):
     path = tmp_path / "results.json"

@@ -97,7 +97,7 @@ def test_what_was_added_to_a_result_is_named_and_goes(tmp_path, capsys):
     stage = stages.Stage(tmp_path / "hf", "toy")
     (stage.begin() / "model.safetensors").write_text("1")
     stage.finish({})
-    for name in (stages.RECORD, ".DS_Store"):
+    for name in (stages.RECORD, ".DS_Store", "README.md"):
         (stage.folder / name).touch()
     assert stage.done
     (stage.folder / "model.safetensors.index.json").write_text("{}")
