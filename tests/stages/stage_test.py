@@ -123,8 +123,8 @@ def test_of_a_linked_folder_the_link_goes_and_not_what_it_points_to(tmp_path):
     trained(tmp_path)
     (tmp_path / "training").rename(tmp_path / "elsewhere")
     (tmp_path / "training").symlink_to(tmp_path / "elsewhere")
-    assert not trained(tmp_path)  # its content is as it was
     (tmp_path / "elsewhere" / "thesis.tex").write_text("mine")
+    assert not trained(tmp_path)  # its content is as it was
     stages.Stage(tmp_path / "training", "other settings").begin()
     assert (tmp_path / "elsewhere" / "thesis.tex").read_text() == "mine"
     assert (tmp_path / "elsewhere" / "checkpoint").is_dir()
