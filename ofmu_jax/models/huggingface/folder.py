@@ -102,7 +102,9 @@ def save_pretrained(
       folder: must not exist yet.
       params: as `load_pretrained` gives them.
       config: their architecture.
-      tokenizer: written beside them, if given; not with ``source``.
+      tokenizer: written beside them, if given; not with ``source``. For Qwen 2 one
+        that is no Qwen2Tokenizer: AutoTokenizer of transformers 5 takes that class
+        whatever the folder says; PreTrainedTokenizerFast and `load_tokenizer` read it.
       hf_config: written as config.json; default: made from ``config``; not with
         ``source``.
       source: the folder, or hub name, of the model that ``params`` come from.
