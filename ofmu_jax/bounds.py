@@ -29,17 +29,21 @@ class Bound:
 
         >>> Bound(0, 1).problem(2), Bound(0, above=True).problem(0), Bound(1).problem(1)
         ('between 0 and 1', 'above 0', None)
-        >>> Bound(0, 1, above=True).problem(0)
-        'above 0 and at most 1'
+        >>> Bound(0, 1, above=True).problem(0), Bound(1, 1e6).problem(0)
+        ('above 0 and at most 1', 'between 1 and 1,000,000')
         """
         low = value > self.low if self.above else value >= self.low
         if low and (value < self.high if self.below else value <= self.high):
             return None
         if self.high < math.inf and not (self.above or self.below):
-            return f"between {self.low:g} and {self.high:g}"
-        least = f"{'above' if self.above else 'at least'} {self.low:g}"
-        most = f" and {'below' if self.below else 'at most'} {self.high:g}"
+            return f"between {_shown(self.low)} and {_shown(self.high)}"
+        least = f"{'above' if self.above else 'at least'} {_shown(self.low)}"
+        most = f" and {'below' if self.below else 'at most'} {_shown(self.high)}"
         return least + most * (self.high < math.inf)
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:g}"
 
 
 Count = Annotated[int, Bound(1)]

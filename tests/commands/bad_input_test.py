@@ -65,8 +65,8 @@ def test_a_loss_that_breaks_gives_back_good_parameters(loss):
     [
         (["demo", "--train.learning-rate", "nan"], "--train.learning-rate is nan"),
         (["demo", "--budget.batch-size", "0"], "--budget.batch-size is 0"),
-        (["demo", "--budget.batch-size", "10000000"], "between 1 and 1e+06"),
-        (["cifar", "--batch-size", "10000000"], "between 2 and 1e+06"),
+        (["demo", "--budget.batch-size", "10000000"], "between 1 and 1,000,000"),
+        (["cifar", "--batch-size", "10000000"], "between 2 and 1,000,000"),
         (["demo", "--model", "{out}/nowhere"], "there is no model folder"),
         (["demo", "--retain-model", "{out}"], "give --model"),
         (["tofu", "--data-dir", "{out}"], "full.json: not found in the folder"),

@@ -211,7 +211,7 @@ def test_a_class_that_boundary_expanding_adds_has_a_name():
         ({"seeds": ()}, "--seeds is empty"),
         ({"methods": ("ofmu", "ofmu")}, "--methods names one twice: ofmu ofmu"),
         ({"epochs": 0}, "--epochs is 0; it must be at least 1"),
-        ({"batch_size": 1}, "--batch-size is 1; it must be at least 2"),
+        ({"batch_size": 1}, "--batch-size is 1; it must be between 2 and 1,000,000"),
         ({"unlearn_epochs": 0.0}, "--unlearn-epochs is 0.0"),
         ({"methods": ("salum",)}, "did you mean salun"),
         (

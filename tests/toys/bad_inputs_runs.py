@@ -155,7 +155,7 @@ CASES = {
         "at least 0",
     ),
     "epochs": (value(train=TrainConfig(epochs=0)), ValueError, "--train.epochs is 0"),
-    "train batch": (value(train=TrainConfig(batch_size=0)), ValueError, "at least 1"),
+    "train batch": (value(train=TrainConfig(batch_size=0)), ValueError, "between 1"),
     "warm-up": (value(train=TrainConfig(warmup_fraction=2)), ValueError, "0 and 1"),
     "ofmu rate": (
         value(ofmu=OfmuConfig(outer_learning_rate=-1e-3)),

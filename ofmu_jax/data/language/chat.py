@@ -112,7 +112,7 @@ def closing(
       DataError: for any other text.
     """
     rest = end.lstrip()
-    ids = tokenizer(rest, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(rest, add_special_tokens=False)["input_ids"] if rest else []
     if not ids:
         return "", None
     first = ids[0]
