@@ -71,6 +71,7 @@ def test_a_descent_moves_parameters_and_averages_as_a_training_step():
     jax.tree.map(close, found.params, params)
 
 
+@pytest.mark.slow
 def test_ofmu_moves_the_averages_once_it_has_accepted_an_update():
     config = dataclasses.replace(
         CONFIGS["ofmu"], inner_steps=1, outer_steps=2, beta=0.1, rho=1e-2

@@ -117,7 +117,13 @@ def test_a_mesh_that_a_slice_cannot_be_cut_into_is_refused(monkeypatch):
         make_mesh("data=2,fsdp=4")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "ofmu" else [])
+        for name in CASES
+    ],
+)
 def test_update_is_that_of_one_device(name):
     method = CASES[name]()
     assert_equal_updates(method, model()[1], stacked(method.batches_per_update))

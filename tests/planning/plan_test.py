@@ -173,7 +173,9 @@ def real_rows(forget):
     ("name", "mesh", "options"),
     [
         ("npo", "data=2,fsdp=2,tensor=2", {}),
-        ("npo", "fsdp=8", {"lora": LoraConfig(rank=2)}),
+        pytest.param(
+            "npo", "fsdp=8", {"lora": LoraConfig(rank=2)}, marks=pytest.mark.slow
+        ),
         pytest.param("ofmu", "fsdp=8", {}, marks=pytest.mark.slow),
     ],
 )
