@@ -81,6 +81,23 @@ def writing(what: str, path: pathlib.Path, size: int | None = None) -> Iterator[
         raise full(what, path, number, size) from error
 
 
+@contextlib.contextmanager
+def replacing(what: str, path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A file to write in place of another, whose name it takes at the end; on an error
+    the other stays as it was, and nothing else is left.
+
+    Raises:
+      DiskError: as `writing`.
+    """
+    partial = path.with_name(path.name + ".partial")
+    with writing(what, path):
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
 def full(
     what: str, path: pathlib.Path, number: int, size: int | None = None
 ) -> DiskError:

@@ -83,8 +83,11 @@ class LanguageRun(Run):
 
     @property
     def given_models(self) -> dict[str, str]:
-        """Field -> folder or hub name, of the models that are given, the one that
-        others must fit first."""
+        """Field -> folder or hub name, of the models that are given.
+
+        What is trained or changed comes before what it is compared with: the first has
+        the tokenizer and the files of exports.
+        """
         fields = ("model", "base_model", "retain_model")
         return {f: name for f in fields if (name := getattr(self, f)) is not None}
 

@@ -49,7 +49,8 @@ def evidence_of(run: Run, places: Mapping[str, Path | None]) -> Evidence:
 
 
 def _compute(run: Run) -> None:
-    """From here on products are what the run asks for; bfloat16 has one precision."""
+    """From here on products are what the run asks for (bfloat16 has one precision), and
+    what XLA compiles is kept for the next start."""
     compiled.keep()
     precision = run.matmul_precision if run.dtype == "float32" else None
     jax.config.update("jax_default_matmul_precision", precision)

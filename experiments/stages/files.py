@@ -94,14 +94,10 @@ def write_with(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> N
     Raises:
       DiskError: if there is no room.
     """
-    partial = path.with_name(path.name + ".partial")
     with _disk.writing("the file", path):
-        try:
+        with _disk.replacing("the file", path) as partial:
             write(partial)
             sync(partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
         sync(path.parent)
 
 

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from rich.table import Table
 
 from experiments.shell.console import console
+from experiments.stages.files import write_json
 from experiments.studies import agreement, cost, torch_times
 from experiments.studies.cost import Cost, Shape
 
@@ -66,7 +67,7 @@ def run(config: Accelerator) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
         if config.output is not None:
-            config.output.write_text(json.dumps(found, indent=1) + "\n")
+            write_json(config.output, found)
     return found
 
 

@@ -122,9 +122,7 @@ def measure(shape: Shape, names: Sequence[str] = ()) -> dict[str, Cost]:
     compiled: dict[str, float] = {}
     memory: dict[str, int] = {}
     for name, method in found.items():
-        batches = jax.device_put(
-            _batches(shape, model.config, method.batches_per_update)
-        )
+        batches = _batches(shape, model.config, method.batches_per_update)
         state = method.init(params)
         start = time.perf_counter()
         program = jax.jit(method.update).lower(params, state, batches).compile()

@@ -149,13 +149,8 @@ class Evaluation:
           OSError: if there is no room.
         """
         path, text = pathlib.Path(path), self.to_json(**options)
-        partial = path.with_name(path.name + ".partial")
-        with _disk.writing("the evaluation", path):
-            try:
-                partial.write_text(text, encoding="utf-8")
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+        with _disk.replacing("the evaluation", path) as partial:
+            partial.write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Evaluation":

@@ -187,8 +187,7 @@ class LanguageDomain:
         return handed_back.written(self.task, params)
 
     def export(self, folder: pathlib.Path, model: Model) -> None:
-        if self.task.source is not None:
-            self._check_unchanged()
+        self._check_unchanged()
         handed_back.export(self.task, folder, model)
 
     def evidence(self) -> LanguageEvidence:

@@ -14,9 +14,8 @@ from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.parallel import sharding
 
 Params = Any
-# What is trained or changed comes before what it is compared with: the first has the
-# tokenizer and the files of exports.
-FIELDS = {TARGET: "model", BASE: "base_model", REFERENCE: "retain_model"}
+FIELDS = {TARGET: "model", REFERENCE: "retain_model", BASE: "base_model"}
+ROLES = {field: role for role, field in FIELDS.items()}
 
 
 def make_task(
@@ -31,12 +30,10 @@ def make_task(
     mesh = meshes.mesh_of(run)
     config = source = None
     stops: tuple[int, ...] = ()
-    for role, field in FIELDS.items():
-        if (name := getattr(run, field)) is None:
-            continue
+    for field, name in run.given_models.items():
         with meshes.loading(mesh):
             found, params = huggingface.load_pretrained(name, dtype="float32")
-        given[role] = params if mesh is None else sharding.place(params, mesh)
+        given[ROLES[field]] = params if mesh is None else sharding.place(params, mesh)
         found = dataclasses.replace(found, dtype=run.dtype, remat=run.remat)
         if config is not None:  # how random weights are drawn is of no matter
             drawn = config.initializer_range

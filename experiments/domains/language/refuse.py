@@ -57,8 +57,8 @@ def check_work(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> No
             try:
                 task.encode([pair for pair in pairs if pair not in known])
             except DataError as error:
-                reason = re.sub("^row [0-9]+: ", "", str(error))
-                raise DataError(f"{field} set, row {number}: {reason}") from None
+                where = f"{field} set, row {number}"
+                raise DataError(f"{where}: {_reason(error)}") from None
             known.update(pairs)
     _check_refusals(task, run, data)
 
@@ -75,10 +75,13 @@ def _check_refusals(task: LanguageTask, run: LanguageRun, data: UnlearningData) 
         try:
             task.encode([QA(question, text)])
         except DataError as error:
-            reason = re.sub("^row [0-9]+: ", "", str(error))
-            raise DataError(
-                f"{path or 'built-in refusals'}, refusal {number}: {reason}"
-            ) from None
+            where = f"{path or 'built-in refusals'}, refusal {number}"
+            raise DataError(f"{where}: {_reason(error)}") from None
+
+
+def _reason(error: DataError) -> str:
+    """Without the number that a row has among those that were encoded together."""
+    return re.sub("^row [0-9]+: ", "", str(error))
 
 
 def _check_layer(task: LanguageTask, run: LanguageRun, name: str) -> None:

@@ -69,8 +69,11 @@ def read_params(folder: pathlib.Path, config: LlamaConfig, dtype: Any = None) ->
 
 def read_infos(folder: pathlib.Path) -> dict[str, TensorInfo]:
     """`tensor_files.read_headers`, without the constants of older exports."""
-    found = read_headers(folder)
-    return {k: v for k, v in found.items() if not k.endswith(IGNORED_TENSORS)}
+    return _parameters(read_headers(folder))
+
+
+def _parameters(infos: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
+    return {k: v for k, v in infos.items() if not k.endswith(IGNORED_TENSORS)}
 
 
 def dtypes(folder: pathlib.Path, config: LlamaConfig) -> dict[str, int]:
@@ -146,10 +149,10 @@ def write_params_like(
       dtype: of all tensors, in place of theirs.
     """
     check_shapes(params, _abstract(config))
-    infos = read_infos(source)
+    all_infos = read_headers(source)
+    infos = _parameters(all_infos)
     shapes, optional = _wanted(config, infos, source)
     check_headers(source, shapes, infos, optional=optional)
-    all_infos = read_headers(source)
     constants = {k: v for k, v in all_infos.items() if k not in infos}
     by_file: dict[str, list[str]] = {}
     for name, info in all_infos.items():
@@ -240,10 +243,10 @@ def _layout(config: LlamaConfig) -> Iterator[tuple[str, tuple[str, ...], bool]]:
 
 def _whole(config: LlamaConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(tensor, path in the parameters) of what is not in a layer."""
-    yield "model.embed_tokens.weight", ("embed_tokens", "embedding")
+    yield EMBEDDING, ("embed_tokens", "embedding")
     yield "model.norm.weight", ("norm", "scale")
     if not config.tie_word_embeddings:
-        yield "lm_head.weight", ("lm_head",)
+        yield HEAD, ("lm_head",)
 
 
 def _to_params(config: LlamaConfig, tensors: dict[str, np.ndarray]) -> Params:
