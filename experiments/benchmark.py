@@ -1,4 +1,4 @@
-"""``python -m experiments.benchmark [cost | accelerator]``: times on this machine."""
+"""``python -m experiments.benchmark [cost | accelerator | growth]``: times here."""
 
 import sys
 from collections.abc import Sequence
@@ -7,15 +7,16 @@ from typing import Annotated
 import tyro
 
 from experiments.shell import command_line, signals
-from experiments.studies import accelerator, cost
-from experiments.studies.shapes import Shape
+from experiments.studies import accelerator, cost, growth
 
 Command = (
-    Annotated[Shape, tyro.conf.subcommand("cost")]
+    Annotated[cost.Costs, tyro.conf.subcommand("cost")]
     | Annotated[accelerator.Accelerator, tyro.conf.subcommand("accelerator")]
+    | Annotated[growth.Growth, tyro.conf.subcommand("growth")]
 )
-DESCRIPTION = """What each piece of OFMU costs (cost, which runs where nothing is
-named), or whether an accelerator computes what the CPU does, and how fast."""
+DESCRIPTION = """What methods and pieces of OFMU cost (cost, which runs where nothing is
+named), whether an accelerator computes what the CPU does, and how fast (accelerator),
+or how the time of an update grows (growth)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,10 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command_line.tried(lambda: _measure(config))
 
 
-def _measure(config: Shape | accelerator.Accelerator) -> None:
+def _measure(config: cost.Costs | accelerator.Accelerator | growth.Growth) -> None:
     command_line.check_numbers(config)
-    if isinstance(config, Shape):
+    if isinstance(config, cost.Costs):
         cost.main(config)
+    elif isinstance(config, growth.Growth):
+        growth.main(config)
     else:
         accelerator.main(config)
 

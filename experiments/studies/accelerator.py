@@ -23,7 +23,7 @@ from experiments.shell.console import console
 from experiments.stages.files import write_json
 from experiments.studies import agreement, cost
 from experiments.studies.against import NoPyTorchError, torch_updates
-from experiments.studies.cost import Cost
+from experiments.studies.measuring import Cost, interleaved
 from experiments.studies.pieces import ASCENT
 from experiments.studies.shapes import Shape
 from ofmu_jax.models.llama.attention import uses_cudnn
@@ -97,7 +97,7 @@ def rates(size: int | None = None, rounds: int = 10) -> dict[str, float]:
         "product": functools.partial(jax.jit(jnp.matmul), a, b),
         "copy": functools.partial(jax.jit(jnp.negative), a),
     }
-    times = cost.interleaved(runs, rounds)
+    times = interleaved(runs, rounds)
     median = {name: statistics.median(times[name]) for name in runs}
     return {
         "flops_per_second": 2 * size**3 / median["product"],
@@ -152,7 +152,7 @@ def against_torch(shape: Shape) -> dict[str, Any]:
         # Without recomputing, and with: PyTorch's own recomputes whole layers.
         remats = ("none", "full")
         with torch_updates(shape, remats, exact=False) as (calls, failed):
-            times = cost.interleaved(calls, shape.rounds)
+            times = interleaved(calls, shape.rounds)
     except NoPyTorchError as error:
         return {"PyTorch": {"error": str(error)}}
     found: dict[str, Any] = {k: statistics.median(v) for k, v in times.items()}
