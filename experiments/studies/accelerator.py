@@ -107,7 +107,7 @@ def rates(size: int | None = None, rounds: int = 10) -> dict[str, float]:
 
 def parameters(shape: Shape) -> int:
     """N, those that a token is multiplied with: all but an untied table's rows."""
-    config = shape.config()
+    config = dataclasses.replace(shape.config(), attention="xla")
     made = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
     total = sum(x.size for x in jax.tree.leaves(made))
     table = config.vocab_size * config.hidden_size
