@@ -22,7 +22,7 @@ from rich.table import Table
 from experiments.shell.console import console
 from experiments.stages.files import write_json
 from experiments.studies import agreement, cost
-from experiments.studies.against import NoPyTorchError, torch_updates
+from experiments.studies.against import TorchError, torch_updates
 from experiments.studies.measuring import Cost, interleaved
 from experiments.studies.pieces import ASCENT
 from experiments.studies.shapes import Shape
@@ -153,7 +153,7 @@ def against_torch(shape: Shape) -> dict[str, Any]:
         remats = ("none", "full")
         with torch_updates(shape, remats, exact=False) as (calls, failed):
             times = interleaved(calls, shape.rounds)
-    except NoPyTorchError as error:
+    except TorchError as error:
         return {"PyTorch": {"error": str(error)}}
     found: dict[str, Any] = {k: statistics.median(v) for k, v in times.items()}
     return found | {name: {"error": why} for name, why in failed.items()}

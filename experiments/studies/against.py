@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from experiments.studies.shapes import Shape
 
 
-class NoPyTorchError(ValueError):
-    """It is not installed, or it cannot run the shape at all."""
+class TorchError(ValueError):
+    """PyTorch is not installed, or cannot run an update, in one line."""
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def torch_updates(
     Each has run once already, so that all is compiled.
 
     Raises:
-      NoPyTorchError: in one line.
+      TorchError: it does not run here at all.
     """
     arguments = {"shape": dataclasses.asdict(shape), "remats": remats, "exact": exact}
     module = [sys.executable, "-m", "experiments.studies.torch_times"]
@@ -47,7 +47,7 @@ def torch_updates(
         if not line:
             said.seek(0)
             last = said.read().strip().splitlines()[-1:]
-            raise NoPyTorchError(
+            raise TorchError(
                 f"PyTorch does not run here ({' '.join(last)}): install the extra, "
                 "pip install 'ofmu-jax[parity]', or leave it out."
             )
@@ -57,7 +57,7 @@ def torch_updates(
             call = functools.partial(_turn, child, name)
             try:
                 call()
-            except RuntimeError as error:
+            except TorchError as error:
                 failed[name] = str(error)
             else:
                 calls[name] = call
@@ -69,10 +69,15 @@ def torch_updates(
 
 
 def _turn(child: subprocess.Popen, name: str) -> None:
-    child.stdin.write(f"{name}\n")  # pyrefly: ignore
-    child.stdin.flush()  # pyrefly: ignore
-    answer = child.stdout.readline()  # pyrefly: ignore
+    """Has the update run, and waits for it."""
+    assert child.stdin is not None and child.stdout is not None
+    try:
+        child.stdin.write(f"{name}\n")
+        child.stdin.flush()
+        answer = child.stdout.readline()
+    except BrokenPipeError:
+        answer = ""
     if not answer:
-        raise RuntimeError(f"the process ended with {child.wait()}.")
+        raise TorchError(f"PyTorch's process ended with {child.wait()} in {name}.")
     if answer.strip():
-        raise RuntimeError(answer.strip())
+        raise TorchError(answer.strip())

@@ -131,7 +131,7 @@ def beside_torch(shape: Shape) -> Found:
     """Ours and PyTorch's seconds in the same rounds, and what it cannot run.
 
     Raises:
-      NoPyTorchError: it is not installed.
+      TorchError: it is not installed.
     """
     names = [name for ours in ALIKE.values() for name in ours]
     with torch_updates(shape) as (calls, failed):

@@ -204,14 +204,6 @@ def test_wrong_words_are_refused_at_once(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_pytorch_that_is_not_there_is_one_line(monkeypatch, capsys):
-    """A child that cannot import it: its last line, and what to install."""
-    monkeypatch.setenv("PYTHONPATH", "/nowhere")
-    monkeypatch.setattr("sys.executable", "/bin/false")
-    assert benchmark.main(["--against", "torch", "--model", "tiny"]) == 2
-    assert "PyTorch does not run here" in capsys.readouterr().err
-
-
 def test_pieces_of_a_loss_agree_with_likelihood():
     """Gradient ascent of the pieces is ascent on the mean NLL."""
     shape = Shape(length=8, batch_size=2, inner_steps=1)
