@@ -56,7 +56,9 @@ class Costs(Shape):
 def run(config: Costs) -> Found:
     """All that is measured, as JSON can hold it; written after every model."""
     names = config.models or (config.model,)
-    shapes = [dataclasses.replace(config, model=name) for name in names]
+    fields = [field.name for field in dataclasses.fields(Shape)]
+    alike = Shape(**{name: getattr(config, name) for name in fields})
+    shapes = [dataclasses.replace(alike, model=name) for name in names]
     for shape in shapes:
         if shape.model not in SHAPES:
             shape.config()  # an unknown name is refused before anything is timed

@@ -54,8 +54,9 @@ def test_a_process_that_ends_is_told(child):
         assert failed == expected
 
 
-def test_pytorch_that_is_not_there_is_one_line(child, capsys):
+def test_pytorch_that_is_not_there_is_one_line(child, capsys, tmp_path):
     child("#!/bin/sh\necho 'No module named torch' >&2\nexit 1\n")
-    assert benchmark.main(["--against", "torch", "--model", "tiny"]) == 2
+    words = ["--against", "torch", "--output", str(tmp_path / "found.json")]
+    assert benchmark.main(words) == 2
     said = capsys.readouterr().err
     assert "PyTorch does not run here (No module named torch): install" in said
