@@ -11,8 +11,8 @@ from experiments.studies.shapes import Shape
 ANSWERS = """#!/bin/sh
 echo '["fine", "broken"]'
 while read -r name; do
-  if [ "$name" = broken ]; then echo "no kernel for it"; else echo; fi
   echo "$name" >> "$0.log"
+  if [ "$name" = broken ]; then echo "no kernel for it"; else echo; fi
 done
 """
 DIES = """#!/bin/sh
