@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -55,12 +56,15 @@ def torch_updates(
         failed: dict[str, str] = {}
         for name in json.loads(line):
             call = functools.partial(_turn, child, name)
+            begun = time.perf_counter()
             try:
                 call()
             except TorchError as error:
                 failed[name] = str(error)
             else:
                 calls[name] = call
+            seconds = time.perf_counter() - begun
+            print(f"{name}: first run {seconds:.1f} s", file=sys.stderr, flush=True)
         yield calls, failed
     finally:
         child.kill()

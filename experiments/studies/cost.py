@@ -66,8 +66,9 @@ def run(config: Costs) -> Found:
             raise ValueError(f"--against torch runs no {shape.model}: language alone.")
     found: Found = {**provenance.made("experiments.benchmark"), "shape": config}
     found["models"] = {}
-    # What is kept from earlier starts would be loaded, not compiled.
-    jax.config.update("jax_enable_compilation_cache", False)
+    if config.against != "torch":
+        # What is kept from earlier starts would be loaded, not compiled.
+        jax.config.update("jax_enable_compilation_cache", False)
     for shape in shapes:
         with jax.default_matmul_precision("highest"):  # as commands and PyTorch do
             if config.against == "torch":

@@ -2,6 +2,7 @@
 
 import functools
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -47,6 +48,9 @@ def measured(
         compiled[name] = time.perf_counter() - begun
         analysis = program.memory_analysis()
         assert analysis is not None  # every backend of JAX has it
+        print(
+            f"{name}: compiled in {compiled[name]:.1f} s", file=sys.stderr, flush=True
+        )
         memory[name] = analysis.temp_size_in_bytes
         runs[name] = functools.partial(program, params, state, batches)
     times = interleaved({**runs, **(beside or {})}, rounds)
