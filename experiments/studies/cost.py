@@ -9,7 +9,7 @@ turns with the same model, batch, precision and optimizer.
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -54,7 +54,7 @@ class Costs(Shape):
 
 
 def run(config: Costs) -> Found:
-    """All that is measured, as JSON can hold it; written after every model."""
+    """All that is measured, as JSON can hold it; written after every part."""
     names = config.models or (config.model,)
     fields = [field.name for field in dataclasses.fields(Shape)]
     alike = Shape(**{name: getattr(config, name) for name in fields})
@@ -70,32 +70,25 @@ def run(config: Costs) -> Found:
         # What is kept from earlier starts would be loaded, not compiled.
         jax.config.update("jax_enable_compilation_cache", False)
     for shape in shapes:
-        with jax.default_matmul_precision("highest"):  # as commands and PyTorch do
-            if config.against == "torch":
-                found["models"][shape.model] = {"torch": beside_torch(shape)}
-            else:
-                found["models"][shape.model] = parts_of(shape, config.parts)
-        if config.output is not None:
-            write_json(config.output, found)
-            pictures.write(config.output, pictures.costs(found["models"]))
+        parts = found["models"][shape.model] = {}
+        asked = ("torch",) if config.against == "torch" else config.parts
+        for part in ("methods",) if shape.model in SHAPES else asked:
+            with jax.default_matmul_precision("highest"):  # as commands and PyTorch do
+                parts[part] = PARTS[part](shape)
+            if config.output is not None:
+                write_json(config.output, found)
+                pictures.write(config.output, pictures.costs(found["models"]))
     return found
 
 
-def parts_of(shape: Shape, parts: Sequence[Part]) -> Found:
-    """Part -> name -> `Cost` as a dict, or None for a method without updates."""
-    found: Found = {}
+def methods_of(shape: Shape) -> Found:
+    """Name -> `Cost` as a dict, or None for a method without updates."""
     if shape.model in SHAPES:
         cases, without = registries.images(shape)
-        costs, _ = measured(cases, shape.rounds)
-        return {"methods": _as_dicts(costs) | dict.fromkeys(without)}
-    if "methods" in parts:
-        costs, _ = measured(registries.language(shape), shape.rounds)
-        found["methods"] = _as_dicts(costs)
-    if "pieces" in parts:
-        found["pieces"] = _as_dicts(measure(shape))
-    if "variants" in parts:
-        found["variants"] = _as_dicts(measured(variants(shape), shape.rounds)[0])
-    return found
+    else:
+        cases, without = registries.language(shape), []
+    costs, _ = measured(cases, shape.rounds)
+    return _as_dicts(costs) | dict.fromkeys(without)
 
 
 def measure(shape: Shape, names: Sequence[str] = ()) -> dict[str, Cost]:
@@ -141,6 +134,14 @@ def beside_torch(shape: Shape) -> Found:
         costs, theirs = measured(cases_of(shape, names), shape.rounds, calls)
     seconds = {name: cost.seconds for name, cost in costs.items()}
     return {"ours": seconds, "theirs": theirs, "failed": failed}
+
+
+PARTS: Mapping[str, Callable[[Shape], Found]] = {
+    "methods": methods_of,
+    "pieces": lambda shape: _as_dicts(measure(shape)),
+    "variants": lambda shape: _as_dicts(measured(variants(shape), shape.rounds)[0]),
+    "torch": beside_torch,
+}
 
 
 def _as_dicts(costs: Mapping[str, Cost]) -> Found:
