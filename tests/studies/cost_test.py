@@ -124,6 +124,9 @@ def test_a_round_runs_everything_once_in_turn():
     runs = {name: lambda name=name: said.append(name) for name in "ab"}
     times = measuring.interleaved(runs, rounds=3)
     assert said == ["a", "b"] * 4  # one round to warm up
+    said.clear()
+    assert len(measuring.interleaved(runs, 1, woken={"b"})["b"]) == 1
+    assert said == ["a", "b", "a", "b", "b"]
     assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
 
 
@@ -140,7 +143,7 @@ def test_what_is_measured_has_the_method_s_counts():
     assert costs["difference"].counted == method.gradient_evaluations == 2
     assert costs["difference"].updates == 1
     assert costs["difference"].seconds > 0 and beside["other"] > 0
-    assert len(calls) == 3
+    assert len(calls) == 1 + 2 * 2  # once in the first place, and woken each time
 
 
 def test_the_table_is_in_multiples_of_its_first_row():
