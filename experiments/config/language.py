@@ -72,7 +72,7 @@ class LanguageRun(Run):
     auto: that where it can run, else xla."""
     scan_layers: bool | None = None
     """Compile the layers as one loop, or write each out, which is faster on a CPU and
-    longer to compile; default: a loop of 8 layers or more."""
+    longer to compile; default: a loop of 8 layers or more, or with --remat."""
     coordinator: str | None = None
     """host:port of process 0 in a job of several, or auto; needs --mesh."""
     num_processes: int | None = None
