@@ -78,14 +78,7 @@ def attend(
         it can run, ``"xla"`` never.
     """
     if uses_cudnn(implementation, query_BxHxLxK.dtype):
-        by_place = lambda x: x.swapaxes(1, 2)
-        return by_place(
-            jax.nn.dot_product_attention(
-                *(by_place(x) for x in (query_BxHxLxK, key_BxGxMxK, value_BxGxMxK)),
-                mask=mask_BxLxM[:, None],
-                implementation="cudnn",
-            )
-        )
+        return _fused(query_BxHxLxK, key_BxGxMxK, value_BxGxMxK, mask_BxLxM)
     batch, heads, length, size = query_BxHxLxK.shape
     groups, keys = key_BxGxMxK.shape[1:3]
     # The H / G queries of a group are rows of one matrix.
@@ -99,6 +92,18 @@ def attend(
     weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
     mixed = weights.reshape(*query.shape[:3], keys) @ value_BxGxMxK
     return mixed.reshape(query_BxHxLxK.shape)
+
+
+def _fused(query_BxHxLxK, key_BxGxMxK, value_BxGxMxK, mask_BxLxM) -> jax.Array:
+    # The kernel's gradient of a query that sees no key is garbage: such a one sees all.
+    mask_BxLxM |= ~jnp.any(mask_BxLxM, -1, keepdims=True)
+    by_place = lambda x: x.swapaxes(1, 2)
+    mixed = jax.nn.dot_product_attention(
+        *map(by_place, (query_BxHxLxK, key_BxGxMxK, value_BxGxMxK)),
+        mask=mask_BxLxM[:, None],
+        implementation="cudnn",
+    )
+    return by_place(mixed)
 
 
 def uses_cudnn(implementation: str, dtype: Any) -> bool:
