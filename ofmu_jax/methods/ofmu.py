@@ -10,6 +10,7 @@ from ofmu_jax import choices, transform
 from ofmu_jax.bilevel import is_static_zero
 from ofmu_jax.bounds import Count, NotNegative, Positive
 from ofmu_jax.methods import inner_optimizers as inner
+from ofmu_jax.methods import schedules
 from ofmu_jax.methods.base import BatchLoss, Method, Range, Spec, minibatch
 from ofmu_jax.methods.inner_optimizers import InnerOptimizer
 
@@ -63,8 +64,8 @@ class OfmuConfig:
     ) -> Method:
         """The method, of losses as `ofmu_method` takes them; ``options`` go there."""
         rho: Any = self.rho
-        if rho and self.rho_growth != 1.0:
-            rho = optax.exponential_decay(rho, 1, self.rho_growth)
+        if not is_static_zero(rho):
+            rho = schedules.exponential(rho, self.rho_growth)
         ascent = inner.inner_optimizer(
             self.inner_optimizer,
             self.inner_learning_rate,
