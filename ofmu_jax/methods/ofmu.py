@@ -8,7 +8,7 @@ import optax
 
 from ofmu_jax import choices, transform
 from ofmu_jax.bilevel import is_static_zero
-from ofmu_jax.bounds import Count, NotNegative, Positive
+from ofmu_jax.bounds import Count, Positive, Term
 from ofmu_jax.methods import inner_optimizers as inner
 from ofmu_jax.methods import schedules
 from ofmu_jax.methods.base import BatchLoss, Method, Range, Spec, minibatch
@@ -39,11 +39,11 @@ class OfmuConfig:
     """The longest step of polyak, in norms of the parameters."""
     outer_steps: Count = 2
     outer_learning_rate: Positive = 1e-3
-    weight_decay: NotNegative = 0.0
-    beta: NotNegative = 0.1
+    weight_decay: Term = 0.0
+    beta: Term = 0.1
     """Weight of the gradient similarity in Φ; 0 leaves it and its cost out."""
     similarity: choices.Similarity = "cosine"
-    rho: NotNegative = 1e-2
+    rho: Term = 1e-2
     """Weight of ‖∇Φ‖² in F; 0 leaves it and its cost out."""
     rho_growth: Positive = 1.02
     """γ: ρ grows by this factor every outer iteration."""

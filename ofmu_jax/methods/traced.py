@@ -8,40 +8,42 @@ of a search, seeds and ablations of numbers share what is compiled.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from ofmu_jax.bilevel import is_static_zero
+from ofmu_jax.bounds import LeftOut, said
 from ofmu_jax.methods.base import Method
 
 PROGRAMS = 32  # kept; what XLA compiled of one that is dropped goes with it
 
 
-class _Number(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Number:
     """Where a number was taken out."""
 
 
 def split(config: Any) -> tuple[Any, tuple[float, ...]]:
     """A configuration without its numbers, and these in order.
 
-    Looked into are dataclasses and tuples. A 0 stays, as it leaves out a term and its
-    cost, and so does what is no float: all that makes it another program.
+    Looked into are dataclasses and tuples. What is no float stays, and so does the 0
+    of a field that is a `bounds.Term`, as it leaves that out: another program.
 
     >>> split((0.5, "cosine", 3, 0.0, None))
-    ((_Number(), 'cosine', 3, 0.0, None), (0.5,))
+    ((_Number(), 'cosine', 3, _Number(), None), (0.5, 0.0))
     """
     numbers: list[float] = []
 
-    def take(value: Any) -> Any:
-        if isinstance(value, float) and not is_static_zero(value):
+    def take(value: Any, is_term: bool) -> Any:
+        if isinstance(value, float) and not (is_term and is_static_zero(value)):
             numbers.append(float(value))  # of Python, which no type is promoted by
             return _Number()
         return _mapped(take, value)
 
-    return take(config), tuple(numbers)
+    return take(config, False), tuple(numbers)
 
 
 def filled(rest: Any, numbers: Iterator[Any]) -> Any:
@@ -52,19 +54,22 @@ def filled(rest: Any, numbers: Iterator[Any]) -> Any:
     (0.25, 'cosine', 3)
     """
 
-    def put(value: Any) -> Any:
+    def put(value: Any, is_term: bool = False) -> Any:
         return next(numbers) if isinstance(value, _Number) else _mapped(put, value)
 
     return put(rest)
 
 
-def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+def _mapped(function: Callable[[Any, bool], Any], value: Any) -> Any:
+    """A dataclass or a tuple with ``function`` of each field and whether it is one of
+    a term; anything else as it is."""
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        return tuple(map(function, value))
+        return tuple(function(item, False) for item in value)
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
+    terms = said(type(value), LeftOut)
     names = [field.name for field in dataclasses.fields(value)]
-    changed = {name: function(getattr(value, name)) for name in names}
+    changed = {name: function(getattr(value, name), name in terms) for name in names}
     return dataclasses.replace(value, **changed)
 
 

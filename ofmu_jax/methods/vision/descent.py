@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from ofmu_jax.bounds import NotNegative, Positive
+from ofmu_jax.bounds import NotNegative, Positive, Term
 from ofmu_jax.losses import vision
 from ofmu_jax.methods import schedules
 from ofmu_jax.methods.base import Method, Range, Spec
@@ -39,7 +39,7 @@ class Descent:
     """What every method that descends a loss has: SGD with momentum 0.9."""
 
     learning_rate: Positive = 0.01
-    weight_decay: NotNegative = 5e-4
+    weight_decay: Term = 5e-4
 
     def sgd(self, *before: optax.GradientTransformation):
         """The optimizer."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from ofmu_jax.bounds import BelowOne, Count, NotNegative, Positive
+from ofmu_jax.bounds import BelowOne, Count, Positive, Term
 from ofmu_jax.losses import vision
 from ofmu_jax.methods import ofmu
 from ofmu_jax.methods.base import Method
@@ -35,9 +35,9 @@ class Ofmu(ofmu.OfmuConfig):
     outer_steps: Count = 3
     outer_learning_rate: Positive = 0.01
     """Of the outer SGD."""
-    weight_decay: NotNegative = 5e-4
-    beta: NotNegative = 0.0
-    rho: NotNegative = 0.0
+    weight_decay: Term = 5e-4
+    beta: Term = 0.0
+    rho: Term = 0.0
     momentum: BelowOne = 0.9
     norm: Literal["batch", "running"] = "batch"
     """What the losses normalise with; running averages move after each update."""
