@@ -104,9 +104,9 @@ def _stopwatch() -> Stopwatch:
     """Of this process; it runs from the first time that it is asked for."""
     watch = Stopwatch()
 
-    def listen(event: str, seconds: float, **_: Any) -> None:
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
         if event in EVENTS:
-            watch.heard(time.perf_counter(), seconds)
+            watch.heard(time.perf_counter(), duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     return watch

@@ -106,6 +106,7 @@ def run(
         )
     step = Step(method)
     watch, iterator = Watch(stopping, check, on_update), iter(batches)
+    params, fixed = _committed((params, fixed), params)
     more = () if fixed is None else (fixed,)
     done, params, state = _begun(method, (params, *more), iterator, watch, saver)
     params, state = _committed((params, state), params)

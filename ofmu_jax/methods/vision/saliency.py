@@ -85,7 +85,7 @@ def total_gradient(
       seed: of the augmentation.
     """
 
-    total = jax.tree.map(lambda p: np.zeros(p.shape, p.dtype), variables.params)
+    total = optax.tree.zeros_like(variables.params)  # where the parameters are
     for batch in numbered(part, batch_size, seed):
         total = _add_gradient(config, prepare, total, *variables, batch)
     return total
