@@ -86,7 +86,10 @@ def with_numbers(build: Callable[..., Method], config: Any, *static: Any) -> Met
     Args:
       build: a function that is there once, such as one of a module.
       config: a dataclass, or a tuple of some and of numbers; see `split`.
-      static: hashable; floats in them stay constants.
+      static: floats in them stay constants.
+
+    Raises:
+      TypeError: if one of ``static`` cannot be hashed.
     """
     rest, numbers = split(config)
     init, update = _program(build, rest, static)

@@ -21,7 +21,8 @@ from experiments.pipeline.search import trials, with_values
 from ofmu_jax import methods
 from ofmu_jax.methods import schedules, traced
 from ofmu_jax.methods.vision import registry
-from ofmu_jax.training import loop
+from ofmu_jax.parallel.sharding import make_mesh, place
+from ofmu_jax.training import loop, placement
 
 RUN = Demo()
 HIDDEN = functools.cache(lambda layer: bigram)
@@ -99,6 +100,22 @@ def test_targets_and_references_are_trained_by_one_program():
     with counted() as compiled:
         run(fine_tuning(bigram, other, 25), start, rows)
     assert not compiled
+
+
+def test_trials_on_a_mesh_share_a_program():
+    mesh = make_mesh("data=2", jax.devices()[:2])
+    config = RUN.config_of("npo")
+
+    def trial(config):
+        method = placement.on_mesh(unlearning("npo", config, 60, bigram), mesh)
+        start = place(jax.tree.map(jnp.asarray, TABLE), mesh)
+        return run(method, start, placement.place_batches(batches(1), mesh))
+
+    first = trial(config)
+    with counted() as compiled:
+        second = trial(shifted(config))
+    assert not compiled
+    assert np.any(np.asarray(first["table"]) != np.asarray(second["table"]))
 
 
 def test_a_type_is_not_promoted_by_a_number():
