@@ -177,8 +177,8 @@ def entry(
     spans = {"outer_learning_rate": outer_rate}
     spans |= {"inner_learning_rate": Range(1e-2, 1.0, log=True), **search}
     spans |= {"ceiling": Range(1.0, 1.3)}
-    checks = {"derivatives": derivatives, "unfit": unfit, "cautions": cautions}
-    checks["second_derivatives"] = second_derivatives
+    checks: dict[str, Any] = {"derivatives": derivatives, "unfit": unfit}
+    checks |= {"cautions": cautions, "second_derivatives": second_derivatives}
     return Spec("OFMU", "2509.22483", config, build, spans, **more, **checks)
 
 
