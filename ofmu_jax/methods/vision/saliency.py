@@ -114,11 +114,17 @@ def top_share(tree: Any, density: float) -> Any:
     """
     if not 0 < density <= 1:
         raise ValueError(f"density is {density}; give a share in (0, 1].")
+    return _largest(tree, round(density * sum(x.size for x in jax.tree.leaves(tree))))
+
+
+@jax.jit
+def _largest(tree: Any, count: int) -> Any:
+    """1 at so many of the largest magnitudes, one program for every number of them."""
     leaves, structure = jax.tree.flatten(tree)
     sizes = np.cumsum([leaf.size for leaf in leaves])[:-1]
     flat = jnp.concatenate([jnp.abs(leaf).ravel() for leaf in leaves])
-    chosen = jnp.argsort(-flat, stable=True)[: round(density * flat.size)]
-    mask = jnp.zeros(flat.size, jnp.float32).at[chosen].set(1)
+    chosen = (jnp.arange(flat.size) < count).astype(jnp.float32)
+    mask = jnp.zeros_like(chosen).at[jnp.argsort(-flat, stable=True)].set(chosen)
     parts = zip(jnp.split(mask, sizes), leaves, strict=True)
     masks = [part.reshape(leaf.shape) for part, leaf in parts]
     return jax.tree.unflatten(structure, masks)
