@@ -159,7 +159,7 @@ def estimate(name: str, run: LanguageRun, task: LanguageTask, length: int) -> Es
     trained, *fixed = _parts(run, task)
     state = sharding.outline(jax.eval_shape(method.init, trained, *fixed), mesh)
     batch = shapes_of_batches(name, run, method.batches_per_update, length, mesh)
-    step = loop.jitted(placement.on_mesh(method, mesh))
+    step = loop.Step(placement.on_mesh(method, mesh))
     compiled = _compiled(step.lower(trained, state, batch, *fixed))
     whole, text = loop.step_bytes(compiled), compiled.as_text()
     if whole is None or text is None:

@@ -28,3 +28,4 @@ from ofmu_jax.methods.rules.primal_dual import primal_dual as primal_dual
 from ofmu_jax.methods.rules.weighted import fine_tune as fine_tune
 from ofmu_jax.methods.rules.weighted import gradient_ascent as gradient_ascent
 from ofmu_jax.methods.rules.weighted import weighted_difference as weighted_difference
+from ofmu_jax.methods.traced import with_numbers as with_numbers

@@ -5,45 +5,50 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import optax
-
 from experiments.config.language import LanguageRun, TrainConfig
 from ofmu_jax import methods
 from ofmu_jax.losses import likelihood
 from ofmu_jax.losses.accumulation import accumulated, answer_tokens
 from ofmu_jax.losses.likelihood import ApplyFn
-from ofmu_jax.methods import METHODS, Lora, Method, Part, Setting, Subset
+from ofmu_jax.methods import METHODS, Lora, Method, Part, Setting, Subset, schedules
 from ofmu_jax.methods.language.setting import clipped_adamw
 from ofmu_jax.models.llama.adapters import with_adapters
 
+HiddenFnOf = Callable[[int], Callable]
 
-@functools.lru_cache(maxsize=64)
+
 def fine_tuning(
     apply_fn: ApplyFn, config: TrainConfig, num_updates: int, micro_batches: int = 1
 ) -> Method:
-    """AdamW with linear warm-up and cosine decay on the cross-entropy."""
+    """AdamW with linear warm-up and cosine decay on the cross-entropy.
+
+    One program, whatever the rates and the number of updates are.
+    """
     warmup = max(1, round(config.warmup_fraction * num_updates))
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, warmup, max(num_updates, warmup + 1)
-    )
+    span = float(warmup), float(max(num_updates, warmup + 1))
+    numbers = config.learning_rate, config.weight_decay, span
+    return methods.with_numbers(_fine_tuning, numbers, apply_fn, micro_batches)
+
+
+def _fine_tuning(numbers: Any, apply_fn: ApplyFn, micro_batches: int) -> Method:
+    rate, weight_decay, span = numbers
     loss = functools.partial(likelihood.cross_entropy, apply_fn)
     return methods.fine_tune(
         accumulated(loss, micro_batches, answer_tokens),
-        clipped_adamw(schedule, config.weight_decay),
+        clipped_adamw(schedules.warmup_cosine(rate, *span), weight_decay),
     )
 
 
-@functools.lru_cache(maxsize=64)
 def unlearning(
     name: str,
     config: Any,
     budget: int,
     apply_fn: ApplyFn,
-    hidden_fn_of: Callable[[int], Callable] | None = None,
+    hidden_fn_of: HiddenFnOf | None = None,
     micro_batches: int = 1,
     part: Part | None = None,
 ) -> Method:
-    """The method ``name``; equal arguments give the very object, compiled once.
+    """The method ``name``; configurations that differ in numbers share one program.
 
     Args:
       name: the method.
@@ -57,6 +62,23 @@ def unlearning(
     Raises:
       ValueError: for an unknown name, or a configuration that does not work.
     """
+    scale = None
+    if isinstance(part, Lora):  # its α is a number too
+        scale, part = part.scale, dataclasses.replace(part, alpha=1.0)
+    numbers = config, float(budget), scale
+    more = apply_fn, hidden_fn_of, micro_batches, part
+    return methods.with_numbers(_unlearning, numbers, name, *more)
+
+
+def _unlearning(
+    numbers: Any,
+    name: str,
+    apply_fn: ApplyFn,
+    hidden_fn_of: HiddenFnOf | None,
+    micro_batches: int,
+    part: Part | None,
+) -> Method:
+    config, budget, scale = numbers
     needs_hidden_fn = METHODS[name].needs_hidden_fn
 
     def build(apply_fn: ApplyFn, lift: Callable = lambda f: f) -> Method:
@@ -70,7 +92,7 @@ def unlearning(
         return build(apply_fn)
     merge = part.merge
     if isinstance(part, Lora):  # within the layers, where it takes less memory
-        merge = functools.partial(with_adapters, scale=part.scale)
+        merge = functools.partial(with_adapters, scale=scale)
     return methods.of_part(lambda lift: build(lift(apply_fn), lift), merge)
 
 

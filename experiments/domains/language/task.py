@@ -31,6 +31,7 @@ from ofmu_jax.parallel import distributed, sharding
 from ofmu_jax.training import placement
 
 Params = Any
+_fresh_params = jax.jit(init_params, static_argnums=0)  # one program for all seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +151,7 @@ class LanguageTask:
 
     def init_params(self, seed: int) -> Params:
         """Fresh parameters of a model trained from scratch."""
-        params = init_params(self.config, jax.random.key(seed))
+        params = _fresh_params(self.config, jax.random.key(seed))
         return params if self.mesh is None else sharding.place(params, self.mesh)
 
     def encode(self, rows: Sequence[QA]) -> list[prompts.Encoded]:

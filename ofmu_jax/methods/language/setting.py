@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import optax
 
 from ofmu_jax.bilevel import is_static_zero
-from ofmu_jax.bounds import NotNegative, Positive
+from ofmu_jax.bounds import NotNegative, Positive, Term
 from ofmu_jax.losses import distillation, likelihood, representation
 from ofmu_jax.losses.accumulation import (
     OF_POSITIONS,
@@ -53,7 +53,7 @@ class Baseline(Generic[LossConfig]):
 
     loss: LossConfig
     learning_rate: Positive
-    weight_decay: NotNegative = 0.0
+    weight_decay: Term = 0.0
 
 
 def clipped_adamw(
@@ -108,7 +108,7 @@ class GradDiffConfig:
 
     gamma: NotNegative = 1.0
     """γ, weight of the forget loss."""
-    alpha: NotNegative = 1.0
+    alpha: Term = 1.0
     """α, weight of the retain loss; 0 leaves it out."""
     retain: Literal["nll", "kl"] = "nll"
     """R: cross-entropy, or KL(before ‖ now), which keeps a second model in memory."""
