@@ -27,7 +27,7 @@ from ofmu_jax.models.llama.model import (
     hidden_states,
     init_params,
 )
-from ofmu_jax.parallel import distributed, sharding
+from ofmu_jax.parallel import sharding
 from ofmu_jax.training import placement
 
 Params = Any
@@ -143,9 +143,12 @@ class LanguageTask:
         return shapes if self.mesh is None else sharding.outline(shapes, self.mesh)
 
     def init_params(self, seed: int) -> Params:
-        """Fresh parameters of a model trained from scratch."""
-        params = init_params(self.config, jax.random.key(seed))
-        return params if self.mesh is None else sharding.place(params, self.mesh)
+        """Fresh parameters of a model trained from scratch, made where they lie."""
+        init, key = functools.partial(init_params, self.config), jax.random.key(seed)
+        if self.mesh is None:
+            return init(key)
+        there = sharding.shardings(jax.eval_shape(init, key), self.mesh)
+        return jax.jit(init, out_shardings=there)(key)
 
     def encode(self, rows: Sequence[QA]) -> list[prompts.Encoded]:
         """Token ids and labels of question-answer rows.
@@ -245,9 +248,6 @@ class LanguageTask:
         """
         source = source or self.source
         tokenizer = self.tokenizer if source is None else None
-        params = distributed.to_host(params)
-        distributed.on_main(
-            lambda: huggingface.save_pretrained(
-                folder, params, self.config, tokenizer, source=source, card=card
-            )
+        huggingface.save_pretrained(
+            folder, params, self.config, tokenizer, source=source, card=card
         )
