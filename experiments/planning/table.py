@@ -23,6 +23,7 @@ from experiments.shell import command_line
 from ofmu_jax.bounds import Bound, Count, NotNegativeInt, Positive
 from ofmu_jax.choices import Curvature, PenaltyGradient
 from ofmu_jax.methods import METHODS
+from ofmu_jax.methods.language.setting import Moments
 
 MODULE = "experiments.plan"
 DESCRIPTION = """Memory, work and traffic of one update, before it is paid for.
@@ -58,6 +59,8 @@ class Plan:
     remat: Literal["none", "dots", "full"] = "none"
     loss_chunk: NotNegativeInt = 0
     grad_accum: Count = 1
+    moments_dtype: Moments = "float32"
+    """Of the two moments that AdamW keeps of each trained parameter."""
     trainable: str | None = None
     """Regular expression: train the parameters whose path it matches, and no others."""
     lora: LoraConfig = LoraConfig()
@@ -112,8 +115,8 @@ def _plan(plan: Plan) -> None:
 def run_of(plan: Plan) -> LanguageRun:
     """The run that is planned."""
     budget = BudgetConfig(batch_size=plan.batch_size, gradient_evaluations=10**6)
-    names = "methods dtype remat loss_chunk grad_accum trainable lora mesh evaluation "
-    names += "ofmu baselines"
+    names = "methods dtype remat loss_chunk grad_accum moments_dtype trainable lora "
+    names += "mesh evaluation ofmu baselines"
     options = {name: getattr(plan, name) for name in names.split()}
     return Request(**options, max_length=plan.length, budget=budget)
 

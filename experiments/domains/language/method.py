@@ -13,13 +13,17 @@ from ofmu_jax.losses import likelihood
 from ofmu_jax.losses.accumulation import accumulated, answer_tokens
 from ofmu_jax.losses.likelihood import ApplyFn
 from ofmu_jax.methods import METHODS, Lora, Method, Part, Setting, Subset
-from ofmu_jax.methods.language.setting import clipped_adamw
+from ofmu_jax.methods.language.setting import Moments, clipped_adamw
 from ofmu_jax.models.llama.adapters import with_adapters
 
 
 @functools.lru_cache(maxsize=64)
 def fine_tuning(
-    apply_fn: ApplyFn, config: TrainConfig, num_updates: int, micro_batches: int = 1
+    apply_fn: ApplyFn,
+    config: TrainConfig,
+    num_updates: int,
+    micro_batches: int = 1,
+    moments_dtype: Moments = "float32",
 ) -> Method:
     """AdamW with linear warm-up and cosine decay on the cross-entropy."""
     warmup = max(1, round(config.warmup_fraction * num_updates))
@@ -29,7 +33,7 @@ def fine_tuning(
     loss = functools.partial(likelihood.cross_entropy, apply_fn)
     return methods.fine_tune(
         accumulated(loss, micro_batches, answer_tokens),
-        clipped_adamw(schedule, config.weight_decay),
+        clipped_adamw(schedule, config.weight_decay, moments_dtype),
     )
 
 
@@ -42,6 +46,7 @@ def unlearning(
     hidden_fn_of: Callable[[int], Callable] | None = None,
     micro_batches: int = 1,
     part: Part | None = None,
+    moments_dtype: Moments = "float32",
 ) -> Method:
     """The method ``name``; equal arguments give the very object, compiled once.
 
@@ -53,6 +58,7 @@ def unlearning(
       hidden_fn_of: from a layer to the function of RMU's hidden states.
       micro_batches: that every loss is computed in.
       part: of the parameters that the method is one of (`methods.of_part`).
+      moments_dtype: of AdamW.
 
     Raises:
       ValueError: for an unknown name, or a configuration that does not work.
@@ -63,7 +69,9 @@ def unlearning(
         hidden_fn = None
         if needs_hidden_fn and hidden_fn_of is not None:
             hidden_fn = lift(hidden_fn_of(config.loss.layer))
-        setting = Setting(apply_fn, None, hidden_fn, budget, micro_batches)
+        setting = Setting(
+            apply_fn, None, hidden_fn, budget, micro_batches, moments_dtype
+        )
         return methods.build(name, setting, config)
 
     if part is None:
