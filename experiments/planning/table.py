@@ -211,7 +211,8 @@ def table(plan: Plan, found: Sequence[Row]) -> Any:
         result.add_column(head, justify="right", no_wrap=True)
     for row in found:
         result.add_row(*cells(plan, row, unit))
-    notes = [Text(f"{_label(r)}: {r.problem}") for r in found if r.problem]
+    notes = [Text(row.found.hosts) for row in found if row.found][:1]
+    notes += [Text(f"{_label(r)}: {r.problem}") for r in found if r.problem]
     if any(row.found and row.found.unknown_loops for row in found):
         notes.append(Text("Some loops are counted once: their length is not known."))
     if any(_unfit(plan, row) for row in found):

@@ -37,13 +37,14 @@ def scale_by_adam_in_bfloat16(**options: Any) -> optax.GradientTransformation:
     adam = optax.scale_by_adam(**options)
 
     def init_fn(params: Any) -> optax.ScaleByAdamState:
-        state = adam.init(params)
+        state: Any = adam.init(params)
         half = lambda tree: optax.tree.cast(tree, jnp.bfloat16)
         return state._replace(mu=half(state.mu), nu=half(state.nu))
 
     def update_fn(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         wide = state._replace(mu=widen(state.mu), nu=widen(state.nu))
-        updates, new = adam.update(updates, wide, params)
+        found: Any = adam.update(updates, wide, params)
+        updates, new = found
         key = jax.random.fold_in(jax.random.key(0), new.count)
         leaves, treedef = jax.tree.flatten(new.nu)
         nu = [

@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ofmu_jax.parallel.distributed import is_main
 
-BLOCK = 2**26  # bytes that are gathered at a time, onto every device
+BLOCK = 2**24  # bytes that are gathered at a time, onto every device
 
 
 def spread(tree: Any) -> bool:
@@ -70,17 +70,19 @@ def _gathered(x: jax.Array, layer: int | None, out: np.ndarray | None) -> None:
     size = parts * math.prod(shape[1:]) * x.dtype.itemsize  # of a row of every part
     most = max(1, BLOCK // size)
     data = [shard.data for shard in x.addressable_shards]
+    data = data if layer is None else [y[layer] for y in data]
     for start in range(0, rows, most):
         stop = min(start + most, rows)
-        pieces = [(y if layer is None else y[layer])[start:stop] for y in data]
+        pieces = [y[start:stop] for y in data]
         block = jax.make_array_from_single_device_arrays(
             (parts * (stop - start), *shape[1:]), there, pieces
         )
-        found = _replicate(sharding.mesh)(block).addressable_data(0)
+        whole = jax.block_until_ready(_replicate(sharding.mesh)(block))
         if not is_main():
             continue
         assert out is not None
-        for part, piece in enumerate(np.split(np.asarray(found), parts)):
+        found = np.split(np.asarray(whole.addressable_data(0)), parts)
+        for part, piece in enumerate(found):
             out[part * rows + start : part * rows + stop] = piece
 
 
