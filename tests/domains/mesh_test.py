@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from processes import job
@@ -14,6 +15,7 @@ from experiments.domains.language.task import LanguageTask
 from experiments.run import parse
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.models.llama.model import LlamaConfig
+from ofmu_jax.parallel import sharding
 
 RUN = Demo(
     train=TrainConfig(batch_size=16),
@@ -82,6 +84,29 @@ def test_what_the_mesh_cannot_divide_is_named(size, whole):
     printed = " ".join(LanguageDomain(RUN, data, "", task, {}, {})._whole_matrices())
     assert ("layers/down_proj/kernel" in printed) == whole
     assert ("every device holds them whole" in printed) == whole
+
+
+def test_fresh_parameters_are_drawn_where_they_lie():
+    """And are the ones that a single device draws."""
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=32,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=2,
+        head_dim=8,
+    )
+    mesh = scale.mesh_of(dataclasses.replace(RUN, mesh="fsdp=4,tensor=2"))
+    no_text: list = [None, None, 8, RUN.evaluation]
+    one, many = (
+        LanguageTask(config, *no_text, mesh=lies).init_params(3)
+        for lies in (None, mesh)
+    )
+    wanted = sharding.shardings(one, mesh)
+    for a, b, lie in zip(*map(jax.tree.leaves, (one, many, wanted)), strict=True):
+        assert b.sharding.is_equivalent_to(lie, b.ndim)
+        np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def flat(value, path=""):
