@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ofmu_jax.parallel.distributed import is_main
 
-BLOCK = 2**24  # bytes that are gathered at a time, onto every device
+BLOCK = 2**22  # bytes that are gathered at a time, onto every device
 
 
 def spread(tree: Any) -> bool:
@@ -21,7 +21,7 @@ def spread(tree: Any) -> bool:
     )
 
 
-def to_main(x: Any, layer: int | None, out: np.ndarray | None) -> None:
+def to_main(x: Any, layer: int | None, out: np.ndarray | None, dtype: np.dtype) -> None:
     """Writes an array, or one layer of a stack, into ``out``, cast to its dtype.
 
     Of an array that lies on several processes each has to ask, in the same order, and
@@ -32,6 +32,7 @@ def to_main(x: Any, layer: int | None, out: np.ndarray | None) -> None:
       x: of any shape; its first axis, if it is that of layers, is not cut.
       layer: index into the first axis; None: all of ``x``.
       out: of the shape that is asked for; None in processes that get nothing.
+      dtype: of ``out``, which is cast to before anything is sent.
     """
     with np.errstate(over="ignore"):  # who writes it looks
         if not isinstance(x, jax.Array):
@@ -41,7 +42,7 @@ def to_main(x: Any, layer: int | None, out: np.ndarray | None) -> None:
             assert out is not None
             _from_parts(x, layer, out)
         else:
-            _gathered(x, layer, out)
+            _gathered(x, layer, out, dtype)
 
 
 def _from_parts(x: jax.Array, layer: int | None, out: np.ndarray) -> None:
@@ -53,10 +54,12 @@ def _from_parts(x: jax.Array, layer: int | None, out: np.ndarray) -> None:
             continue
         first, stop, _ = shard.index[0].indices(x.shape[0])
         if first <= layer < stop:
-            out[shard.index[1:]] = shard.data[layer - first]
+            out[shard.index[1:]] = _layer_of(shard.data, layer - first)
 
 
-def _gathered(x: jax.Array, layer: int | None, out: np.ndarray | None) -> None:
+def _gathered(
+    x: jax.Array, layer: int | None, out: np.ndarray | None, dtype: np.dtype
+) -> None:
     sharding, axes = x.sharding, 0 if layer is None else 1
     if not isinstance(sharding, NamedSharding) or any(sharding.spec[:axes]):
         raise ValueError(
@@ -67,13 +70,13 @@ def _gathered(x: jax.Array, layer: int | None, out: np.ndarray | None) -> None:
     there = NamedSharding(sharding.mesh, spec)
     rows = there.shard_shape(shape)[0]
     parts = shape[0] // rows
-    size = parts * math.prod(shape[1:]) * x.dtype.itemsize  # of a row of every part
+    size = parts * math.prod(shape[1:]) * dtype.itemsize  # of a row of every part
     most = max(1, BLOCK // size)
     data = [shard.data for shard in x.addressable_shards]
-    data = data if layer is None else [y[layer] for y in data]
+    data = data if layer is None else [_layer_of(y, layer) for y in data]
     for start in range(0, rows, most):
         stop = min(start + most, rows)
-        pieces = [y[start:stop] for y in data]
+        pieces = [_rows_of(y, start, stop - start).astype(dtype) for y in data]
         block = jax.make_array_from_single_device_arrays(
             (parts * (stop - start), *shape[1:]), there, pieces
         )
@@ -84,6 +87,17 @@ def _gathered(x: jax.Array, layer: int | None, out: np.ndarray | None) -> None:
         found = np.split(np.asarray(whole.addressable_data(0)), parts)
         for part, piece in enumerate(found):
             out[part * rows + start : part * rows + stop] = piece
+
+
+# Where they begin is an argument of what is compiled: once for all layers and blocks.
+
+
+def _layer_of(x: jax.Array, layer: int) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(x, layer, keepdims=False)
+
+
+def _rows_of(x: jax.Array, start: int, count: int) -> jax.Array:
+    return jax.lax.dynamic_slice_in_dim(x, start, count)
 
 
 @functools.lru_cache(maxsize=8)

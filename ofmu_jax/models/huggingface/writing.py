@@ -157,7 +157,7 @@ def _tensors(
         dtype, shape = entries[name]
         out = np.empty(shape, dtype) if gets else None
         turned = out.T if transposed and out is not None else out
-        to_main(flat[path], layer, turned)
+        to_main(flat[path], layer, turned, dtype)
         return out
 
     return tensor_of
