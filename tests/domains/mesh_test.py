@@ -6,6 +6,8 @@ import json
 import jax
 import numpy as np
 import pytest
+import real_folders
+import safetensors.numpy
 from processes import job
 
 from experiments.config.language import BudgetConfig, Demo, EvalConfig, TrainConfig
@@ -15,6 +17,7 @@ from experiments.domains.language.task import LanguageTask
 from experiments.run import parse
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.models.llama.model import LlamaConfig
+from ofmu_jax.models.tensor_files import SINGLE
 from ofmu_jax.parallel import sharding
 
 RUN = Demo(
@@ -147,3 +150,39 @@ def test_two_processes_report_what_one_does(tmp_path):
         assert found.keys() == expected.keys()
         for name in ("/forget_heldout_Q_A_Prob", "/retain_heldout_Q_A_Prob"):
             np.testing.assert_allclose(found[name], expected[name], rtol=0.02)
+
+
+@pytest.mark.long
+def test_two_processes_hand_back_the_model_that_one_does(tmp_path):
+    """A given one to the byte; an unlearned one to the last digit of bfloat16."""
+    given = real_folders.FOLDERS["qwen"](tmp_path / "given")
+    forget = real_folders.rows(
+        tmp_path / "f.jsonl", ("Who is Ada?", "A writer."), ("Where?", "In Lund.")
+    )
+    retain = real_folders.rows(
+        tmp_path / "r.jsonl", ("Who is Bo?", "A painter."), ("Where?", "In Rome.")
+    )
+    words = f"""-m experiments.run request --model {given} --forget-file {forget}
+        --retain-file {retain} --methods grad_diff --seeds 0 --max-length 128
+        --mesh fsdp=4 --moments-dtype bfloat16 --budget.gradient-evaluations 16
+        --budget.batch-size 4 --budget.checks 1 --budget.forget-target none
+        --evaluation.max-new-tokens 2 --evaluation.bootstrap 4
+        --evaluation.batch-size 4 --grad-diff.learning-rate 1e-2""".split()
+
+    def of_two(address, process):
+        here = ["--coordinator", address, "--num-processes", "2"]
+        out = ["--output-dir", str(tmp_path / "two")]
+        return [*words, *out, *here, "--process-id", process]
+
+    alone = [*words, "--output-dir", str(tmp_path / "one")]
+    job(lambda *_: alone, count=1, devices=4, statuses=(0, 3))
+    job(of_two, devices=2, statuses=(0, 3))
+    contents = lambda folder: {x.name: x.read_bytes() for x in folder.iterdir()}
+    assert contents(tmp_path / "two/target/seed0/hf") == contents(given)
+    one, two = (
+        safetensors.numpy.load_file(tmp_path / at / "grad_diff/seed0/hf" / SINGLE)
+        for at in ("one", "two")
+    )
+    for name, tensor in one.items():
+        a, b = (np.asarray(x, np.float32) for x in (tensor, two[name]))
+        np.testing.assert_allclose(a, b, rtol=2**-7, atol=2**-9, err_msg=name)

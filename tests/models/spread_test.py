@@ -188,6 +188,20 @@ def test_a_tied_head_that_differs_in_one_slice(tmp_path):
         load_pretrained(folder, mesh=sharding.make_mesh("fsdp=8"))
 
 
+def test_a_tied_head_of_another_dtype_is_looked_at_and_left(tmp_path):
+    tensors = families.tensors_of("llama3", "bfloat16")
+    head = tensors[weights.EMBEDDING].astype(np.float32)
+    both = tensors | {weights.HEAD: head}
+    folder = families.write(tmp_path / "same", families.ALL["llama3"], both)
+    _, params = load_pretrained(folder)
+    assert params["embed_tokens"]["embedding"].dtype == jnp.bfloat16
+    head[0, 0] *= 1 + 2**-20  # which bfloat16 does not hold
+    folder = families.write(tmp_path / "other", families.ALL["llama3"], both)
+    with pytest.raises(ModelError, match="differs"):
+        load_pretrained(folder)
+    load_pretrained(folder, "bfloat16")  # as it is then, it is the same
+
+
 # --- files ---------------------------------------------------------------------------
 
 
@@ -235,6 +249,7 @@ def test_two_processes_read_and_write_one_model(tmp_path):
         # Half of each matrix in the bytes of the files, and all vectors.
         assert found["read"] == 2 * (matrices / 2 + vectors)
         assert found["values"] == "equal"
+        assert 500 < found["gathered"] <= 1000  # bytes; a matrix has up to 7,808
         assert found["exists"].startswith(
             ("FileExistsError", "OtherProcessError: FileExistsError")[n]
         )

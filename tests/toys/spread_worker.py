@@ -42,8 +42,16 @@ def main(address: str, process: str, folder: str) -> None:
     )
     equal = jax.tree.all(jax.tree.map(same, whole, params))
     found["values"] = "equal" if equal else "differ"
+    replicate = gathering._replicate
+    sizes: list[int] = []
+
+    def weighed(mesh):
+        return lambda block: sizes.append(block.nbytes) or replicate(mesh)(block)
+
+    gathering._replicate = weighed
     save_pretrained(at / "like", params, config, source=at / "in", card="")
     save_pretrained(at / "anew", params, config, max_shard_bytes=30_000)
+    found["gathered"] = max(sizes)
     found["exists"] = failed(lambda: save_pretrained(at / "anew", params, config))
     params["norm"]["scale"] = params["norm"]["scale"] * jnp.nan
     found["broken"] = failed(lambda: save_pretrained(at / "bad", params, config))

@@ -57,11 +57,12 @@ def read_params(
     for path, leaf in _flat(outline).items():
         names = [name for name in infos if name in found and found[name][0] == path]
         names.sort(key=lambda name: (found[name][1] or 0, name == HEAD))
-        kind = common_dtype(slices.dtype_of(name) for name in names)
-        turned = found[names[0]][2]
-        if found[names[0]][1] is None:
+        _, layer, turned = found[names[0]]
+        if layer is None:
+            kind = slices.dtype_of(names[0])
             fill = _whole_tensor(slices, names, folder)
         else:
+            kind = common_dtype(map(slices.dtype_of, names))
             fill = _stack(slices, names, turned)
         params[path] = array_of(leaf.shape, kind, where.get(path), fill)
     return unflatten_dict(params)
