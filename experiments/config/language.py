@@ -6,7 +6,7 @@ field is its help on the command line.
 
 import dataclasses
 import pathlib
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -71,6 +71,12 @@ class LanguageRun(Run):
     moments_dtype: Moments = "float32"
     """Of the two moments that AdamW keeps of each trained parameter; bfloat16 halves
     that memory, and rounds the second one at random."""
+    attention: Literal["auto", "xla", "cudnn"] = "auto"
+    """cudnn: a fused kernel, in bfloat16 on an NVIDIA GPU, without second derivatives;
+    auto: that where it can run, else xla."""
+    scan_layers: bool | None = None
+    """Compile the layers as one loop, or write each out, which is faster on a CPU and
+    longer to compile; default: a loop of 8 layers or more, or with --remat."""
     coordinator: str | None = None
     """host:port of process 0 in a job of several, or auto; needs --mesh."""
     num_processes: int | None = None
@@ -100,6 +106,12 @@ class LanguageRun(Run):
         moments = self.moments_dtype
         kept = () if moments == "float32" else (f"moments {moments}",)
         return super().rounding + kept
+
+    @property
+    def computation(self) -> dict[str, Any]:
+        """How the model is computed: the fields of `LlamaConfig` that say so."""
+        names = ("dtype", "remat", "attention", "scan_layers")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def pretrained(self) -> str | None:

@@ -32,7 +32,7 @@ def make_task(
     for field, name in run.given_models.items():
         found, params = huggingface.load_pretrained(name, "float32", mesh)
         given[ROLES[field]] = params
-        found = dataclasses.replace(found, dtype=run.dtype, remat=run.remat)
+        found = dataclasses.replace(found, **run.computation)
         if config is not None:  # how random weights are drawn is of no matter
             drawn = config.initializer_range
             found = dataclasses.replace(found, initializer_range=drawn)
