@@ -1,13 +1,19 @@
 """Adam's moments in bfloat16: what is kept, what is lost, what falls."""
 
+import types
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from experiments.config.language import Demo, TrainConfig
+from experiments.config.language import Demo
+from experiments.domains.base import TARGET
 from experiments.domains.language import method
+from experiments.domains.language.domain import LanguageDomain
+from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.methods import METHODS
 from ofmu_jax.methods.moments import at_random, scale_by_adam_in_bfloat16
 
@@ -84,7 +90,10 @@ def kept(made):
 def test_every_method_and_fine_tuning_keep_them_so(dtype):
     run = Demo(moments_dtype=dtype)
     expected = 2 * 40 * jnp.dtype(dtype).itemsize
-    assert kept(method.fine_tuning(APPLY, TrainConfig(), 9, 1, dtype)) == expected
+    task: Any = types.SimpleNamespace(loss_apply_fn=APPLY)
+    domain = LanguageDomain(run, fictitious_people(0, 4, 1), "", task, {}, {})
+    training = domain.training(TARGET, 0)
+    assert training is not None and kept(training.method) == expected
     hidden = lambda layer: APPLY
     for name in METHODS:
         config = run.config_of(name)
