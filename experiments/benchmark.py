@@ -1,21 +1,23 @@
-"""``python -m experiments.benchmark [cost | accelerator]``: times on this machine."""
+"""``python -m experiments.benchmark [cost | accelerator | loading]``."""
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from experiments.shell import command_line, signals
-from experiments.studies import accelerator, cost
+from experiments.studies import accelerator, cost, loading
 from experiments.studies.shapes import Shape
 
 Command = (
     Annotated[Shape, tyro.conf.subcommand("cost")]
     | Annotated[accelerator.Accelerator, tyro.conf.subcommand("accelerator")]
+    | Annotated[loading.Loading, tyro.conf.subcommand("loading")]
 )
 DESCRIPTION = """What each piece of OFMU costs (cost, which runs where nothing is
-named), or whether an accelerator computes what the CPU does, and how fast."""
+named), whether an accelerator computes what the CPU does, and how fast, or what the
+host holds while a model is loaded and written."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,12 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command_line.tried(lambda: _measure(config))
 
 
-def _measure(config: Shape | accelerator.Accelerator) -> None:
+def _measure(config: Any) -> None:
     command_line.check_numbers(config)
     if isinstance(config, Shape):
         cost.main(config)
-    else:
+    elif isinstance(config, accelerator.Accelerator):
         accelerator.main(config)
+    else:
+        loading.main(config)
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def options(module: str, subcommand: str) -> frozenset[str]:
 SUBCOMMANDS = {
     "experiments.run": ("demo", "tofu", "request", "cifar"),
     "experiments.ablations": ("demo", "tofu"),
-    "experiments.benchmark": ("cost", "accelerator"),
+    "experiments.benchmark": ("cost", "accelerator", "loading"),
 }
 MODULES = ("convergence", "plan", "publish", "report", "verify")
 ALL_COMMANDS = [(f"experiments.{name}", "") for name in MODULES] + [

@@ -22,6 +22,7 @@ from ofmu_jax.bounds import Bound, Count, NotNegativeInt
 from ofmu_jax.methods import METHODS
 from ofmu_jax.methods.language.ofmu import Ofmu as OfmuConfig
 from ofmu_jax.methods.language.ofmu import ascending_by_slope
+from ofmu_jax.methods.language.setting import Moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,9 @@ class LanguageRun(Run):
     remat: Literal["none", "dots", "full"] = "none"
     """What of a layer the backward pass recomputes, to save memory: nothing, all but
     the products with weights, everything."""
+    moments_dtype: Moments = "float32"
+    """Of the two moments that AdamW keeps of each trained parameter; bfloat16 halves
+    that memory, and rounds the second one at random."""
     attention: Literal["auto", "xla", "cudnn"] = "auto"
     """cudnn: a fused kernel, in bfloat16 on an NVIDIA GPU, without second derivatives;
     auto: that where it can run, else xla."""
@@ -96,6 +100,12 @@ class LanguageRun(Run):
         """
         fields = ("model", "base_model", "retain_model")
         return {f: name for f in fields if (name := getattr(self, f)) is not None}
+
+    @property
+    def rounding(self) -> tuple[str, ...]:
+        moments = self.moments_dtype
+        kept = () if moments == "float32" else (f"moments {moments}",)
+        return super().rounding + kept
 
     @property
     def computation(self) -> dict[str, Any]:

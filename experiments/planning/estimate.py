@@ -20,7 +20,8 @@ from experiments.domains.language.method import part_of
 from experiments.domains.language.task import LanguageTask
 from experiments.planning import hlo
 from ofmu_jax.evals.language import scores
-from ofmu_jax.parallel import sharding
+from ofmu_jax.models.huggingface import weights
+from ofmu_jax.parallel import gathering, sharding
 from ofmu_jax.parallel.sharding import MeshError
 from ofmu_jax.training import loop, placement
 
@@ -41,10 +42,22 @@ class Estimate(NamedTuple):
     step: int  # all of it: `training.step_bytes`
     run: int  # with the copies of what is trained that a run keeps beside it
     check: int  # what a check takes, with all that lies there meanwhile
+    host_load: int  # of a process, beyond its devices: the largest slice of a parameter
+    host_export: int  # of process 0: the largest tensor, in float32, and a block of it
     gradient_evaluations: float
     flops: float  # of matrix products
     sent: dict[str, float]  # bytes, by collective
     unknown_loops: int  # counted once in the two before
+
+    @property
+    def hosts(self) -> str:
+        """A note on the memory of the hosts."""
+        load, export = (f"{x / 1e9:.2f}" for x in (self.host_load, self.host_export))
+        return (
+            f"Host memory of a process beyond what lies on its devices: {load} GB to "
+            f"load a model, a slice at a time; {export} GB to export one, a tensor at "
+            "a time (process 0; float32 files, half with bfloat16 ones)."
+        )
 
 
 # --- devices ----------------------------------------------------------------------
@@ -142,6 +155,15 @@ def bytes_per_device(tree: Any) -> int:
     return sum(sizes)
 
 
+def host_bytes(task: LanguageTask) -> dict[str, int]:
+    """What a process holds on its host at most, in a load and in an export."""
+    assert task.mesh is not None
+    slices = [bytes_per_device(x) for x in jax.tree.leaves(task.outline())]
+    sizes = [4 * math.prod(shape) for _, shape in weights.tensor_shapes(task.config)]
+    block = min(gathering.BLOCK, max(sizes)) if task.mesh.size > 1 else 0
+    return {"host_load": max(slices), "host_export": max(sizes) + block}
+
+
 # --- the step ---------------------------------------------------------------------
 
 
@@ -179,6 +201,7 @@ def estimate(name: str, run: LanguageRun, task: LanguageTask, length: int) -> Es
         step=whole,
         run=whole + kept,
         check=check,
+        **host_bytes(task),
         gradient_evaluations=method.gradient_evaluations,
         flops=counts.flops,
         sent=counts.sent,

@@ -23,6 +23,7 @@ from experiments.shell import command_line
 from ofmu_jax.bounds import Bound, Count, NotNegativeInt, Positive
 from ofmu_jax.choices import Curvature, PenaltyGradient
 from ofmu_jax.methods import METHODS
+from ofmu_jax.methods.language.setting import Moments
 
 MODULE = "experiments.plan"
 DESCRIPTION = """Memory, work and traffic of one update, before it is paid for.
@@ -58,6 +59,8 @@ class Plan:
     remat: Literal["none", "dots", "full"] = "none"
     loss_chunk: NotNegativeInt = 0
     grad_accum: Count = 1
+    moments_dtype: Moments = "float32"
+    """Of the two moments that AdamW keeps of each trained parameter."""
     trainable: str | None = None
     """Regular expression: train the parameters whose path it matches, and no others."""
     lora: LoraConfig = LoraConfig()
@@ -112,8 +115,8 @@ def _plan(plan: Plan) -> None:
 def run_of(plan: Plan) -> LanguageRun:
     """The run that is planned."""
     budget = BudgetConfig(batch_size=plan.batch_size, gradient_evaluations=10**6)
-    names = "methods dtype remat loss_chunk grad_accum trainable lora mesh evaluation "
-    names += "ofmu baselines"
+    names = "methods dtype remat loss_chunk grad_accum moments_dtype trainable lora "
+    names += "mesh evaluation ofmu baselines"
     options = {name: getattr(plan, name) for name in names.split()}
     return Request(**options, max_length=plan.length, budget=budget)
 
@@ -208,7 +211,8 @@ def table(plan: Plan, found: Sequence[Row]) -> Any:
         result.add_column(head, justify="right", no_wrap=True)
     for row in found:
         result.add_row(*cells(plan, row, unit))
-    notes = [Text(f"{_label(r)}: {r.problem}") for r in found if r.problem]
+    notes = [Text(row.found.hosts) for row in found if row.found][:1]
+    notes += [Text(f"{_label(r)}: {r.problem}") for r in found if r.problem]
     if any(row.found and row.found.unknown_loops for row in found):
         notes.append(Text("Some loops are counted once: their length is not known."))
     if any(_unfit(plan, row) for row in found):

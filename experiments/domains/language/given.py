@@ -11,7 +11,6 @@ from experiments.domains.language.task import LanguageTask
 from ofmu_jax.data.language import prompts
 from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.models.huggingface import folder as huggingface
-from ofmu_jax.parallel import sharding
 
 Params = Any
 FIELDS = {TARGET: "model", REFERENCE: "retain_model", BASE: "base_model"}
@@ -31,9 +30,8 @@ def make_task(
     config = source = None
     stops: tuple[int, ...] = ()
     for field, name in run.given_models.items():
-        with meshes.loading(mesh):
-            found, params = huggingface.load_pretrained(name, dtype="float32")
-        given[ROLES[field]] = params if mesh is None else sharding.place(params, mesh)
+        found, params = huggingface.load_pretrained(name, "float32", mesh)
+        given[ROLES[field]] = params
         found = dataclasses.replace(found, **run.computation)
         if config is not None:  # how random weights are drawn is of no matter
             drawn = config.initializer_range

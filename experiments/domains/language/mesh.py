@@ -1,9 +1,7 @@
 """What a run is spread over: its mesh, its processes, its micro-batches."""
 
-import contextlib
 import os
 
-import jax
 from jax.sharding import Mesh
 
 from experiments.config.language import LanguageRun
@@ -21,10 +19,6 @@ def join(run: LanguageRun) -> None:
     Raises:
       ValueError: if the flags do not say which process this is, or there is no mesh.
     """
-    if run.mesh is not None:
-        # JAX has no host to load to where JAX_PLATFORMS names the accelerator alone.
-        platforms = jax.config.values["jax_platforms"]
-        jax.config.update("jax_platforms", with_host(platforms))
     if not distributed.initialize(run.coordinator, run.num_processes, run.process_id):
         return
     if run.mesh is None:
@@ -35,35 +29,6 @@ def join(run: LanguageRun) -> None:
         console.quiet()
     signals.in_job(distributed.largest, distributed.is_main(), failure.tell)
     failure.watch(signals.falls, end=lambda: os._exit(2))
-
-
-def with_host(platforms: str | None) -> str | None:
-    """``JAX_PLATFORMS`` and, in the last place, the host; None or "": left to JAX.
-
-    >>> with_host("cuda"), with_host("cpu"), with_host(None)
-    ('cuda,cpu', 'cpu', None)
-    """
-    if not platforms or "cpu" in platforms.split(","):
-        return platforms
-    return f"{platforms},cpu"
-
-
-def loading(mesh: Mesh | None) -> contextlib.AbstractContextManager:
-    """Where whole models are read to before they are cut: the host's memory.
-
-    Raises:
-      ValueError: if JAX was started without the host as a platform.
-    """
-    if mesh is None:
-        return contextlib.nullcontext()
-    try:
-        host = jax.local_devices(backend="cpu")[0]
-    except RuntimeError as error:
-        raise ValueError(
-            "--mesh needs the host's memory to load models to, and JAX_PLATFORMS="
-            f"{jax.config.values['jax_platforms']} leaves it out; append ,cpu to it."
-        ) from error
-    return jax.default_device(host)
 
 
 def mesh_of(run: LanguageRun) -> Mesh | None:

@@ -11,14 +11,18 @@ from ofmu_jax.losses import likelihood
 from ofmu_jax.losses.accumulation import accumulated, answer_tokens
 from ofmu_jax.losses.likelihood import ApplyFn
 from ofmu_jax.methods import METHODS, Lora, Method, Part, Setting, Subset, schedules
-from ofmu_jax.methods.language.setting import clipped_adamw
+from ofmu_jax.methods.language.setting import Moments, clipped_adamw
 from ofmu_jax.models.llama.adapters import with_adapters
 
 HiddenFnOf = Callable[[int], Callable]
 
 
 def fine_tuning(
-    apply_fn: ApplyFn, config: TrainConfig, num_updates: int, micro_batches: int = 1
+    apply_fn: ApplyFn,
+    config: TrainConfig,
+    num_updates: int,
+    micro_batches: int = 1,
+    moments_dtype: Moments = "float32",
 ) -> Method:
     """AdamW with linear warm-up and cosine decay on the cross-entropy.
 
@@ -27,15 +31,20 @@ def fine_tuning(
     warmup = max(1, round(config.warmup_fraction * num_updates))
     span = float(warmup), float(max(num_updates, warmup + 1))
     numbers = config.learning_rate, config.weight_decay, span
-    return methods.with_numbers(_fine_tuning, numbers, apply_fn, micro_batches)
+    static = apply_fn, micro_batches, moments_dtype
+    return methods.with_numbers(_fine_tuning, numbers, *static)
 
 
-def _fine_tuning(numbers: Any, apply_fn: ApplyFn, micro_batches: int) -> Method:
+def _fine_tuning(
+    numbers: Any, apply_fn: ApplyFn, micro_batches: int, moments_dtype: Moments
+) -> Method:
     rate, weight_decay, span = numbers
     loss = functools.partial(likelihood.cross_entropy, apply_fn)
     return methods.fine_tune(
         accumulated(loss, micro_batches, answer_tokens),
-        clipped_adamw(schedules.warmup_cosine(rate, *span), weight_decay),
+        clipped_adamw(
+            schedules.warmup_cosine(rate, *span), weight_decay, moments_dtype
+        ),
     )
 
 
@@ -47,6 +56,7 @@ def unlearning(
     hidden_fn_of: HiddenFnOf | None = None,
     micro_batches: int = 1,
     part: Part | None = None,
+    moments_dtype: Moments = "float32",
 ) -> Method:
     """The method ``name``; configurations that differ in numbers share one program.
 
@@ -58,6 +68,7 @@ def unlearning(
       hidden_fn_of: from a layer to the function of RMU's hidden states.
       micro_batches: that every loss is computed in.
       part: of the parameters that the method is one of (`methods.of_part`).
+      moments_dtype: of AdamW.
 
     Raises:
       ValueError: for an unknown name, or a configuration that does not work.
@@ -66,7 +77,7 @@ def unlearning(
     if isinstance(part, Lora):  # its α is a number too
         scale, part = part.scale, dataclasses.replace(part, alpha=1.0)
     numbers = config, float(budget), scale
-    more = apply_fn, hidden_fn_of, micro_batches, part
+    more = apply_fn, hidden_fn_of, micro_batches, part, moments_dtype
     return methods.with_numbers(_unlearning, numbers, name, *more)
 
 
@@ -77,6 +88,7 @@ def _unlearning(
     hidden_fn_of: HiddenFnOf | None,
     micro_batches: int,
     part: Part | None,
+    moments_dtype: Moments,
 ) -> Method:
     config, budget, scale = numbers
     needs_hidden_fn = METHODS[name].needs_hidden_fn
@@ -85,7 +97,9 @@ def _unlearning(
         hidden_fn = None
         if needs_hidden_fn and hidden_fn_of is not None:
             hidden_fn = lift(hidden_fn_of(config.loss.layer))
-        setting = Setting(apply_fn, None, hidden_fn, budget, micro_batches)
+        setting = Setting(
+            apply_fn, None, hidden_fn, budget, micro_batches, moments_dtype
+        )
         return methods.build(name, setting, config)
 
     if part is None:

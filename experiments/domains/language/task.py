@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import jax
@@ -27,11 +27,20 @@ from ofmu_jax.models.llama.model import (
     hidden_states,
     init_params,
 )
-from ofmu_jax.parallel import distributed, sharding
+from ofmu_jax.parallel import sharding
 from ofmu_jax.training import placement
 
 Params = Any
-_fresh_params = jax.jit(init_params, static_argnums=0)  # one program for all seeds
+
+
+@functools.lru_cache(maxsize=8)
+def _fresh_params(config: LlamaConfig, mesh: Mesh | None) -> Callable[..., Params]:
+    """From a key to parameters where they lie; one program for all seeds."""
+    init = functools.partial(init_params, config)
+    if mesh is None:
+        return jax.jit(init)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return jax.jit(init, out_shardings=sharding.shardings(shapes, mesh))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,9 +159,8 @@ class LanguageTask:
         return shapes if self.mesh is None else sharding.outline(shapes, self.mesh)
 
     def init_params(self, seed: int) -> Params:
-        """Fresh parameters of a model trained from scratch."""
-        params = _fresh_params(self.config, jax.random.key(seed))
-        return params if self.mesh is None else sharding.place(params, self.mesh)
+        """Fresh parameters of a model trained from scratch, made where they lie."""
+        return _fresh_params(self.config, self.mesh)(jax.random.key(seed))
 
     def encode(self, rows: Sequence[QA]) -> list[prompts.Encoded]:
         """Token ids and labels of question-answer rows.
@@ -252,9 +260,6 @@ class LanguageTask:
         """
         source = source or self.source
         tokenizer = self.tokenizer if source is None else None
-        params = distributed.to_host(params)
-        distributed.on_main(
-            lambda: huggingface.save_pretrained(
-                folder, params, self.config, tokenizer, source=source, card=card
-            )
+        huggingface.save_pretrained(
+            folder, params, self.config, tokenizer, source=source, card=card
         )
