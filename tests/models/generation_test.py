@@ -102,7 +102,7 @@ def test_one_token_and_an_end_at_once():
 
 def test_one_compilation_a_shape():
     generate(ends=(4,), pad=7)
-    before = generation._generate._cache_size()
+    before = generation._decode._cache_size()
     generate(IDS[::-1], MASK[::-1], ends=(5,), pad=8)
     greedy_generate(  # an equal module is the same program
         Llama(MODEL.config),
@@ -113,7 +113,7 @@ def test_one_compilation_a_shape():
         eos_token_ids=(6,),
         pad_token_id=1,
     )
-    assert generation._generate._cache_size() == before
+    assert generation._decode._cache_size() == before
 
 
 def test_bad_input_is_named():

@@ -195,36 +195,26 @@ class LanguageTask:
 
     def generate(self, params: Params, questions: Sequence[str]) -> list[str]:
         """Greedy answers, cut at the first token of `eos_ids`."""
-        answers: list[str] = []
-        size = self.evaluation.batch_size
         encoded = [
             prompts.encode_prompt(
                 self.tokenizer, question, self.prompt_format, after_eos=self.after_eos
             )
             for question in questions
         ]
-        length = prompts.padded_length(encoded) if encoded else 0
-        for start in range(0, len(encoded), size):
-            signals.pause()
-            chunk = encoded[start : start + size]
-            blank = [chunk[-1]] * (size - len(chunk))  # one shape, one compilation
-            batch = prompts.pad_left(chunk + blank, length, **self.padding)
-            ids = generation.greedy_generate(
-                self.model,
-                params,
-                batch["input_ids"],
-                batch["attention_mask"],
-                max_new_tokens=self.evaluation.max_new_tokens,
-                eos_token_ids=self.eos_ids,
-                pad_token_id=self.pad_id,
-                sharding=self.row_sharding,
-            )
-            answers += self._decode(np.asarray(ids)[: len(chunk)])
-        return answers
+        found = generation.generate(
+            self.model,
+            params,
+            [prompts.attended(ids, **self.padding) for ids in encoded],
+            max_new_tokens=self.evaluation.max_new_tokens,
+            eos_token_ids=self.eos_ids,
+            batch_size=self.evaluation.batch_size,
+            sharding=self.row_sharding,
+            before_batch=signals.pause,
+        )
+        return self._decode(found)
 
-    def _decode(self, ids: np.ndarray) -> list[str]:
-        ended = np.cumsum(np.isin(ids, self.eos_ids), -1) > 0
-        said = [row[~end] for row, end in zip(ids, ended, strict=True)]
+    def _decode(self, rows: Sequence[np.ndarray]) -> list[str]:
+        said = [row[~np.isin(row, self.eos_ids)] for row in rows]  # one, at the end
         return [
             text.strip()
             for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)

@@ -11,13 +11,16 @@ K head size, D model size, F feed-forward size, V vocabulary.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ofmu_jax.models.llama import cache as caches
 from ofmu_jax.models.llama.adapters import Projection
+from ofmu_jax.models.llama.cache import Cache as Cache
+from ofmu_jax.models.llama.cache import init_cache as init_cache
 from ofmu_jax.models.llama.config import REMAT as REMAT
 from ofmu_jax.models.llama.config import LlamaConfig as LlamaConfig
 from ofmu_jax.models.llama.config import RopeScaling as RopeScaling
@@ -25,26 +28,6 @@ from ofmu_jax.models.llama.rotary import rope_frequencies as rope_frequencies
 from ofmu_jax.models.llama.rotary import rotate as rotate
 
 Params = Any
-
-
-class Cache(NamedTuple):
-    """Keys and values of all layers, and which of the M slots hold a token."""
-
-    keys: jax.Array  # shape=(layers, B, M, G, K)
-    values: jax.Array  # shape=(layers, B, M, G, K)
-    filled: jax.Array  # shape=(B, M), bool: may be attended to
-    length: jax.Array  # shape=(), int32: slots used so far
-
-
-def init_cache(config: LlamaConfig, batch: int, length: int) -> Cache:
-    """An empty cache for ``length`` tokens in all."""
-    shape = (config.num_layers, batch, length, config.num_kv_heads, config.head_dim)
-    return Cache(
-        jnp.zeros(shape, config.dtype),
-        jnp.zeros(shape, config.dtype),
-        jnp.zeros((batch, length), bool),
-        jnp.zeros((), jnp.int32),
-    )
 
 
 class RMSNorm(nn.Module):
@@ -67,7 +50,7 @@ class Attention(nn.Module):
     config: LlamaConfig
 
     @nn.compact
-    def __call__(self, x_BxLxD, angles_BxLxK2, mask_BxLxM, cache, start):
+    def __call__(self, x_BxLxD, angles_BxLxK2, mask_BxLxM, cache, slots):
         c = self.config
         groups = c.num_heads // c.num_kv_heads
 
@@ -82,15 +65,18 @@ class Attention(nn.Module):
             query = RMSNorm(c.rms_norm_eps, c.dtype, name="q_norm")(query)
             key = RMSNorm(c.rms_norm_eps, c.dtype, name="k_norm")(key)
         query, key = rotate(query, angles_BxLxK2), rotate(key, angles_BxLxK2)
-        if cache is not None:
-            cache = tuple(
-                jax.lax.dynamic_update_slice_in_dim(old, new, start, axis=1)
-                for old, new in zip(cache, (key, value), strict=True)
-            )
-            key, value = cache
-
         shape = (*query.shape[:2], c.num_kv_heads, groups, c.head_dim)
         query = query.reshape(shape)
+        if cache is not None:
+            cache = caches.store(*cache, (key, value), slots)
+            seen = mask_BxLxM.shape[-1]
+            keys, values = (x[slots.layer] for x in cache)
+            mixed = caches.attend(
+                query, keys[..., :seen], values[:, :, :seen], mask_BxLxM
+            )
+            mixed = mixed.reshape(*x_BxLxD.shape[:2], c.num_heads * c.head_dim)
+            return _dense(c, c.hidden_size, c.output_bias, "o_proj")(mixed), cache
+
         scores = jnp.einsum(
             "blgnk,bmgk->bgnlm", query, key, preferred_element_type=jnp.float32
         )
@@ -120,18 +106,19 @@ class Layer(nn.Module):
     place: Place = anywhere
 
     @nn.compact
-    def __call__(self, x_BxLxD, cache, angles_BxLxK2, mask_BxLxM, start):
+    def __call__(self, carry, layer, angles_BxLxK2, mask_BxLxM, start):
         c = self.config
+        x_BxLxD, cache = carry
         normed = RMSNorm(c.rms_norm_eps, c.dtype, name="input_norm")(x_BxLxD)
         attended, cache = Attention(c, name="attention")(
-            normed, angles_BxLxK2, mask_BxLxM, cache, start
+            normed, angles_BxLxK2, mask_BxLxM, cache, caches.Slots(layer, start)
         )
         x_BxLxD = self.place(x_BxLxD + attended)
         normed = RMSNorm(c.rms_norm_eps, c.dtype, name="post_attention_norm")(x_BxLxD)
         gate = _dense(c, c.intermediate_size, c.mlp_bias, "gate_proj")(normed)
         up = _dense(c, c.intermediate_size, c.mlp_bias, "up_proj")(normed)
         down = _dense(c, c.hidden_size, c.mlp_bias, "down_proj")
-        return self.place(x_BxLxD + down(nn.silu(gate) * up)), cache
+        return (self.place(x_BxLxD + down(nn.silu(gate) * up)), cache), None
 
 
 class Llama(nn.Module):
@@ -155,6 +142,7 @@ class Llama(nn.Module):
         last_only: bool = False,
         hidden_only: bool = False,
         without_head: bool = False,
+        visible: int | None = None,
     ):
         """Logits of the next token at every position.
 
@@ -163,33 +151,31 @@ class Llama(nn.Module):
           attention_mask_BxL: 1 where a position may be attended to, as a key; zeros
             may lie anywhere. Default: all.
           positions_BxL: rotary positions; default 0 … L − 1 (after what is cached).
-          cache: tokens that came before; the L new ones are added to it.
+          cache: tokens that came before; the L new ones are added to it, in each row
+            behind those that it has.
           last_only: only the last position's logits, L = 1 in the result: those of a
             long prompt need not fit into memory.
           hidden_only: the residual stream after the last layer, before the norm, of
             shape (B, L, D), in place of logits and cache.
           without_head: what the logits are the product of, in place of them: the
             normed residual stream (B, L, D) and the matrix (V, D) as it is stored.
+          visible: how many slots of the cache to look at, if no row has used more.
 
         Returns:
           Float32 logits of shape (B, L, V); with a cache, (logits, new cache).
         """
         c = self.config
         batch, length = input_ids_BxL.shape
-        start = jnp.zeros((), jnp.int32) if cache is None else cache.length
+        start_B = jnp.zeros(batch, jnp.int32) if cache is None else cache.length
         if attention_mask_BxL is None:
             attention_mask_BxL = jnp.ones_like(input_ids_BxL)
+        index_BxL = start_B[:, None] + jnp.arange(length, dtype=jnp.int32)
         if positions_BxL is None:
-            positions_BxL = jnp.broadcast_to(
-                start + jnp.arange(length, dtype=jnp.int32), (batch, length)
-            )
-        keys_BxM, index_M = attention_mask_BxL.astype(bool), jnp.arange(length)
+            positions_BxL = index_BxL
+        keys_BxM = attention_mask_BxL.astype(bool)
         if cache is not None:
-            keys_BxM = jax.lax.dynamic_update_slice_in_dim(
-                cache.filled, keys_BxM, start, axis=1
-            )
-            index_M = jnp.arange(keys_BxM.shape[1])
-        mask = _attention_mask(c, start + jnp.arange(length), index_M, keys_BxM)
+            keys_BxM = caches.fill(cache.filled, start_B, keys_BxM)
+        mask = _attention_mask(c, index_BxL, keys_BxM[:, :visible])
         angles = positions_BxL[..., None].astype(jnp.float32) * rope_frequencies(c)
 
         embed = nn.Embed(
@@ -207,12 +193,12 @@ class Llama(nn.Module):
             variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
-            out_axes=0,
             length=c.num_layers,
         )(c, self.place, name="layers")
-        layer_cache = None if cache is None else (cache.keys, cache.values)
+        stored = None if cache is None else (cache.keys, cache.values)
         x_BxLxD = self.place(embed(input_ids_BxL))
-        x_BxLxD, new = layers(x_BxLxD, layer_cache, angles, mask, start)
+        numbers = jnp.arange(c.num_layers, dtype=jnp.int32)
+        (x_BxLxD, stored), _ = layers((x_BxLxD, stored), numbers, angles, mask, start_B)
         if hidden_only:
             return x_BxLxD
         if last_only:
@@ -234,10 +220,9 @@ class Llama(nn.Module):
             head_VxD.astype(c.dtype),
             preferred_element_type=jnp.float32,
         )
-        if cache is None:
+        if stored is None:
             return logits
-        keys, values = cast(tuple[jax.Array, jax.Array], new)
-        return logits, Cache(keys, values, keys_BxM, start + length)
+        return logits, Cache(*stored, keys_BxM, start_B + length)
 
 
 def init_params(config: LlamaConfig, key: jax.Array) -> Params:
@@ -278,9 +263,9 @@ def hidden_states(
     return jnp.asarray(hidden)
 
 
-def _attention_mask(config, index_L, index_M, keys_BxM) -> jax.Array:
+def _attention_mask(config, index_BxL, keys_BxM) -> jax.Array:
     """Causal, within the sliding window, and only where a key may be attended to."""
-    distance = index_L[:, None] - index_M
+    distance = index_BxL[..., None] - jnp.arange(keys_BxM.shape[1])
     visible = distance >= 0
     if config.sliding_window is not None:
         visible &= distance < config.sliding_window
