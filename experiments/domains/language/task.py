@@ -15,10 +15,11 @@ from experiments.shell import signals
 from ofmu_jax.data.language import batches, prompts
 from ofmu_jax.data.language.padding import InteriorEot
 from ofmu_jax.data.language.records import QA, DataError
-from ofmu_jax.evals.language.scores import TokenScores, score_batches
+from ofmu_jax.evals.language.scores import TokenScores
+from ofmu_jax.evals.language.shared_prompts import PromptedModel, score_answers
 from ofmu_jax.losses.tokens import ApplyFn, Projected
 from ofmu_jax.models.huggingface import folder as huggingface
-from ofmu_jax.models.llama import generation
+from ofmu_jax.models.llama import generation, prompted
 from ofmu_jax.models.llama.model import (
     Llama,
     LlamaConfig,
@@ -65,6 +66,14 @@ class LanguageTask:
             return cast(jax.Array, logits)
 
         return apply
+
+    @functools.cached_property
+    def prompted(self) -> PromptedModel:
+        """The same for scores: a prompt is read once for all its answers."""
+        return PromptedModel(
+            functools.partial(prompted.read, self.model),
+            functools.partial(prompted.follow, self.model),
+        )
 
     @functools.cached_property
     def loss_apply_fn(self) -> ApplyFn:
@@ -183,8 +192,8 @@ class LanguageTask:
         self, params: Params, examples: Sequence[prompts.Encoded]
     ) -> list[TokenScores]:
         """Per-token scores of rows that are encoded already."""
-        return score_batches(
-            self.apply_fn,
+        return score_answers(
+            self.prompted,
             params,
             examples,
             batch_size=self.evaluation.batch_size,
