@@ -1,4 +1,4 @@
-"""``python -m experiments.benchmark [cost | accelerator]``: times on this machine."""
+"""``python -m experiments.benchmark [cost | accelerator | evaluation]``: times here."""
 
 import sys
 from collections.abc import Sequence
@@ -7,14 +7,16 @@ from typing import Annotated
 import tyro
 
 from experiments.shell import command_line, signals
-from experiments.studies import accelerator, cost
+from experiments.studies import accelerator, cost, evaluation
 
 Command = (
     Annotated[cost.Shape, tyro.conf.subcommand("cost")]
     | Annotated[accelerator.Accelerator, tyro.conf.subcommand("accelerator")]
+    | Annotated[evaluation.Evaluated, tyro.conf.subcommand("evaluation")]
 )
 DESCRIPTION = """What each piece of OFMU costs (cost, which runs where nothing is
-named), or whether an accelerator computes what the CPU does, and how fast."""
+named), whether an accelerator computes what the CPU does, and how fast, or what an
+evaluation of TOFU takes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,12 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command_line.tried(lambda: _measure(config))
 
 
-def _measure(config: cost.Shape | accelerator.Accelerator) -> None:
+def _measure(config: Command) -> None:
     command_line.check_numbers(config)
     if isinstance(config, cost.Shape):
         cost.main(config)
-    else:
+    elif isinstance(config, accelerator.Accelerator):
         accelerator.main(config)
+    else:
+        evaluation.main(config)
 
 
 if __name__ == "__main__":

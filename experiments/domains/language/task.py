@@ -202,27 +202,28 @@ class LanguageTask:
             **self.padding,
         )
 
+    def prompt(self, question: str) -> np.ndarray:
+        """Token ids of a question, up to where the answer begins."""
+        return prompts.encode_prompt(
+            self.tokenizer, question, self.prompt_format, after_eos=self.after_eos
+        )
+
     def generate(self, params: Params, questions: Sequence[str]) -> list[str]:
         """Greedy answers, cut at the first token of `eos_ids`."""
-        encoded = [
-            prompts.encode_prompt(
-                self.tokenizer, question, self.prompt_format, after_eos=self.after_eos
-            )
-            for question in questions
-        ]
         found = generation.generate(
             self.model,
             params,
-            [prompts.attended(ids, **self.padding) for ids in encoded],
+            [prompts.attended(self.prompt(x), **self.padding) for x in questions],
             max_new_tokens=self.evaluation.max_new_tokens,
             eos_token_ids=self.eos_ids,
             batch_size=self.evaluation.batch_size,
             sharding=self.row_sharding,
             before_batch=signals.pause,
         )
-        return self._decode(found)
+        return self.decode(found)
 
-    def _decode(self, rows: Sequence[np.ndarray]) -> list[str]:
+    def decode(self, rows: Sequence[np.ndarray]) -> list[str]:
+        """Texts of new tokens, without the one that ends them."""
         said = [row[~np.isin(row, self.eos_ids)] for row in rows]  # one, at the end
         return [
             text.strip()
