@@ -1,9 +1,10 @@
 """What an evaluation takes, beside the same texts and scores in PyTorch.
 
 ``python -m experiments.benchmark evaluation`` times greedy answers and scores of all
-rows of TOFU that an evaluation reads. With ``--against torch`` transformers' ``generate``
-and its forward pass do the same with the same weights, at the best of several batch
-sizes, in turns; how many texts are equal and how far scores are apart is said.
+rows of TOFU that an evaluation reads. With ``--against torch`` the ``generate`` of
+transformers and its forward pass do the same with the same weights, at the best of
+several batch sizes, in turns; how many texts are equal and how far scores are apart is
+said.
 """
 
 import dataclasses
@@ -38,6 +39,7 @@ from ofmu_jax.evals.language.tofu import SETS, evaluate_language
 SMALL = ModelConfig(
     hidden_size=128, intermediate_size=384, num_layers=4, vocab_size=4096
 )
+ANSWERS = EvalConfig(max_new_tokens=200)  # the field's setting
 DECIDED = 0.1  # standard deviation of random weights whose choices are clear ones
 OURS, THEIRS = "ofmu_jax", "transformers"
 
@@ -54,7 +56,7 @@ class Evaluated:
     """Folder of the model, or a name that experiments.plan knows, such as
     smollm2-135m, for random weights; default: a small one with random weights."""
     against: Literal["nothing", "torch"] = "nothing"
-    evaluation: EvalConfig = EvalConfig(max_new_tokens=200)
+    evaluation: EvalConfig = ANSWERS
     torch_batch_sizes: tuple[int, ...] = (8, 16, 32, 64, 128)
     """The fastest of them counts."""
     rounds: Count = 3
@@ -186,9 +188,9 @@ def compared(ours: Any, theirs: Any) -> dict[str, Any]:
 def table(found: Mapping[str, Any]) -> Table:
     """What `measured` found, for people."""
     title = (
-        f"{found['parameters'] / 1e6:.1f} M parameters, {found['questions']} questions, "
-        f"{found['texts']} texts; the first evaluation, compiling included, took "
-        f"{found['seconds_of_the_first_evaluation']:.1f} s"
+        f"{found['parameters'] / 1e6:.1f} M parameters, {found['questions']} "
+        f"questions, {found['texts']} texts; the first evaluation, compiling "
+        f"included, took {found['seconds_of_the_first_evaluation']:.1f} s"
     )
     rows = Table("", title=title)
     for column in (f"{OURS}, s", f"{THEIRS}, s", "times as fast", "alike"):
