@@ -59,6 +59,7 @@ def score_answers(
     examples: Sequence[Encoded],
     *,
     batch_size: int = 64,
+    pad_id: int = 0,
     sharding: jax.sharding.Sharding | None = None,
     before_batch: Callable[[], None] = lambda: None,
     **padding,
@@ -69,7 +70,7 @@ def score_answers(
       batch_size: prompts that are read at once, and texts that follow at once.
       sharding: where to put the rows of both; their number is ``batch_size`` then.
       before_batch: may raise, to end it before the next batch.
-      padding: ``pad_id``, ``interior_eot``, ``eot_id``, as in `score_batches`.
+      padding: ``interior_eot`` and ``eot_id``, as ``pad_id`` in `score_batches`.
 
     Raises:
       EvaluationError: an example cannot be scored, or its scores are not finite.
@@ -83,7 +84,7 @@ def score_answers(
     def arrays(rows: Sequence[Encoded], numbers: Sequence[int]) -> Batch:
         before_batch()
         count = batch_size if sharding else fitted(len(rows), batch_size)
-        batch = pad_right(rows, bucket(max(map(len, rows))), **padding)
+        batch = pad_right(rows, bucket(max(map(len, rows))), pad_id=pad_id, **padding)
         batch |= {"numbers": np.asarray(numbers, np.int32)}
         blank = count - len(rows)
         return {

@@ -27,11 +27,13 @@ class Projection(nn.Dense):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        y = super().__call__(inputs)
+        # As one matrix: on a CPU the gradient of others is computed by way of copies.
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        y = super().__call__(rows)
         if self.has_variable("params", "kernel_a"):
             a, b = (self.get_variable("params", f"kernel_{n}") for n in "ab")
-            y += (inputs.astype(y.dtype) @ a.astype(y.dtype)) @ b.astype(y.dtype)
-        return y
+            y += (rows.astype(y.dtype) @ a.astype(y.dtype)) @ b.astype(y.dtype)
+        return y.reshape(*inputs.shape[:-1], y.shape[-1])
 
 
 def with_adapters(adapters: Any, params: Any, scale: float) -> Any:

@@ -1,12 +1,12 @@
 """Greedy generation with a key-value cache, for many prompts of many lengths.
 
 A fixed number of rows is decoded at once. A row that has ended is given to the next
-prompt; when none is left, the rows that go on are gathered into fewer. All of them look
-at no more slots of the cache than the longest needs.
+prompt; when none is left, the rows that go on are gathered into fewer. The
+cache grows with the rows.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,9 +20,9 @@ from ofmu_jax.models.llama.model import Llama, Params
 from ofmu_jax.parallel.distributed import to_host
 from ofmu_jax.parallel.sharding import put
 
-SLOTS = 64  # a cache has a multiple of it, and no fewer are looked at
+SLOTS = 64  # of a new cache, at least; it grows by as much as it has
 SHORTEST = 16  # that prompts are padded to
-FEWEST = 8  # rows that are not worth gathering into fewer
+FEWEST = 16  # rows that are not worth gathering into fewer
 JOINED = 8  # one row in so many has to be free before prompts are read for them
 GATHERED = 4  # one row in so many has to go on before they are gathered
 
@@ -149,8 +149,6 @@ class _Course:
         self.before_batch, self.joins = before_batch, sharding is None
         # Taken from the end: short ones first, and together what has about one length.
         self.waiting = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        longest = max(map(len, prompts), default=1) - 1 + max_new_tokens
-        self.length = -(-longest // SLOTS) * SLOTS  # of the cache
         self.found = [np.zeros(0, np.int32)] * len(prompts)
         self.owner: dict[int, int] = {}  # row -> prompt
 
@@ -166,8 +164,17 @@ class _Course:
         while self.joins and self.size > FEWEST and self.size > count:
             self.size //= 2
         self.owner, batch = self._take(range(self.size))
+        self.length = self._room(len(self.prompts[i]) for i in self.owner.values())
         self.state = _begin(self.model, self.params, batch, self.length, self.new)
         self.count = np.zeros(self.size, np.int32)
+
+    def _room(self, used: Iterable[int]) -> int:
+        """Slots for rows that use so many, and some more."""
+        return max(SLOTS, 1 << int(max(used)).bit_length())
+
+    def _grow(self, used: Iterable[int]) -> None:
+        if (length := self._room(used)) > self.length:
+            self.state, self.length = _widened(self.state, length), length
 
     def decode(self, eos_ids: np.ndarray) -> None:
         """Until enough rows have ended, or the slots that are looked at are full."""
@@ -176,10 +183,11 @@ class _Course:
             stop += self.few - len(self.owner)
         elif self.joins and self.size > FEWEST:
             stop -= self.size // GATHERED
-        used = [len(self.prompts[i]) - 1 + self.count[b] for b, i in self.owner.items()]
-        visible = min(max(SLOTS, 1 << int(max(used)).bit_length()), self.length)
+        self._grow(
+            len(self.prompts[i]) - 1 + self.count[b] for b, i in self.owner.items()
+        )
         self.state = _decode(
-            self.model, self.params, self.state, eos_ids, np.int32(stop), visible
+            self.model, self.params, self.state, eos_ids, np.int32(stop)
         )
 
     def collect(self) -> None:
@@ -195,6 +203,7 @@ class _Course:
         while self.waiting and self.size - len(self.owner) >= self.few:
             rows = self._free()[: self.few]
             taken, batch = self._take(rows)
+            self._grow(batch.lengths)
             where = np.asarray(rows, np.int32)
             self.state = _join(self.model, self.params, self.state, batch, where)
             self.owner |= taken
@@ -223,7 +232,7 @@ class _Course:
         ids = [self.prompts[i] for i in chosen]
         longest = max(map(len, ids)) - 1
         length = max(SHORTEST, 1 << max(longest - 1, 0).bit_length())
-        batch = _padded(ids, len(rows), min(length, self.length))
+        batch = _padded(ids, len(rows), length)
         if self.sharding is not None:
             batch = Prompts(*(put(x, self.sharding) for x in batch))
         return dict(zip(rows, chosen, strict=False)), batch
@@ -248,13 +257,18 @@ def _read(model: Llama, params: Params, batch: Prompts, max_new_tokens: int):
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
 def _begin(model, params, batch, length, max_new_tokens) -> Decoding:
-    state = _read(model, params, batch, max_new_tokens)
+    return _widened(_read(model, params, batch, max_new_tokens), length)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _widened(state: Decoding, length: int) -> Decoding:
     return state._replace(cache=caches.widened(state.cache, length))
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _join(model, params, state: Decoding, batch: Prompts, rows_P) -> Decoding:
     new = _read(model, params, batch, state.tokens.shape[1])
+    new = _widened(new, state.cache.filled.shape[1])
     rest = (old.at[rows_P].set(x) for old, x in zip(state[1:], new[1:], strict=True))
     return Decoding(caches.replaced(state.cache, rows_P, new.cache), *rest)
 
@@ -265,20 +279,19 @@ def _gather(state: Decoding, rows) -> Decoding:
     return Decoding(caches.rows_of(state.cache, rows), *rest)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5), donate_argnums=2)
-def _decode(
-    model, params, state: Decoding, eos_ids, stop: jax.Array, visible: int
-) -> Decoding:
-    """Until ``stop`` rows have ended, or one that goes on has ``visible`` slots."""
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _decode(model, params, state: Decoding, eos_ids, stop: jax.Array) -> Decoding:
+    """Until ``stop`` rows have ended, or one that goes on has no slot left."""
     rows = jnp.arange(state.token.shape[0])
 
     def go_on(state: Decoding):
         used = jnp.where(state.ended, 0, state.cache.length)
-        return (jnp.sum(state.ended) < stop) & (jnp.max(used) < visible)
+        full = jnp.max(used) >= state.cache.filled.shape[1]
+        return (jnp.sum(state.ended) < stop) & ~full
 
     def step(state: Decoding) -> Decoding:
         logits, cache = model.apply(
-            {"params": params}, state.token[:, None], cache=state.cache, visible=visible
+            {"params": params}, state.token[:, None], cache=state.cache
         )
         best = _argmax(logits[:, 0])
         token = jnp.where(state.ended, state.token, best)
