@@ -106,8 +106,8 @@ class Work:
 
     def answers(self) -> list[str]:
         """Greedy answers to all questions."""
-        found = [self.task.generate(self.params, rows) for rows in self.questions]
-        return list(itertools.chain(*found))
+        questions = list(itertools.chain(*self.questions))
+        return self.task.generate(self.params, questions)
 
     def losses(self) -> np.ndarray:
         """Mean negative log-likelihood a token of every text."""
