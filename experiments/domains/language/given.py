@@ -34,7 +34,7 @@ def make_task(
         with meshes.loading(mesh):
             found, params = huggingface.load_pretrained(name, dtype="float32")
         given[ROLES[field]] = params if mesh is None else sharding.place(params, mesh)
-        found = dataclasses.replace(found, dtype=run.dtype, remat=run.remat)
+        found = dataclasses.replace(found, **run.computation)
         if config is not None:  # how random weights are drawn is of no matter
             drawn = config.initializer_range
             found = dataclasses.replace(found, initializer_range=drawn)
