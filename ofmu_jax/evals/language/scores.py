@@ -88,7 +88,9 @@ def token_scores(
     return logit_scores(logits_BxLxV[:, :-1].astype(jnp.float32), target_BxL)
 
 
-def logit_scores(logits: jax.Array, target: jax.Array) -> tuple[jax.Array, ...]:
+def logit_scores(
+    logits: jax.Array, target: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """The four numbers of `TokenScores` of each token.
 
     Args:

@@ -55,8 +55,10 @@ def init_cache(config: LlamaConfig, batch: int, length: int) -> Cache:
         one = lambda: jnp.zeros((*heads, *shape), config.dtype)
         return tuple(one() for _ in range(config.num_layers))
 
+    keys, values = map(empty, shapes)
     return Cache(
-        *map(empty, shapes),
+        keys,
+        values,
         jnp.zeros((batch, length), bool),
         jnp.zeros(batch, jnp.int32),
     )

@@ -59,8 +59,8 @@ class Attention(nn.Module):
             mixed = attend(query, key, value, mask_BxLxM, c.attention)
         else:
             cache = caches.store(cache, (key, value), slots)
-            own = caches.of_layer(cache, slots)
-            mixed = caches.attend(query, *own, mask_BxLxM, c.attention)
+            keys, values = caches.of_layer(cache, slots)
+            mixed = caches.attend(query, keys, values, mask_BxLxM, c.attention)
         output = _dense(c, c.hidden_size, c.output_bias, "o_proj")
         return output(merge_heads(mixed)), cache
 

@@ -127,7 +127,8 @@ class Llama(nn.Module):
         ).reshape(*x_BxLxD.shape[:-1], c.vocab_size)
         if stored is None:
             return logits
-        return logits, Cache(*stored, keys_BxM, start_B + length)
+        keys, values = stored
+        return logits, Cache(keys, values, keys_BxM, start_B + length)
 
 
 def init_params(config: LlamaConfig, key: jax.Array) -> Params:

@@ -1,5 +1,7 @@
 """Prompts read once, and what may follow them."""
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 
@@ -29,7 +31,7 @@ def read(
     _, cache = model.apply(
         {"params": params}, ids_PxL, mask_PxL, cache=empty, last_only=True
     )
-    return cache._replace(length=lengths_P)
+    return cast(Cache, cache)._replace(length=lengths_P)
 
 
 def follow(
