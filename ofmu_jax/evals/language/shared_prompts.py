@@ -84,7 +84,8 @@ def score_answers(
     def arrays(rows: Sequence[Encoded], numbers: Sequence[int]) -> Batch:
         before_batch()
         count = batch_size if sharding else fitted(len(rows), batch_size)
-        batch = pad_right(rows, bucket(max(map(len, rows))), pad_id=pad_id, **padding)
+        length = bucket(max(map(len, rows)))
+        batch = pad_right(rows, length, pad_id=pad_id, **padding)
         batch |= {"numbers": np.asarray(numbers, np.int32)}
         blank = count - len(rows)
         return {
@@ -112,14 +113,14 @@ def score_answers(
 
 
 def fitted(count: int, most: int) -> int:
-    """Rows of a batch for ``count`` of them: ``most``, or as few of its halves as do.
+    """Rows of a batch for ``count`` of them: ``most``, or a quarter of a quarter of it.
 
-    >>> fitted(64, 64), fitted(20, 64), fitted(1, 64)
-    (64, 32, 8)
+    >>> fitted(64, 64), fitted(20, 64), fitted(9, 64), fitted(1, 64)
+    (64, 64, 16, 16)
     """
     size = most
-    while size % 2 == 0 and size // 2 >= max(count, FEWEST):
-        size //= 2
+    while size % 4 == 0 and size // 4 >= max(count, FEWEST):
+        size //= 4
     return size
 
 
