@@ -192,11 +192,12 @@ class _Course:
 
     def collect(self) -> None:
         """What has ended is found, and its row is free."""
-        ended, self.count = to_host((self.state.ended, self.state.count))
+        ended, count = to_host((self.state.ended, self.state.count))
+        self.count = np.array(count)  # a copy: the state's memory is used again
         if done := [b for b in self.owner if ended[b]]:
             tokens = to_host(self.state.tokens)
             for b in done:
-                self.found[self.owner.pop(b)] = tokens[b, : self.count[b]]
+                self.found[self.owner.pop(b)] = np.array(tokens[b, : self.count[b]])
 
     def join(self) -> None:
         """Free rows get the next prompts."""
@@ -207,7 +208,7 @@ class _Course:
             where = np.asarray(rows, np.int32)
             self.state = _join(self.model, self.params, self.state, batch, where)
             self.owner |= taken
-            self.count = to_host(self.state.count)
+            self.count = np.array(to_host(self.state.count))
 
     def gather(self) -> None:
         """Few rows that go on are all that is left."""
