@@ -63,20 +63,20 @@ def evaluate_language(
         are unusable.
     """
     result = Evaluation(options=options)
-    forget_scores: list[TokenScores] = []
     sets = {name: getattr(data, field) for name, field in SETS.items()}
-    if generate is not None:
-        result.generations = _generated(sets, generate)
+    scored: dict[str, tuple[SetLosses, list[TokenScores]]] = {}
     for name, rows in sets.items():
         if not rows:
             result.add_missing(set_metric_names(name), f"the {SETS[name]} set is empty")
             continue
         result.fingerprints[name] = fingerprint((r.question, r.answer) for r in rows)
-        losses, scores = _score_set(name, rows, score, result)
-        losses.rouge = _rouge(name, rows, result)
+        scored[name] = _score_set(name, rows, score, result)
+    if generate is not None:  # a model without scores has no answers to wait for
+        result.generations = _generated(sets, generate)
+    for name, (losses, _) in scored.items():
+        losses.rouge = _rouge(name, sets[name], result)
         add_set(result, name, losses)
-        if name == "forget":
-            forget_scores = scores
+    forget_scores = scored["forget"][1] if "forget" in scored else []
     _add_memorization(result, forget_scores)
     _add_attacks(result, data, forget_scores, score)
     for name in ("forget_heldout", "retain_heldout"):

@@ -160,7 +160,7 @@ class _Course:
     def begin(self) -> None:
         """New rows, all with new prompts."""
         count, self.size = len(self.waiting), self.most
-        # Half full is too many: those who wait join later.
+        # Fewer than half full costs more than that some wait, and join later.
         while self.joins and self.size > FEWEST and self.size > count:
             self.size //= 2
         self.owner, batch = self._take(range(self.size))
@@ -177,7 +177,7 @@ class _Course:
             self.state, self.length = _widened(self.state, length), length
 
     def decode(self, eos_ids: np.ndarray) -> None:
-        """Until enough rows have ended, or the slots that are looked at are full."""
+        """Until enough rows have ended, or one that goes on has no slot left."""
         stop = self.size
         if self.joins and self.waiting:
             stop += self.few - len(self.owner)
