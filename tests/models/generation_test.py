@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ofmu_jax.models.huggingface import folder as huggingface
-from ofmu_jax.models.llama import generation
+from ofmu_jax.models.llama import decoding, generation
 from ofmu_jax.models.llama.generation import greedy_generate
 from ofmu_jax.models.llama.model import Llama, LlamaConfig, init_params
 
@@ -127,9 +127,9 @@ def test_rows_that_end_make_room(grouped, monkeypatch):
     ends = tuple(int(row[i % 7]) for i, row in enumerate(free[:4]))
     options["eos_token_ids"] = ends
     gathered = []
-    original = generation._gather
+    original = decoding.gather
     monkeypatch.setattr(
-        generation, "_gather", lambda *x: gathered.append(1) or original(*x)
+        decoding, "gather", lambda *x: gathered.append(1) or original(*x)
     )
     reads = []
     found = generation.generate(
@@ -173,7 +173,7 @@ def test_sharded_rows():
 
 def test_one_compilation_a_shape():
     generate(ends=(4,), pad=7)
-    before = generation._decode._cache_size()
+    before = decoding.decode._cache_size()
     generate(IDS[::-1], MASK[::-1], ends=(5,), pad=8)
     greedy_generate(  # an equal module is the same program
         Llama(MODEL.config),
@@ -184,7 +184,7 @@ def test_one_compilation_a_shape():
         eos_token_ids=(6,),
         pad_token_id=1,
     )
-    assert generation._decode._cache_size() == before
+    assert decoding.decode._cache_size() == before
 
 
 def test_bad_input_is_named():

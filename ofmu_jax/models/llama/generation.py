@@ -5,17 +5,12 @@ prompt; when none is left, the rows that go on are gathered into fewer. The
 cache grows with the rows.
 """
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ofmu_jax.models.llama import cache as caches
-from ofmu_jax.models.llama import prompted
-from ofmu_jax.models.llama.cache import Cache
+from ofmu_jax.models.llama import decoding
 from ofmu_jax.models.llama.model import Llama, Params
 from ofmu_jax.parallel.distributed import to_host
 from ofmu_jax.parallel.sharding import put
@@ -25,26 +20,6 @@ SHORTEST = 16  # that prompts are padded to
 FEWEST = 16  # rows that are not worth gathering into fewer
 JOINED = 8  # one row in so many has to be free before prompts are read for them
 GATHERED = 4  # one row in so many has to go on before they are gathered
-
-
-class Decoding(NamedTuple):
-    """B rows on their way."""
-
-    cache: Cache
-    token: jax.Array  # shape=(B,), int32: the last one, not in the cache yet
-    ended: jax.Array  # shape=(B,), bool: also where there is no prompt
-    count: jax.Array  # shape=(B,), int32: new tokens so far
-    tokens: jax.Array  # shape=(B, N), int32: new tokens
-
-
-class Prompts(NamedTuple):
-    """P prompts without their last tokens, which are the first to be decoded."""
-
-    ids: Any  # shape=(P, L), int32, padded on the right
-    mask: Any  # shape=(P, L), int32
-    lengths: Any  # shape=(P,), int32
-    token: Any  # shape=(P,), int32: the last one
-    absent: Any  # shape=(P,), bool: there is none
 
 
 def greedy_generate(
@@ -165,7 +140,9 @@ class _Course:
             self.size //= 2
         self.owner, batch = self._take(range(self.size))
         self.length = self._room(len(self.prompts[i]) for i in self.owner.values())
-        self.state = _begin(self.model, self.params, batch, self.length, self.new)
+        self.state = decoding.begin(
+            self.model, self.params, batch, self.length, self.new
+        )
         self.count = np.zeros(self.size, np.int32)
 
     def _room(self, used: Iterable[int]) -> int:
@@ -174,7 +151,7 @@ class _Course:
 
     def _grow(self, used: Iterable[int]) -> None:
         if (length := self._room(used)) > self.length:
-            self.state, self.length = _widened(self.state, length), length
+            self.state, self.length = decoding.widened(self.state, length), length
 
     def decode(self, eos_ids: np.ndarray) -> None:
         """Until enough rows have ended, or one that goes on has no slot left."""
@@ -186,7 +163,7 @@ class _Course:
         self._grow(
             len(self.prompts[i]) - 1 + self.count[b] for b, i in self.owner.items()
         )
-        self.state = _decode(
+        self.state = decoding.decode(
             self.model, self.params, self.state, eos_ids, np.int32(stop)
         )
 
@@ -206,7 +183,9 @@ class _Course:
             taken, batch = self._take(rows)
             self._grow(batch.lengths)
             where = np.asarray(rows, np.int32)
-            self.state = _join(self.model, self.params, self.state, batch, where)
+            self.state = decoding.join(
+                self.model, self.params, self.state, batch, where
+            )
             self.owner |= taken
             self.count = np.array(to_host(self.state.count))
 
@@ -218,14 +197,14 @@ class _Course:
             rows = [*self.owner, *self._free()]
             self.size //= GATHERED
             rows = rows[: self.size]
-            self.state = _gather(self.state, np.asarray(rows, np.int32))
+            self.state = decoding.gather(self.state, np.asarray(rows, np.int32))
             self.owner = {b: i for b, i in enumerate(self.owner.values())}
             self.count = self.count[rows]
 
     def _free(self) -> list[int]:
         return [b for b in range(self.size) if b not in self.owner]
 
-    def _take(self, rows: Sequence[int]) -> tuple[dict[int, int], Prompts]:
+    def _take(self, rows: Sequence[int]) -> tuple[dict[int, int], decoding.Prompts]:
         """The next prompts, for these rows."""
         self.before_batch()
         count = min(len(rows), len(self.waiting))
@@ -233,82 +212,7 @@ class _Course:
         ids = [self.prompts[i] for i in chosen]
         longest = max(map(len, ids)) - 1
         length = max(SHORTEST, 1 << max(longest - 1, 0).bit_length())
-        batch = _padded(ids, len(rows), length)
+        batch = decoding.padded(ids, len(rows), length)
         if self.sharding is not None:
-            batch = Prompts(*(put(x, self.sharding) for x in batch))
+            batch = decoding.Prompts(*(put(x, self.sharding) for x in batch))
         return dict(zip(rows, chosen, strict=False)), batch
-
-
-def _padded(prompts: Sequence[np.ndarray], count: int, length: int) -> Prompts:
-    ids = np.zeros((count, length), np.int32)
-    lengths, last = np.zeros((2, count), np.int32)
-    for row, prompt in enumerate(prompts):
-        lengths[row], last[row] = len(prompt) - 1, prompt[-1]
-        ids[row, : len(prompt) - 1] = prompt[:-1]
-    mask = (np.arange(length) < lengths[:, None]).astype(np.int32)
-    return Prompts(ids, mask, lengths, last, np.arange(count) >= len(prompts))
-
-
-def _read(model: Llama, params: Params, batch: Prompts, max_new_tokens: int):
-    cache = prompted.read(model, params, batch.ids, batch.mask, batch.lengths)
-    none = jnp.zeros(batch.token.shape, jnp.int32)
-    tokens = jnp.zeros((*none.shape, max_new_tokens), jnp.int32)
-    return Decoding(cache, batch.token, batch.absent, none, tokens)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _begin(model, params, batch, length, max_new_tokens) -> Decoding:
-    return _widened(_read(model, params, batch, max_new_tokens), length)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _widened(state: Decoding, length: int) -> Decoding:
-    return state._replace(cache=caches.widened(state.cache, length))
-
-
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _join(model, params, state: Decoding, batch: Prompts, rows_P) -> Decoding:
-    new = _read(model, params, batch, state.tokens.shape[1])
-    new = _widened(new, state.cache.filled.shape[1])
-    rest = (old.at[rows_P].set(x) for old, x in zip(state[1:], new[1:], strict=True))
-    return Decoding(caches.replaced(state.cache, rows_P, new.cache), *rest)
-
-
-@jax.jit
-def _gather(state: Decoding, rows) -> Decoding:
-    rest = (x[rows] for x in state[1:])
-    return Decoding(caches.rows_of(state.cache, rows), *rest)
-
-
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _decode(model, params, state: Decoding, eos_ids, stop: jax.Array) -> Decoding:
-    """Until ``stop`` rows have ended, or one that goes on has no slot left."""
-    rows = jnp.arange(state.token.shape[0])
-
-    def go_on(state: Decoding):
-        used = jnp.where(state.ended, 0, state.cache.length)
-        full = jnp.max(used) >= state.cache.filled.shape[1]
-        return (jnp.sum(state.ended) < stop) & ~full
-
-    def step(state: Decoding) -> Decoding:
-        logits, cache = model.apply(
-            {"params": params}, state.token[:, None], cache=state.cache
-        )
-        best = _argmax(logits[:, 0])
-        token = jnp.where(state.ended, state.token, best)
-        length = jnp.where(state.ended, state.cache.length, cache.length)
-        place = jnp.where(state.ended, state.tokens.shape[1], state.count)
-        tokens = state.tokens.at[rows, place].set(token, mode="drop")
-        count = state.count + ~state.ended
-        ended = state.ended | jnp.isin(token, eos_ids) | (count >= tokens.shape[1])
-        return Decoding(cache._replace(length=length), token, ended, count, tokens)
-
-    return jax.lax.while_loop(go_on, step, state)
-
-
-def _argmax(logits_BxV: jax.Array) -> jax.Array:
-    """The first of the largest: two plain reductions are faster than one of pairs."""
-    top = jnp.max(logits_BxV, -1, keepdims=True)
-    places = jnp.arange(logits_BxV.shape[-1], dtype=jnp.int32)
-    best = jnp.where(logits_BxV == top, places, places[-1])
-    return jnp.min(best, -1)
