@@ -8,9 +8,10 @@ import tyro
 
 from experiments.shell import command_line, signals
 from experiments.studies import accelerator, cost, evaluation
+from experiments.studies.shapes import Shape
 
 Command = (
-    Annotated[cost.Shape, tyro.conf.subcommand("cost")]
+    Annotated[Shape, tyro.conf.subcommand("cost")]
     | Annotated[accelerator.Accelerator, tyro.conf.subcommand("accelerator")]
     | Annotated[evaluation.Evaluated, tyro.conf.subcommand("evaluation")]
 )
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(config: Command) -> None:
     command_line.check_numbers(config)
-    if isinstance(config, cost.Shape):
+    if isinstance(config, Shape):
         cost.main(config)
     elif isinstance(config, accelerator.Accelerator):
         accelerator.main(config)
