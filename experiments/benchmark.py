@@ -1,23 +1,23 @@
-"""``python -m experiments.benchmark [cost | accelerator | loading]``."""
+"""``python -m experiments.benchmark [cost | accelerator | evaluation]``: times here."""
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from experiments.shell import command_line, signals
-from experiments.studies import accelerator, cost, loading
+from experiments.studies import accelerator, cost, evaluation
 from experiments.studies.shapes import Shape
 
 Command = (
     Annotated[Shape, tyro.conf.subcommand("cost")]
     | Annotated[accelerator.Accelerator, tyro.conf.subcommand("accelerator")]
-    | Annotated[loading.Loading, tyro.conf.subcommand("loading")]
+    | Annotated[evaluation.Evaluated, tyro.conf.subcommand("evaluation")]
 )
 DESCRIPTION = """What each piece of OFMU costs (cost, which runs where nothing is
-named), whether an accelerator computes what the CPU does, and how fast, or what the
-host holds while a model is loaded and written."""
+named), whether an accelerator computes what the CPU does, and how fast, or what an
+evaluation of TOFU takes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,14 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command_line.tried(lambda: _measure(config))
 
 
-def _measure(config: Any) -> None:
+def _measure(config: Command) -> None:
     command_line.check_numbers(config)
     if isinstance(config, Shape):
         cost.main(config)
     elif isinstance(config, accelerator.Accelerator):
         accelerator.main(config)
     else:
-        loading.main(config)
+        evaluation.main(config)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,7 @@ class EvalConfig:
     """Size and conventions of the evaluation."""
 
     batch_size: BatchSize = 64
+    """Prompts that are read, and texts that are scored or written, at once."""
     max_new_tokens: Count = 48
     """Of the greedy answers that ROUGE is computed on."""
     max_rows: Count | None = None

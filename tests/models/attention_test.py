@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ofmu_jax.losses import likelihood
-from ofmu_jax.models.llama import attention
+from ofmu_jax.models.llama import attention, cache
 from ofmu_jax.models.llama.model import Llama, LlamaConfig, hidden_states, init_params
 
 CONFIG = LlamaConfig(
@@ -60,9 +60,8 @@ def test_is_jaxs_own_attention():
         normal(1, 2, 2, 5, 4),
         normal(2, 2, 2, 5, 4),
     )
-    seen = attention.visible(
-        CONFIG, jnp.arange(5), jnp.arange(5), jnp.ones((2, 5), bool)
-    )
+    places = jnp.broadcast_to(jnp.arange(5), (2, 5))
+    seen = attention.visible(CONFIG, places, jnp.ones((2, 5), bool))
     by_place = lambda x: x.swapaxes(1, 2)
     theirs = jax.nn.dot_product_attention(
         *map(by_place, (query, key, value)), is_causal=True
@@ -84,6 +83,38 @@ def test_a_query_that_sees_nothing_gets_the_mean():
     zeros = jnp.zeros((1, 1, 4, 1))
     found = attention.attend(zeros, zeros, value, jnp.zeros((1, 4, 4), bool))
     chex.assert_trees_all_close(found, jnp.full((1, 1, 4, 1), 1.5))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("length", [1, 3])
+def test_attention_to_cached_keys(length, dtype):
+    """A single query goes another way, to the same result."""
+    query = normal(0, 2, 6, length, 4).astype(dtype)
+    key, value = (normal(i, 2, 2, 5, 4).astype(dtype) for i in (1, 2))
+    seen = jax.random.bernoulli(jax.random.key(3), 0.6, (2, length, 5))
+    expected = attention.attend(query, key, value, seen)
+    found = cache.attend(query, key.swapaxes(-1, -2), value, seen)
+    assert found.dtype == dtype
+    close = functools.partial(chex.assert_trees_all_close, found, expected)
+    close(atol=1e-6) if dtype == "float32" else close(atol=2e-2)
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_each_row_of_a_cache_fills_its_own_slots(loop):
+    """Rows of two lengths go on where each ends, in a loop over layers and without."""
+    config = dataclasses.replace(CONFIG, scan_layers=loop)
+    model, ids = Llama(config), batch()["input_ids"]
+    whole = model.apply({"params": params()}, ids)
+    empty = cache.init_cache(config, 2, 8)
+    _, filled = model.apply({"params": params()}, ids[:, :4], cache=empty)
+    filled = filled._replace(length=jnp.array([4, 2]))  # as if its last two were none
+    new = jnp.stack([ids[0, 4:7], ids[1, 2:5]])
+    logits, after = model.apply({"params": params()}, new, cache=filled)
+    for row, start in enumerate((4, 2)):
+        chex.assert_trees_all_close(
+            logits[row], whole[row, start : start + 3], atol=1e-5
+        )
+    assert after.length.tolist() == [7, 5]
 
 
 def test_heads_are_split_and_merged():

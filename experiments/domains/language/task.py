@@ -15,10 +15,11 @@ from experiments.shell import signals
 from ofmu_jax.data.language import batches, prompts
 from ofmu_jax.data.language.padding import InteriorEot
 from ofmu_jax.data.language.records import QA, DataError
-from ofmu_jax.evals.language.scores import TokenScores, score_batches
+from ofmu_jax.evals.language.scores import TokenScores
+from ofmu_jax.evals.language.shared_prompts import PromptedModel, score_answers
 from ofmu_jax.losses.tokens import ApplyFn, Projected
 from ofmu_jax.models.huggingface import folder as huggingface
-from ofmu_jax.models.llama import generation
+from ofmu_jax.models.llama import generation, prompted
 from ofmu_jax.models.llama.model import (
     Llama,
     LlamaConfig,
@@ -81,6 +82,14 @@ class LanguageTask:
             return cast(jax.Array, logits)
 
         return apply
+
+    @functools.cached_property
+    def prompted(self) -> PromptedModel:
+        """The same for scores: a prompt is read once for all its answers."""
+        return PromptedModel(
+            functools.partial(prompted.read, self.model),
+            functools.partial(prompted.follow, self.model),
+        )
 
     @functools.cached_property
     def loss_apply_fn(self) -> ApplyFn:
@@ -198,8 +207,8 @@ class LanguageTask:
         self, params: Params, examples: Sequence[prompts.Encoded]
     ) -> list[TokenScores]:
         """Per-token scores of rows that are encoded already."""
-        return score_batches(
-            self.apply_fn,
+        return score_answers(
+            self.prompted,
             params,
             examples,
             batch_size=self.evaluation.batch_size,
@@ -208,38 +217,29 @@ class LanguageTask:
             **self.padding,
         )
 
+    def prompt(self, question: str) -> np.ndarray:
+        """Token ids of a question, up to where the answer begins."""
+        return prompts.encode_prompt(
+            self.tokenizer, question, self.prompt_format, after_eos=self.after_eos
+        )
+
     def generate(self, params: Params, questions: Sequence[str]) -> list[str]:
         """Greedy answers, cut at the first token of `eos_ids`."""
-        answers: list[str] = []
-        size = self.evaluation.batch_size
-        encoded = [
-            prompts.encode_prompt(
-                self.tokenizer, question, self.prompt_format, after_eos=self.after_eos
-            )
-            for question in questions
-        ]
-        length = prompts.padded_length(encoded) if encoded else 0
-        for start in range(0, len(encoded), size):
-            signals.pause()
-            chunk = encoded[start : start + size]
-            blank = [chunk[-1]] * (size - len(chunk))  # one shape, one compilation
-            batch = prompts.pad_left(chunk + blank, length, **self.padding)
-            ids = generation.greedy_generate(
-                self.model,
-                params,
-                batch["input_ids"],
-                batch["attention_mask"],
-                max_new_tokens=self.evaluation.max_new_tokens,
-                eos_token_ids=self.eos_ids,
-                pad_token_id=self.pad_id,
-                sharding=self.row_sharding,
-            )
-            answers += self._decode(np.asarray(ids)[: len(chunk)])
-        return answers
+        found = generation.generate(
+            self.model,
+            params,
+            [prompts.attended(self.prompt(x), **self.padding) for x in questions],
+            max_new_tokens=self.evaluation.max_new_tokens,
+            eos_token_ids=self.eos_ids,
+            batch_size=self.evaluation.batch_size,
+            sharding=self.row_sharding,
+            before_batch=signals.pause,
+        )
+        return self.decode(found)
 
-    def _decode(self, ids: np.ndarray) -> list[str]:
-        ended = np.cumsum(np.isin(ids, self.eos_ids), -1) > 0
-        said = [row[~end] for row, end in zip(ids, ended, strict=True)]
+    def decode(self, rows: Sequence[np.ndarray]) -> list[str]:
+        """Texts of new tokens, without the one that ends them."""
+        said = [row[~np.isin(row, self.eos_ids)] for row in rows]  # one, at the end
         return [
             text.strip()
             for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)
