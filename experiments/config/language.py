@@ -96,6 +96,12 @@ class LanguageRun(Run):
         return self.model or self.base_model
 
     @property
+    def rounding(self) -> tuple[str, ...]:
+        """Of the products and, where it is quantised, of the given model."""
+        base = self.lora.base
+        return super().rounding + (() if base == "full" else (base,))
+
+    @property
     def has_reference(self) -> bool:
         """Whether there is a retrained model, given or to be trained."""
         return self.given_models.keys() != {"model"}

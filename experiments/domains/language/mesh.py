@@ -21,7 +21,7 @@ def join(run: LanguageRun) -> None:
     Raises:
       ValueError: if the flags do not say which process this is, or there is no mesh.
     """
-    if run.mesh is not None:
+    if run.mesh is not None or run.lora.base != "full":
         # JAX has no host to load to where JAX_PLATFORMS names the accelerator alone.
         platforms = jax.config.values["jax_platforms"]
         jax.config.update("jax_platforms", with_host(platforms))
@@ -48,19 +48,23 @@ def with_host(platforms: str | None) -> str | None:
     return f"{platforms},cpu"
 
 
-def loading(mesh: Mesh | None) -> contextlib.AbstractContextManager:
-    """Where whole models are read to before they are cut: the host's memory.
+def loading(
+    mesh: Mesh | None, quantize: bool = False
+) -> contextlib.AbstractContextManager:
+    """Where whole models are read to before they are cut or quantised: the host's
+    memory.
 
     Raises:
       ValueError: if JAX was started without the host as a platform.
     """
-    if mesh is None:
+    if mesh is None and not quantize:
         return contextlib.nullcontext()
     try:
         host = jax.local_devices(backend="cpu")[0]
     except RuntimeError as error:
         raise ValueError(
-            "--mesh needs the host's memory to load models to, and JAX_PLATFORMS="
+            f"{'--mesh' if mesh else '--lora.base'} needs the host's memory to load "
+            "models to, and JAX_PLATFORMS="
             f"{jax.config.values['jax_platforms']} leaves it out; append ,cpu to it."
         ) from error
     return jax.default_device(host)
