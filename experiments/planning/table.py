@@ -54,7 +54,7 @@ class Plan:
     length: Annotated[int, Bound(2)] = 512
     """Tokens of a row, padding included."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; parameters are kept in float32."""
+    """Of the computation; parameters are kept in float32, but see --lora.base."""
     remat: Literal["none", "dots", "full"] = "none"
     loss_chunk: NotNegativeInt = 0
     grad_accum: Count = 1
@@ -172,6 +172,7 @@ def rows(plan: Plan) -> Iterator[Row]:
         run_of(plan).evaluation,
         mesh=mesh,
         loss_chunk=plan.loss_chunk,
+        quantized=plan.lora.base == "nf4",
     )
     refuse.check_part(task, run_of(plan))
     wanted = list(variants(plan))
@@ -238,7 +239,8 @@ def title(plan: Plan) -> str:
 
 def _part(plan: Plan) -> str:
     if plan.lora.rank:
-        return f", LoRA of rank {plan.lora.rank}"
+        base = "" if plan.lora.base == "full" else f" beside {plan.lora.base.upper()}"
+        return f", LoRA of rank {plan.lora.rank}{base}"
     return f", {plan.trainable} alone" if plan.trainable else ""
 
 
