@@ -261,9 +261,7 @@ def test_bytes_of_a_base_in_nf4_on_paper():
     has no dense copy."""
     mesh = sharding.make_mesh("data=1", jax.devices()[:1])
     lora = LoraConfig(2, base="nf4")
-    plan = Plan(
-        batch_size=ROWS, length=LENGTH, methods=("gradient_ascent",), lora=lora
-    )
+    plan = Plan(batch_size=ROWS, length=LENGTH, methods=("gradient_ascent",), lora=lora)
     wide = dataclasses.replace(CONFIG, hidden_size=64, head_dim=32)
     there = dataclasses.replace(task(mesh, quantized=True), config=wide)
     found = estimate.estimate("gradient_ascent", table.run_of(plan), there, LENGTH)
