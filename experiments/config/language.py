@@ -6,7 +6,7 @@ field is its help on the command line.
 
 import dataclasses
 import pathlib
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -67,6 +67,12 @@ class LanguageRun(Run):
     remat: Literal["none", "dots", "full"] = "none"
     """What of a layer the backward pass recomputes, to save memory: nothing, all but
     the products with weights, everything."""
+    attention: Literal["auto", "xla", "cudnn"] = "auto"
+    """cudnn: a fused kernel, in bfloat16 on an NVIDIA GPU, without second derivatives;
+    auto: that where it can run, else xla."""
+    scan_layers: bool | None = None
+    """Compile the layers as one loop, or write each out, which is faster on a CPU and
+    longer to compile; default: a loop of 8 layers or more, or with --remat."""
     coordinator: str | None = None
     """host:port of process 0 in a job of several, or auto; needs --mesh."""
     num_processes: int | None = None
@@ -90,6 +96,12 @@ class LanguageRun(Run):
         """
         fields = ("model", "base_model", "retain_model")
         return {f: name for f in fields if (name := getattr(self, f)) is not None}
+
+    @property
+    def computation(self) -> dict[str, Any]:
+        """How the model is computed: the fields of `LlamaConfig` that say so."""
+        names = ("dtype", "remat", "attention", "scan_layers")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def pretrained(self) -> str | None:

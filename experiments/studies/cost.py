@@ -46,6 +46,9 @@ class Shape:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters are float32."""
     remat: Literal["none", "dots", "full"] = "none"
+    attention: Literal["auto", "xla", "cudnn"] = "xla"
+    scan_layers: bool | None = None
+    """A loop over layers, or each written out; default: a loop of 8 or more."""
     length: Annotated[int, Bound(2)] = 64
     batch_size: Count = 8
     inner_steps: Count = 5
@@ -65,7 +68,8 @@ class Shape:
           ModelError: if no architecture has that name.
         """
         found = TINY if self.model == "tiny" else architecture(self.model)
-        return dataclasses.replace(found, dtype=self.dtype, remat=self.remat)
+        names = ("dtype", "remat", "attention", "scan_layers")
+        return dataclasses.replace(found, **{n: getattr(self, n) for n in names})
 
 
 def pieces(config: Shape, apply_fn) -> dict[str, Method]:

@@ -75,22 +75,25 @@ def token_nll(outputs: Outputs, labels_BxL: jax.Array) -> tuple[jax.Array, jax.A
         nll = _nll_by_chunks(outputs, labels)
     else:
         chex.assert_rank([outputs, labels_BxL], [3, 2])
-        nll = _nll(outputs[:, :-1], labels)
+        # At the last position too: to cut it off here would copy all logits.
+        nll = _nll(outputs, jnp.pad(labels, ((0, 0), (0, 1))))[:, :-1]
     return jnp.where(scored, nll, 0), scored
 
 
 def _nll(logits_BxLxV: jax.Array, labels_BxL: jax.Array) -> jax.Array:
-    log_p = jax.nn.log_softmax(widen(logits_BxLxV))
-    return -jnp.take_along_axis(log_p, labels_BxL[..., None], -1)[..., 0]
+    logits_BxLxV = widen(logits_BxLxV)
+    chosen = jnp.take_along_axis(logits_BxLxV, labels_BxL[..., None], -1)[..., 0]
+    return jax.nn.logsumexp(logits_BxLxV, axis=-1) - chosen
 
 
 def _project(hidden_BxLxD: jax.Array, head_VxD: jax.Array) -> jax.Array:
-    return jnp.einsum(
-        "bld,vd->blv",
-        hidden_BxLxD,
-        head_VxD.astype(hidden_BxLxD.dtype),
+    # As one matrix: on a CPU the gradient of others is computed by way of copies.
+    logits = jnp.matmul(
+        hidden_BxLxD.reshape(-1, hidden_BxLxD.shape[-1]),
+        head_VxD.astype(hidden_BxLxD.dtype).T,
         preferred_element_type=jnp.float32,
     )
+    return logits.reshape(*hidden_BxLxD.shape[:-1], head_VxD.shape[0])
 
 
 def _nll_by_chunks(outputs: Projected, labels_BxN: jax.Array) -> jax.Array:

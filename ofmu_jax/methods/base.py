@@ -100,6 +100,9 @@ class Spec:
     carries: Callable[[Any], Carries] = lambda config: Carries()
     needs_hidden_fn: bool = False
     paper: Callable[[Any], Any] | None = None  # config -> its paper's literal setting
+    # config -> whether a step differentiates a gradient, so that attention has to be
+    # computed by what can be differentiated twice.
+    second_derivatives: Callable[[Any], bool] = lambda config: False
     # Field that says how a derivative is taken -> whether that has an effect.
     derivatives: Callable[[Any], Mapping[str, bool]] = lambda config: {}
     # (config, dtype) -> why it cannot work; (…, given model or None) -> what to know.

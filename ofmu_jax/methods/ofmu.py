@@ -126,6 +126,13 @@ def derivatives(config: OfmuConfig) -> dict[str, bool]:
     return {"curvature": bool(config.beta), "penalty_gradient": bool(config.rho)}
 
 
+def second_derivatives(config: OfmuConfig) -> bool:
+    """Whether a term is computed by differentiating gradients, not by their
+    differences."""
+    curved = config.beta and config.curvature != "finite_difference"
+    return bool(curved or (config.rho and config.penalty_gradient == "exact"))
+
+
 def unfit(config: OfmuConfig, dtype: str) -> Iterator[str]:
     """Differences of gradients where the model rounds the step between them away."""
     for name, used in derivatives(config).items() if dtype == "bfloat16" else ():
@@ -170,6 +177,7 @@ def entry(
     spans |= {"inner_learning_rate": Range(1e-2, 1.0, log=True), **search}
     spans |= {"ceiling": Range(1.0, 1.3)}
     checks = {"derivatives": derivatives, "unfit": unfit, "cautions": cautions}
+    checks["second_derivatives"] = second_derivatives
     return Spec("OFMU", "2509.22483", config, build, spans, **more, **checks)
 
 

@@ -31,7 +31,7 @@ def make_task(
     stops: tuple[int, ...] = ()
     for field, name in run.given_models.items():
         found, given[ROLES[field]] = adapters.load(run, name, mesh)
-        found = dataclasses.replace(found, dtype=run.dtype, remat=run.remat)
+        found = dataclasses.replace(found, **run.computation)
         if config is not None:  # how random weights are drawn is of no matter
             drawn = config.initializer_range
             found = dataclasses.replace(found, initializer_range=drawn)

@@ -62,10 +62,12 @@ def num_updates(name: str, run: LanguageRun, task: LanguageTask) -> tuple[Method
     Raises:
       ValueError: if it allows none, or the configuration does not work.
     """
-    budget = run.budget.gradient_evaluations
+    budget, config = run.budget.gradient_evaluations, run.config_of(name)
+    if run.specs[name].second_derivatives(config):
+        task = task.twice_differentiable
     method = build(
         name,
-        run.config_of(name),
+        config,
         budget,
         task.loss_apply_fn,
         task.hidden_fn_of,

@@ -13,7 +13,9 @@ from experiments.domains.language.data import EVALUATED, limited
 from experiments.domains.language.rows import refusals_of
 from experiments.domains.language.target import CHOICES
 from experiments.domains.language.task import LanguageTask
+from experiments.shell import console
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
+from ofmu_jax.models.llama.attention import uses_cudnn
 from ofmu_jax.parallel import sharding
 
 
@@ -33,6 +35,38 @@ def check_options(run: LanguageRun) -> None:
             "folder or hub name)."
         )
     _check_models(run)
+    _check_attention(run)
+
+
+def _check_attention(run: LanguageRun) -> None:
+    """The fused kernel where it is not, or for derivatives that it does not have."""
+    if run.attention != "cudnn":
+        return
+    instead = "; give --attention auto, which takes it where it can run."
+    if run.dtype != "bfloat16":
+        raise ValueError(f"--attention cudnn computes no {run.dtype}{instead}")
+    if (backend := jax.default_backend()) != "gpu":
+        raise ValueError(
+            f"--attention cudnn is for NVIDIA GPUs, and this is a {backend}{instead}"
+        )
+    for name in run.methods:
+        if run.specs[name].second_derivatives(run.config_of(name)):
+            raise ValueError(
+                f"--attention cudnn has no second derivatives, which {name} takes"
+                f"{instead}"
+            )
+
+
+def _note_attention(run: LanguageRun) -> None:
+    """Says where `auto` does without the fused kernel that the machine has."""
+    if run.attention != "auto" or not uses_cudnn(run.attention, run.dtype):
+        return
+    for name in run.methods:
+        if run.specs[name].second_derivatives(run.config_of(name)):
+            console.note(
+                f"{name} takes second derivatives, which the fused attention kernel "
+                "does not have: its updates use XLA's; its evaluation the kernel."
+            )
 
 
 def check_work(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> None:
@@ -45,6 +79,7 @@ def check_work(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> No
         configuration that does not work.
       DataError: naming the set, the row (from 1), the reason and the remedy.
     """
+    _note_attention(run)
     for name in run.methods:
         job.num_updates(name, run, task)
         _check_layer(task, run, name)

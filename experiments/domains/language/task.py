@@ -58,6 +58,12 @@ class LanguageTask:
         return anywhere if self.mesh is None else placement.rows_stay(self.mesh)
 
     @functools.cached_property
+    def twice_differentiable(self) -> "LanguageTask":
+        """The same with attention whose derivatives can be differentiated."""
+        config = dataclasses.replace(self.config, attention="xla")
+        return dataclasses.replace(self, config=config)
+
+    @functools.cached_property
     def apply_fn(self):
         """(params, input_ids, attention_mask) -> logits; one object, so that what is
         compiled for it is compiled once."""

@@ -63,8 +63,7 @@ def from_scratch(run: LanguageRun, data: UnlearningData) -> tuple[Any, LlamaConf
             num_kv_heads=size.num_kv_heads,
             head_dim=size.hidden_size // size.num_heads,
             max_position_embeddings=run.max_length,
-            dtype=run.dtype,
-            remat=run.remat,
+            **run.computation,
         )
     except ValueError as error:
         raise ValueError(f"--model-size: {error}") from None

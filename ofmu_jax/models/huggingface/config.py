@@ -112,7 +112,7 @@ def config_to_hf(config: LlamaConfig, tokenizer: Any = None) -> Any:
             options[name] = getattr(tokenizer, name)
     hf_config = kind(**options)
     hf_config.architectures = [kind.__name__.replace("Config", "ForCausalLM")]
-    same = config_from_hf(hf_config, dtype=config.dtype, remat=config.remat)
+    same = config_from_hf(hf_config, **config.computation)
     if same != config:
         lost = {
             field.name: getattr(config, field.name)

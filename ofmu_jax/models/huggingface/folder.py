@@ -176,7 +176,7 @@ def _save_like(
 
 
 def _check_same(hf_config: Any, config: LlamaConfig, what: str) -> None:
-    if config_from_hf(hf_config, dtype=config.dtype, remat=config.remat) != config:
+    if config_from_hf(hf_config, **config.computation) != config:
         raise ModelError(
             f"{what} describes another model than {config}; leave it out or give the "
             "one that the model was loaded with."

@@ -37,18 +37,20 @@ class Projection(nn.Dense):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
+        # As one matrix: on a CPU the gradient of others is computed by way of copies.
+        rows = inputs.reshape(-1, inputs.shape[-1])
         kernel = self.get_variable("params", "kernel")  # None where it is to be made
         if isinstance(kernel, Nf4):
-            y = self._of_codes(inputs, kernel)
+            y = self._of_codes(rows, kernel)
         else:
-            y = super().__call__(inputs)
+            y = super().__call__(rows)
         if self.has_variable("params", _BESIDE[0]):
             a, b = (self.get_variable("params", name) for name in _BESIDE)
-            y += (inputs.astype(y.dtype) @ a.astype(y.dtype)) @ b.astype(y.dtype)
-        return y
+            y += (rows.astype(y.dtype) @ a.astype(y.dtype)) @ b.astype(y.dtype)
+        return y.reshape(*inputs.shape[:-1], y.shape[-1])
 
-    def _of_codes(self, inputs: jax.Array, kernel: Nf4) -> jax.Array:
-        y = nf4.product(inputs.astype(self.dtype), kernel)
+    def _of_codes(self, rows: jax.Array, kernel: Nf4) -> jax.Array:
+        y = nf4.product(rows.astype(self.dtype), kernel)
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,))
             y += bias.astype(y.dtype)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -13,6 +14,11 @@ REMAT: dict[str, Callable | None] = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
+
+# A program grows with every layer that is written out; a loop stacks what its backward
+# pass needs, and slices it again, which few layers do not repay.
+SCANNED = 8
+ATTENTION = ("auto", "xla", "cudnn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +55,22 @@ class LlamaConfig:
     initializer_range: float = 0.02
     dtype: str = "float32"  # of the computation; parameters are float32
     remat: str = "none"  # what the backward pass recomputes, see `REMAT`
+    attention: str = "xla"  # how it is computed, see `attention.attend`
+    scan_layers: bool | None = None  # a loop over them; None: see `scanned`
+
+    @property
+    def computation(self) -> dict[str, Any]:
+        """The fields that say how it is computed; the others are what is computed."""
+        names = ("dtype", "remat", "attention", "scan_layers")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def scanned(self) -> bool:
+        """Whether the layers are a loop in the program, or written out one by one."""
+        if self.scan_layers is None:
+            # XLA on a CPU recomputes nothing that is not in a loop.
+            return self.num_layers >= SCANNED or self.remat != "none"
+        return self.scan_layers
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_layers")
@@ -69,4 +91,8 @@ class LlamaConfig:
         if self.remat not in REMAT:
             raise ValueError(
                 f"remat={self.remat!r} is unknown; choose one of {tuple(REMAT)}."
+            )
+        if self.attention not in ATTENTION:
+            raise ValueError(
+                f"attention={self.attention!r} is unknown; choose one of {ATTENTION}."
             )

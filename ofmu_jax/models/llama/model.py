@@ -2,136 +2,34 @@
 
 One module for Llama 2 and 3, Mistral (sliding window), Qwen 2 (biased projections),
 Qwen 3 (normalised queries and keys), SmolLM2 and their likes: RMSNorm, rotary
-positions, grouped-query attention, SwiGLU. The layers are one `nn.scan`, so their
-parameters are stacked on axis 0 and the program does not grow with the depth.
+positions, grouped-query attention, SwiGLU. Parameters of the layers are stacked on
+axis 0, whether the program has a loop over them, with which it does not grow with the
+depth, or every layer written out (`LlamaConfig.scan_layers`).
 
 Suffixes: B batch, L query positions, M key positions, H heads, G key-value heads,
 K head size, D model size, F feed-forward size, V vocabulary.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+import functools
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ofmu_jax.models.llama.adapters import Projection
+from ofmu_jax.models.llama import attention
+from ofmu_jax.models.llama.attention import Cache as Cache
+from ofmu_jax.models.llama.attention import init_cache as init_cache
 from ofmu_jax.models.llama.config import REMAT as REMAT
 from ofmu_jax.models.llama.config import LlamaConfig as LlamaConfig
 from ofmu_jax.models.llama.config import RopeScaling as RopeScaling
+from ofmu_jax.models.llama.layer import Layer, Place, RMSNorm
+from ofmu_jax.models.llama.layer import anywhere as anywhere
 from ofmu_jax.models.llama.rotary import rope_frequencies as rope_frequencies
-from ofmu_jax.models.llama.rotary import rotate as rotate
+from ofmu_jax.models.llama.rotary import turns
 
 Params = Any
-
-
-class Cache(NamedTuple):
-    """Keys and values of all layers, and which of the M slots hold a token."""
-
-    keys: jax.Array  # shape=(layers, B, M, G, K)
-    values: jax.Array  # shape=(layers, B, M, G, K)
-    filled: jax.Array  # shape=(B, M), bool: may be attended to
-    length: jax.Array  # shape=(), int32: slots used so far
-
-
-def init_cache(config: LlamaConfig, batch: int, length: int) -> Cache:
-    """An empty cache for ``length`` tokens in all."""
-    shape = (config.num_layers, batch, length, config.num_kv_heads, config.head_dim)
-    return Cache(
-        jnp.zeros(shape, config.dtype),
-        jnp.zeros(shape, config.dtype),
-        jnp.zeros((batch, length), bool),
-        jnp.zeros((), jnp.int32),
-    )
-
-
-class RMSNorm(nn.Module):
-    """x / rms(x) · scale, computed in float32."""
-
-    eps: float
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-        wide = x.astype(jnp.float32)
-        wide *= jax.lax.rsqrt(jnp.mean(wide**2, -1, keepdims=True) + self.eps)
-        return scale.astype(self.dtype) * wide.astype(self.dtype)
-
-
-class Attention(nn.Module):
-    """Grouped-query attention with rotary positions."""
-
-    config: LlamaConfig
-
-    @nn.compact
-    def __call__(self, x_BxLxD, angles_BxLxK2, mask_BxLxM, cache, start):
-        c = self.config
-        groups = c.num_heads // c.num_kv_heads
-
-        def project(name, heads):
-            y = _dense(c, heads * c.head_dim, c.qkv_bias, name)(x_BxLxD)
-            return y.reshape(*x_BxLxD.shape[:2], heads, c.head_dim)
-
-        query = project("q_proj", c.num_heads)
-        key = project("k_proj", c.num_kv_heads)
-        value = project("v_proj", c.num_kv_heads)
-        if c.qk_norm:
-            query = RMSNorm(c.rms_norm_eps, c.dtype, name="q_norm")(query)
-            key = RMSNorm(c.rms_norm_eps, c.dtype, name="k_norm")(key)
-        query, key = rotate(query, angles_BxLxK2), rotate(key, angles_BxLxK2)
-        if cache is not None:
-            cache = tuple(
-                jax.lax.dynamic_update_slice_in_dim(old, new, start, axis=1)
-                for old, new in zip(cache, (key, value), strict=True)
-            )
-            key, value = cache
-
-        shape = (*query.shape[:2], c.num_kv_heads, groups, c.head_dim)
-        query = query.reshape(shape)
-        scores = jnp.einsum(
-            "blgnk,bmgk->bgnlm", query, key, preferred_element_type=jnp.float32
-        )
-        scores *= c.head_dim**-0.5  # in float32: bfloat16 would round the query again
-        # A finite floor: a row with no key to attend to stays finite.
-        scores = jnp.where(
-            mask_BxLxM[:, None, None], scores, jnp.finfo(jnp.float32).min
-        )
-        weights = jax.nn.softmax(scores, axis=-1).astype(c.dtype)
-        mixed = jnp.einsum("bgnlm,bmgk->blgnk", weights, value)
-        mixed = mixed.reshape(*x_BxLxD.shape[:2], c.num_heads * c.head_dim)
-        return _dense(c, c.hidden_size, c.output_bias, "o_proj")(mixed), cache
-
-
-Place = Callable[[jax.Array], jax.Array]
-
-
-def anywhere(x: jax.Array) -> jax.Array:
-    """The array wherever it lies."""
-    return x
-
-
-class Layer(nn.Module):
-    """Attention and SwiGLU, each behind a norm and a residual; the body of the scan."""
-
-    config: LlamaConfig
-    place: Place = anywhere
-
-    @nn.compact
-    def __call__(self, x_BxLxD, cache, angles_BxLxK2, mask_BxLxM, start):
-        c = self.config
-        normed = RMSNorm(c.rms_norm_eps, c.dtype, name="input_norm")(x_BxLxD)
-        attended, cache = Attention(c, name="attention")(
-            normed, angles_BxLxK2, mask_BxLxM, cache, start
-        )
-        x_BxLxD = self.place(x_BxLxD + attended)
-        normed = RMSNorm(c.rms_norm_eps, c.dtype, name="post_attention_norm")(x_BxLxD)
-        gate = _dense(c, c.intermediate_size, c.mlp_bias, "gate_proj")(normed)
-        up = _dense(c, c.intermediate_size, c.mlp_bias, "up_proj")(normed)
-        down = _dense(c, c.hidden_size, c.mlp_bias, "down_proj")
-        return self.place(x_BxLxD + down(nn.silu(gate) * up)), cache
 
 
 class Llama(nn.Module):
@@ -189,8 +87,8 @@ class Llama(nn.Module):
                 cache.filled, keys_BxM, start, axis=1
             )
             index_M = jnp.arange(keys_BxM.shape[1])
-        mask = _attention_mask(c, start + jnp.arange(length), index_M, keys_BxM)
-        angles = positions_BxL[..., None].astype(jnp.float32) * rope_frequencies(c)
+        mask = attention.visible(c, start + jnp.arange(length), index_M, keys_BxM)
+        shared = turns(c, positions_BxL), mask, start  # by all layers
 
         embed = nn.Embed(
             c.vocab_size,
@@ -199,20 +97,15 @@ class Llama(nn.Module):
             embedding_init=nn.initializers.normal(c.initializer_range),
             name="embed_tokens",
         )
-        layer, policy = Layer, REMAT[c.remat]
-        if policy is not None:
-            layer = nn.remat(Layer, prevent_cse=False, policy=policy)
-        layers = nn.scan(
-            layer,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
-            out_axes=0,
-            length=c.num_layers,
-        )(c, self.place, name="layers")
         layer_cache = None if cache is None else (cache.keys, cache.values)
         x_BxLxD = self.place(embed(input_ids_BxL))
-        x_BxLxD, new = layers(x_BxLxD, layer_cache, angles, mask, start)
+        if c.scanned or self.is_initializing():
+            layers = _scanned(c)(c, self.place, name="layers")
+            x_BxLxD, new = layers(x_BxLxD, layer_cache, *shared)
+        else:
+            stacked = self.variables["params"]["layers"]
+            layer = Layer(c, self.place, parent=None)
+            x_BxLxD, new = _written_out(layer, stacked, x_BxLxD, layer_cache, *shared)
         if hidden_only:
             return x_BxLxD
         if last_only:
@@ -228,12 +121,12 @@ class Llama(nn.Module):
             )
         if without_head:
             return x_BxLxD, head_VxD
-        logits = jnp.einsum(
-            "bld,vd->blv",
-            x_BxLxD,
-            head_VxD.astype(c.dtype),
+        # As one matrix, as in `Projection`.
+        logits = jnp.matmul(
+            x_BxLxD.reshape(-1, c.hidden_size),
+            head_VxD.astype(c.dtype).T,
             preferred_element_type=jnp.float32,
-        )
+        ).reshape(*x_BxLxD.shape[:-1], c.vocab_size)
         if cache is None:
             return logits
         keys, values = cast(tuple[jax.Array, jax.Array], new)
@@ -278,20 +171,34 @@ def hidden_states(
     return jnp.asarray(hidden)
 
 
-def _attention_mask(config, index_L, index_M, keys_BxM) -> jax.Array:
-    """Causal, within the sliding window, and only where a key may be attended to."""
-    distance = index_L[:, None] - index_M
-    visible = distance >= 0
-    if config.sliding_window is not None:
-        visible &= distance < config.sliding_window
-    return visible & keys_BxM[:, None, :]
-
-
-def _dense(config: LlamaConfig, features: int, bias: bool, name: str) -> Projection:
-    return Projection(
-        features,
-        use_bias=bias,
-        dtype=config.dtype,
-        kernel_init=nn.initializers.normal(config.initializer_range),
-        name=name,
+def _scanned(config: LlamaConfig):
+    """`Layer` as the body of a loop over stacked parameters and caches."""
+    layer, policy = Layer, REMAT[config.remat]
+    if policy is not None:
+        layer = nn.remat(Layer, prevent_cse=False, policy=policy)
+    return nn.scan(
+        layer,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+        out_axes=0,
+        length=config.num_layers,
     )
+
+
+def _written_out(layer: Layer, stacked: Params, x_BxLxD, cache, *shared):
+    """The same without a loop: results and caches of one layer after the other."""
+    config = layer.config
+
+    def body(params, x, cache):
+        return layer.apply({"params": params}, x, cache, *shared)
+
+    if (policy := REMAT[config.remat]) is not None:
+        body = jax.checkpoint(body, policy=policy)
+    caches = []
+    for number in range(config.num_layers):
+        take = functools.partial(jax.lax.index_in_dim, index=number, keepdims=False)
+        params, own = jax.tree.map(take, (stacked, cache))
+        x_BxLxD, new = body(params, x_BxLxD, own)
+        caches.append(new)
+    return x_BxLxD, jax.tree.map(lambda *parts: jnp.stack(parts), *caches)

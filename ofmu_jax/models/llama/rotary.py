@@ -23,11 +23,19 @@ def rope_frequencies(config: LlamaConfig) -> jax.Array:
     return (1 - blend) * frequencies / scaling.factor + blend * frequencies
 
 
-def rotate(x_BxLxHxK: jax.Array, angles_BxLxK2: jax.Array) -> jax.Array:
-    """Rotates the pairs (i, i + K/2) of each head by their angles, in float32."""
-    first, second = jnp.split(x_BxLxHxK.astype(jnp.float32), 2, axis=-1)
-    cos, sin = (f(angles_BxLxK2)[:, :, None] for f in (jnp.cos, jnp.sin))
+def turns(config: LlamaConfig, positions_BxL: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine of each pair's angle at these positions, both (B, L, K / 2)."""
+    angles = positions_BxL[..., None].astype(jnp.float32) * rope_frequencies(config)
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(
+    x_BxHxLxK: jax.Array, turns_BxLxK2: tuple[jax.Array, jax.Array]
+) -> jax.Array:
+    """Turns the pairs (i, i + K/2) of each head, in float32."""
+    first, second = jnp.split(x_BxHxLxK.astype(jnp.float32), 2, axis=-1)
+    cos, sin = (x[:, None] for x in turns_BxLxK2)
     turned = jnp.concatenate(
         [first * cos - second * sin, second * cos + first * sin], axis=-1
     )
-    return turned.astype(x_BxLxHxK.dtype)
+    return turned.astype(x_BxHxLxK.dtype)

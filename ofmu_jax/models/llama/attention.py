@@ -1,0 +1,108 @@
+"""Attention of queries to keys that lie by heads, and what was cached of both.
+
+Suffixes as in `model`: B batch, L queries, M keys, H heads, G key-value heads, K head
+size. Heads come before positions, so that every product is a plain one of matrices:
+XLA on a CPU computes others by way of copies.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ofmu_jax.models.llama.config import LlamaConfig
+
+
+class Cache(NamedTuple):
+    """Keys and values of all layers, and which of the M slots hold a token."""
+
+    keys: jax.Array  # shape=(layers, B, G, M, K)
+    values: jax.Array  # shape=(layers, B, G, M, K)
+    filled: jax.Array  # shape=(B, M), bool: may be attended to
+    length: jax.Array  # shape=(), int32: slots used so far
+
+
+def init_cache(config: LlamaConfig, batch: int, length: int) -> Cache:
+    """An empty cache for ``length`` tokens in all."""
+    shape = (config.num_layers, batch, config.num_kv_heads, length, config.head_dim)
+    return Cache(
+        jnp.zeros(shape, config.dtype),
+        jnp.zeros(shape, config.dtype),
+        jnp.zeros((batch, length), bool),
+        jnp.zeros((), jnp.int32),
+    )
+
+
+def split_heads(x_BxLxHK: jax.Array, heads: int) -> jax.Array:
+    """(B, L, H·K) to (B, H, L, K)."""
+    batch, length, size = x_BxLxHK.shape
+    return x_BxLxHK.reshape(batch, length, heads, size // heads).swapaxes(1, 2)
+
+
+def merge_heads(x_BxHxLxK: jax.Array) -> jax.Array:
+    """(B, H, L, K) to (B, L, H·K)."""
+    batch, heads, length, size = x_BxHxLxK.shape
+    return x_BxHxLxK.swapaxes(1, 2).reshape(batch, length, heads * size)
+
+
+def visible(
+    config: LlamaConfig, index_L: jax.Array, index_M: jax.Array, keys_BxM: jax.Array
+) -> jax.Array:
+    """Causal, within the sliding window, and only where a key may be attended to.
+
+    Shape (B, L, M), bool; the indices are places in the row, not rotary positions.
+    """
+    distance = index_L[:, None] - index_M
+    seen = distance >= 0
+    if config.sliding_window is not None:
+        seen &= distance < config.sliding_window
+    return seen & keys_BxM[:, None, :]
+
+
+def attend(
+    query_BxHxLxK: jax.Array,
+    key_BxGxMxK: jax.Array,
+    value_BxGxMxK: jax.Array,
+    mask_BxLxM: jax.Array,
+    implementation: str = "xla",
+) -> jax.Array:
+    """softmax(Q Kᵀ / √K) V within the mask, shape (B, H, L, K).
+
+    Each group of H / G queries shares a key-value head, which is not repeated. Scores
+    and softmax are in float32. A query that sees no key gets the mean of all values:
+    it stays finite.
+
+    Args:
+      implementation: ``"cudnn"`` is a fused kernel for bfloat16 or float16 on an NVIDIA
+        GPU, whose derivatives cannot be differentiated again; ``"auto"`` takes it where
+        it can run, ``"xla"`` never.
+    """
+    if uses_cudnn(implementation, query_BxHxLxK.dtype):
+        by_place = lambda x: x.swapaxes(1, 2)
+        return by_place(
+            jax.nn.dot_product_attention(
+                *(by_place(x) for x in (query_BxHxLxK, key_BxGxMxK, value_BxGxMxK)),
+                mask=mask_BxLxM[:, None],
+                implementation="cudnn",
+            )
+        )
+    batch, heads, length, size = query_BxHxLxK.shape
+    groups, keys = key_BxGxMxK.shape[1:3]
+    # The H / G queries of a group are rows of one matrix.
+    query = query_BxHxLxK.reshape(batch, groups, heads // groups * length, size)
+    scores = jnp.matmul(
+        query, key_BxGxMxK.swapaxes(-1, -2), preferred_element_type=jnp.float32
+    ).reshape(batch, heads, length, keys)
+    scores *= size**-0.5  # in float32: bfloat16 would round the query again
+    # A finite floor: a row with no key to attend to stays finite.
+    scores = jnp.where(mask_BxLxM[:, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
+    mixed = weights.reshape(*query.shape[:3], keys) @ value_BxGxMxK
+    return mixed.reshape(query_BxHxLxK.shape)
+
+
+def uses_cudnn(implementation: str, dtype: Any) -> bool:
+    """Whether a fused kernel computes attention in this dtype on this machine."""
+    if implementation != "auto":
+        return implementation == "cudnn"
+    return jax.default_backend() == "gpu" and jnp.dtype(dtype).itemsize == 2
