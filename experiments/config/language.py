@@ -101,7 +101,10 @@ class LanguageRun(Run):
     def computation(self) -> dict[str, Any]:
         """How the model is computed: the fields of `LlamaConfig` that say so."""
         names = ("dtype", "remat", "attention", "scan_layers")
-        return {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in names}
+        if self.lora.base != "full" and self.scan_layers is None:
+            found["scan_layers"] = True  # or XLA on a CPU has all layers dense at once
+        return found
 
     @property
     def pretrained(self) -> str | None:

@@ -224,8 +224,10 @@ def test_no_dense_matrix_is_kept_for_a_backward_pass(order):
 
 
 def test_a_deep_model_has_one_dense_layer_at_a_time():
+    """In a loop over them: see `Request.computation`."""
+
     def taken(layers):
-        config = LlamaConfig(64, 64, 256, layers, 2, 2, 32)
+        config = LlamaConfig(64, 64, 256, layers, 2, 2, 32, scan_layers=True)
         params = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
         adapters, _ = jax.eval_shape(Unmerged(2).split, params)
         fixed = nf4.outline(params, "float32")

@@ -85,6 +85,14 @@ def test_the_form_of_the_base_is_in_the_identity():
     assert dataclasses.replace(GIVEN, lora=LoraConfig(2)).rounding == ()
 
 
+def test_layers_are_in_a_loop_unless_told_otherwise():
+    """Written out, XLA for CPUs has all of them dense at once."""
+    scan = lambda **o: dataclasses.replace(GIVEN, **o).computation["scan_layers"]
+    assert scan() is True
+    assert scan(scan_layers=False) is False
+    assert scan(lora=LoraConfig(2)) is None
+
+
 # --- from end to end ----------------------------------------------------------------
 
 IDS = np.array([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]])
