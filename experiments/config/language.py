@@ -72,7 +72,8 @@ class LanguageRun(Run):
     auto: that where it can run, else xla."""
     scan_layers: bool | None = None
     """Compile the layers as one loop, or write each out, which is faster on a CPU and
-    longer to compile; default: a loop of 8 layers or more, or with --remat."""
+    longer to compile; default: a loop of 8 layers or more, or with --remat or
+    --lora.base nf4."""
     coordinator: str | None = None
     """host:port of process 0 in a job of several, or auto; needs --mesh."""
     num_processes: int | None = None

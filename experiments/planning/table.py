@@ -163,9 +163,10 @@ def rows(plan: Plan) -> Iterator[Row]:
     mesh = estimate.mesh_of(plan.mesh, plan.tpu)
     part = scale.micro_batch("--batch-size", plan.batch_size, plan.grad_accum)
     placement.check_rows(part, mesh, "--batch-size / --grad-accum")
+    loop = {"scan_layers": run_of(plan).computation["scan_layers"]}
     no_text: Any = None  # of which there is no need for shapes
     task = LanguageTask(
-        dataclasses.replace(config, dtype=plan.dtype, remat=plan.remat),
+        dataclasses.replace(config, dtype=plan.dtype, remat=plan.remat, **loop),
         no_text,
         no_text,
         plan.length,
