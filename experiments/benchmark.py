@@ -8,9 +8,10 @@ import tyro
 
 from experiments.shell import command_line, signals
 from experiments.studies import accelerator, cost
+from experiments.studies.shapes import Shape
 
 Command = (
-    Annotated[cost.Shape, tyro.conf.subcommand("cost")]
+    Annotated[Shape, tyro.conf.subcommand("cost")]
     | Annotated[accelerator.Accelerator, tyro.conf.subcommand("accelerator")]
 )
 DESCRIPTION = """What each piece of OFMU costs (cost, which runs where nothing is
@@ -31,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command_line.tried(lambda: _measure(config))
 
 
-def _measure(config: cost.Shape | accelerator.Accelerator) -> None:
+def _measure(config: Shape | accelerator.Accelerator) -> None:
     command_line.check_numbers(config)
-    if isinstance(config, cost.Shape):
+    if isinstance(config, Shape):
         cost.main(config)
     else:
         accelerator.main(config)

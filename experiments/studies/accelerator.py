@@ -7,10 +7,9 @@ and the share of that rate. With --torch the same gradient ascent in PyTorch.
 
 import dataclasses
 import functools
-import json
+import itertools
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,11 +21,16 @@ from rich.table import Table
 
 from experiments.shell.console import console
 from experiments.stages.files import write_json
-from experiments.studies import agreement, cost, torch_times
-from experiments.studies.cost import Cost, Shape
+from experiments.studies import agreement, cost
+from experiments.studies.against import NoPyTorchError, torch_updates
+from experiments.studies.cost import Cost
+from experiments.studies.pieces import ASCENT
+from experiments.studies.shapes import Shape
+from ofmu_jax.models.llama.attention import uses_cudnn
+from ofmu_jax.models.llama.model import init_params
 
 PIECES = (
-    "gradient ascent",
+    ASCENT,
     "GradDiff",
     "OFMU: no similarity, no penalty",
     "OFMU: frozen direction, differences, secant",
@@ -42,7 +46,7 @@ class Accelerator:
 
     shape: Shape = REAL
     torch: bool = False
-    """Also gradient ascent in PyTorch, which has to be installed."""
+    """Also first-order updates in PyTorch, which has to be installed."""
     agreement: bool = True
     """Compare with the CPU: minutes, as everything is compiled three times."""
     output: pathlib.Path | None = None
@@ -60,6 +64,7 @@ def run(config: Accelerator) -> dict[str, Any]:
         "parameters": lambda: parameters(config.shape),
         "agreement": lambda: agreement.distances() if config.agreement else {},
         "updates": lambda: timed(config.shape),
+        "variants": lambda: variants(config.shape),
     }
     for name, part in parts.items():
         start = time.perf_counter()
@@ -103,9 +108,7 @@ def rates(size: int | None = None, rounds: int = 10) -> dict[str, float]:
 def parameters(shape: Shape) -> int:
     """N, those that a token is multiplied with: all but an untied table's rows."""
     config = shape.config()
-    made = jax.eval_shape(
-        functools.partial(cost.init_params, config), jax.random.key(0)
-    )
+    made = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
     total = sum(x.size for x in jax.tree.leaves(made))
     table = config.vocab_size * config.hidden_size
     return total if config.tie_word_embeddings else total - table
@@ -113,30 +116,47 @@ def parameters(shape: Shape) -> int:
 
 def timed(shape: Shape) -> dict[str, dict[str, Any]]:
     """Piece -> its cost, or why it did not run, such as memory."""
-    found: dict[str, dict[str, Any]] = {}
-    for name in PIECES:
-        full = full_name(name, shape.inner_steps)
-        try:
-            found[name] = cost.measure(shape, [full])[full]._asdict()
-        except jax.errors.JaxRuntimeError as error:
-            found[name] = {"error": str(error).splitlines()[0]}
+    names = {name: full_name(name, shape.inner_steps) for name in PIECES}
+    return {name: _tried(shape, full) for name, full in names.items()}
+
+
+def variants(shape: Shape) -> dict[str, dict[str, Any]]:
+    """Gradient ascent with what can be kept and how attention can be computed."""
+    fused = uses_cudnn("auto", shape.dtype)
+    kinds = ("xla", "auto") if fused else ("xla",)
+    found = {}
+    for remat, attention in itertools.product(("none", "dots"), kinds):
+        chosen: dict[str, Any] = {"remat": remat, "attention": attention}
+        one = dataclasses.replace(shape, **chosen)
+        name = f"{ASCENT}, remat {remat}, attention {attention}"
+        found[name] = _tried(one, ASCENT)
     return found
 
 
+def _tried(shape: Shape, name: str) -> dict[str, Any]:
+    try:
+        return cost.measure(shape, [name])[name]._asdict()
+    except jax.errors.JaxRuntimeError as error:
+        return {"error": str(error).splitlines()[0]}
+
+
 def full_name(name: str, inner_steps: int) -> str:
-    """A name of `PIECES` as `cost.pieces` has it."""
+    """A name of `PIECES` as `pieces` has it."""
     prefix, _, rest = name.partition(": ")
     return f"{prefix}, T = {inner_steps}: {rest}" if rest else name
 
 
 def against_torch(shape: Shape) -> dict[str, Any]:
-    """Way -> median seconds of a step of gradient ascent, or why there is none."""
-    module = [sys.executable, "-m", "experiments.studies.torch_times"]
-    command = [*module, torch_times.as_argument(shape)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[-1]}
-    return json.loads(done.stdout.splitlines()[-1])
+    """Update -> median seconds, or why there is none."""
+    try:
+        # Without recomputing, and with: PyTorch's own recomputes whole layers.
+        remats = ("none", "full")
+        with torch_updates(shape, remats, exact=False) as (calls, failed):
+            times = cost.interleaved(calls, shape.rounds)
+    except NoPyTorchError as error:
+        return {"PyTorch": {"error": str(error)}}
+    found: dict[str, Any] = {k: statistics.median(v) for k, v in times.items()}
+    return found | {name: {"error": why} for name, why in failed.items()}
 
 
 def tables(found: dict[str, Any]) -> list[Table]:
@@ -162,7 +182,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
     ):
         took.add_column(column, justify="right")
     failed = []
-    for name, values in found["updates"].items():
+    for name, values in (found["updates"] | found["variants"]).items():
         if "error" in values:
             took.add_row(name, "—")
             failed.append(f"{name}: {values['error']}")
@@ -180,10 +200,11 @@ def tables(found: dict[str, Any]) -> list[Table]:
             f"{x.compiled:.1f} s",
         )
     for name, value in found["torch"].items():
-        if name == "error":
-            failed.append(f"PyTorch: {value}")
+        if isinstance(value, dict):
+            took.add_row(name, "—")
+            failed.append(f"{name}: {value['error']}")
         else:
-            took.add_row(f"{name}: gradient ascent", f"{1e3 * value:.1f}")
+            took.add_row(name, f"{1e3 * value:.1f}")
     took.caption = "\n".join(failed) or None
     return [apart, took]
 

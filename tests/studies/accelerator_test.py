@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from experiments import benchmark
+from experiments.planning.architectures import architecture
 from experiments.studies import accelerator, agreement, cost
-from experiments.studies.cost import Shape
+from experiments.studies.pieces import pieces
+from experiments.studies.shapes import Shape
 
 
 def test_the_distance_is_relative_and_over_all_leaves():
@@ -30,14 +32,14 @@ def test_the_parameters_that_tokens_meet(model, count):
 
 
 def test_a_table_of_an_untied_head_multiplies_nothing():
-    config = cost.architecture("llama-3.1-8b")
+    config = architecture("llama-3.1-8b")
     assert not config.tie_word_embeddings
     table = config.vocab_size * config.hidden_size
     assert accelerator.parameters(Shape("llama-3.1-8b")) == 8_030_261_248 - table
 
 
 def test_pieces_that_are_timed_exist():
-    known = cost.pieces(Shape(inner_steps=1), lambda *_: None)
+    known = pieces(Shape(inner_steps=1))
     assert {accelerator.full_name(x, 1) for x in accelerator.PIECES} <= known.keys()
 
 
@@ -49,7 +51,8 @@ def test_what_is_measured_becomes_a_share_of_the_peak():
         "rates": {"flops_per_second": 9600.0},
         "parameters": 5,
         "updates": {"GradDiff": took._asdict(), "OFMU": {"error": "no memory"}},
-        "torch": {"PyTorch eager": 0.25},
+        "variants": {"ascent, remat none": {"error": "none"}},
+        "torch": {"PyTorch eager: gradient ascent": 0.25},
     }
     _, updates = accelerator.tables(found)
     cells = [list(column.cells) for column in updates.columns]
@@ -57,9 +60,11 @@ def test_what_is_measured_becomes_a_share_of_the_peak():
     assert [column[0] for column in cells] == [
         *("GradDiff", "500.0", "2", "160", "50%", "2.0", "3.0 s"),
     ]
-    assert cells[0][1:] == ["OFMU", "PyTorch eager: gradient ascent"]
-    assert cells[1][1:] == ["—", "250.0"]
-    assert updates.caption == "OFMU: no memory"
+    assert cells[0][1:] == [
+        *("OFMU", "ascent, remat none", "PyTorch eager: gradient ascent"),
+    ]
+    assert cells[1][1:] == ["—", "—", "250.0"]
+    assert updates.caption == "OFMU: no memory\nascent, remat none: none"
 
 
 @pytest.mark.long

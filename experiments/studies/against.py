@@ -1,0 +1,78 @@
+"""PyTorch in a process beside this one, which runs one update whenever it is told to.
+
+So both frameworks take turns and meet the same busy moments. A turn costs what two
+lines through a pipe do, a tenth of a millisecond.
+"""
+
+import dataclasses
+import functools
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from experiments.studies.shapes import Shape
+
+
+class NoPyTorchError(ValueError):
+    """It is not installed, or it cannot run the shape at all."""
+
+
+@contextmanager
+def torch_updates(
+    shape: Shape, remats: Sequence[str] = ("none",), *, exact: bool = True
+) -> Iterator[tuple[dict[str, Callable[[], None]], dict[str, str]]]:
+    """What `torch_times.updates` can run, by name, and what it cannot, and why.
+
+    Each has run once already, so that all is compiled.
+
+    Raises:
+      NoPyTorchError: in one line.
+    """
+    arguments = {"shape": dataclasses.asdict(shape), "remats": remats, "exact": exact}
+    module = [sys.executable, "-m", "experiments.studies.torch_times"]
+    said = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill up
+    child = subprocess.Popen(
+        [*module, json.dumps(arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=said,
+        text=True,
+    )
+    try:
+        assert child.stdout is not None
+        line = child.stdout.readline()
+        if not line:
+            said.seek(0)
+            last = said.read().strip().splitlines()[-1:]
+            raise NoPyTorchError(
+                f"PyTorch does not run here ({' '.join(last)}): install the extra, "
+                "pip install 'ofmu-jax[parity]', or leave it out."
+            )
+        calls: dict[str, Callable[[], None]] = {}
+        failed: dict[str, str] = {}
+        for name in json.loads(line):
+            call = functools.partial(_turn, child, name)
+            try:
+                call()
+            except RuntimeError as error:
+                failed[name] = str(error)
+            else:
+                calls[name] = call
+        yield calls, failed
+    finally:
+        child.kill()
+        child.communicate()
+        said.close()
+
+
+def _turn(child: subprocess.Popen, name: str) -> None:
+    child.stdin.write(f"{name}\n")  # pyrefly: ignore
+    child.stdin.flush()  # pyrefly: ignore
+    answer = child.stdout.readline()  # pyrefly: ignore
+    if not answer:
+        raise RuntimeError(f"the process ended with {child.wait()}.")
+    if answer.strip():
+        raise RuntimeError(answer.strip())
