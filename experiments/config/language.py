@@ -76,7 +76,8 @@ class LanguageRun(Run):
     auto: that where it can run, else xla."""
     scan_layers: bool | None = None
     """Compile the layers as one loop, or write each out, which is faster on a CPU and
-    longer to compile; default: a loop of 8 layers or more, or with --remat."""
+    longer to compile; default: a loop of 8 layers or more, or with --remat or
+    --lora.base nf4."""
     coordinator: str | None = None
     """host:port of process 0 in a job of several, or auto; needs --mesh."""
     num_processes: int | None = None
@@ -102,20 +103,24 @@ class LanguageRun(Run):
         return {f: name for f in fields if (name := getattr(self, f)) is not None}
 
     @property
-    def rounding(self) -> tuple[str, ...]:
-        moments = self.moments_dtype
-        kept = () if moments == "float32" else (f"moments {moments}",)
-        return super().rounding + kept
-
-    @property
     def computation(self) -> dict[str, Any]:
         """How the model is computed: the fields of `LlamaConfig` that say so."""
         names = ("dtype", "remat", "attention", "scan_layers")
-        return {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in names}
+        if self.lora.base != "full" and self.scan_layers is None:
+            found["scan_layers"] = True  # or XLA on a CPU has all layers dense at once
+        return found
 
     @property
     def pretrained(self) -> str | None:
         return self.model or self.base_model
+
+    @property
+    def rounding(self) -> tuple[str, ...]:
+        """Of the products, of AdamW's moments and of a quantised given model."""
+        found, base, moments = super().rounding, self.lora.base, self.moments_dtype
+        found += () if moments == "float32" else (f"moments {moments}",)
+        return found + (() if base == "full" else (base,))
 
     @property
     def has_reference(self) -> bool:

@@ -20,6 +20,7 @@ from experiments.domains.language.method import part_of
 from experiments.domains.language.task import LanguageTask
 from experiments.planning import hlo
 from ofmu_jax.evals.language import scores
+from ofmu_jax.methods import Unmerged
 from ofmu_jax.models.huggingface import weights
 from ofmu_jax.parallel import gathering, sharding
 from ofmu_jax.parallel.sharding import MeshError
@@ -191,8 +192,10 @@ def estimate(name: str, run: LanguageRun, task: LanguageTask, length: int) -> Es
         )
     held = [bytes_per_device(x) for x in ((trained, fixed), state, batch)]
     kept = KEPT * bytes_per_device(trained)
-    check = sum(held) + kept + _scorer_bytes(task, length)
-    if run.lora.rank:  # adapters are added to the model, and both are there
+    part = part_of(run)
+    scored = part if isinstance(part, Unmerged) else None
+    check = sum(held) + kept + _scorer_bytes(task, length, scored)
+    if run.lora.rank and scored is None:  # merged into a copy, and both are there
         check += bytes_per_device(task.outline())
     counts = hlo.counted(text, mesh.size)
     return Estimate(
@@ -219,9 +222,18 @@ def _parts(run: LanguageRun, task: LanguageTask) -> tuple[Any, ...]:
     return tuple(sharding.outline(x, task.mesh) for x in found)
 
 
+def _with_adapters(params: Any, part: Unmerged) -> Any:
+    both = lambda fixed: part.merge(part.split(fixed)[0], fixed)
+    return jax.eval_shape(both, params)
+
+
 @functools.lru_cache(maxsize=8)
-def _scorer_bytes(task: LanguageTask, length: int) -> int:
-    """What the scores of a check take beside the parameters: all logits at once."""
+def _scorer_bytes(task: LanguageTask, length: int, part: Unmerged | None) -> int:
+    """What the scores of a check take beside the parameters: all logits at once.
+
+    Args:
+      part: that is scored beside what stays as it is.
+    """
     mesh = task.mesh
     assert mesh is not None
     parts = placement.row_parts(mesh)
@@ -232,6 +244,8 @@ def _scorer_bytes(task: LanguageTask, length: int) -> int:
         sharding=task.row_sharding,
     )
     params = task.outline()
+    if part is not None:
+        params = sharding.outline(_with_adapters(params, part), mesh)
     lowered = scores.token_scores.lower(task.apply_fn, params, *[tokens] * 3)
     try:
         whole = loop.step_bytes(_compiled(lowered))

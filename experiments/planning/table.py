@@ -55,7 +55,7 @@ class Plan:
     length: Annotated[int, Bound(2)] = 512
     """Tokens of a row, padding included."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; parameters are kept in float32."""
+    """Of the computation; parameters are kept in float32, but see --lora.base."""
     remat: Literal["none", "dots", "full"] = "none"
     loss_chunk: NotNegativeInt = 0
     grad_accum: Count = 1
@@ -166,15 +166,17 @@ def rows(plan: Plan) -> Iterator[Row]:
     mesh = estimate.mesh_of(plan.mesh, plan.tpu)
     part = scale.micro_batch("--batch-size", plan.batch_size, plan.grad_accum)
     placement.check_rows(part, mesh, "--batch-size / --grad-accum")
+    loop = {"scan_layers": run_of(plan).computation["scan_layers"]}
     no_text: Any = None  # of which there is no need for shapes
     task = LanguageTask(
-        dataclasses.replace(config, dtype=plan.dtype, remat=plan.remat),
+        dataclasses.replace(config, dtype=plan.dtype, remat=plan.remat, **loop),
         no_text,
         no_text,
         plan.length,
         run_of(plan).evaluation,
         mesh=mesh,
         loss_chunk=plan.loss_chunk,
+        quantized=plan.lora.base == "nf4",
     )
     refuse.check_part(task, run_of(plan))
     wanted = list(variants(plan))
@@ -242,7 +244,8 @@ def title(plan: Plan) -> str:
 
 def _part(plan: Plan) -> str:
     if plan.lora.rank:
-        return f", LoRA of rank {plan.lora.rank}"
+        base = "" if plan.lora.base == "full" else f" beside {plan.lora.base.upper()}"
+        return f", LoRA of rank {plan.lora.rank}{base}"
     return f", {plan.trainable} alone" if plan.trainable else ""
 
 

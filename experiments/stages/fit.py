@@ -33,6 +33,7 @@ class Job(NamedTuple):
     check_every: int = 1
     stopping: training.StoppingRule | None = None
     part: Part | None = None  # of the parameters, that the method is one of
+    alone: bool = False  # the result is the part, without what stays as it is
     network: Any = None  # of the result, where it is not that of the domain
     setup_cost: float = 0.0  # gradients of one batch, before the first update
     once: Callable[[Params], Params] | None = None
@@ -57,9 +58,9 @@ def fit(
       seed: of adapters.
 
     Returns:
-      The parameters of the whole model, and a record as JSON values: cost, reason of
-      the end, metrics, checks. Its seconds are without those of the checks, and with
-      those of compiling, which it tells besides.
+      The parameters of the whole model (or of the part alone, if the job says so), and
+      a record as JSON values: cost, reason of the end, metrics, checks. Its seconds are
+      without those of the checks, and with those of compiling, which it tells besides.
     """
     check = _Timed(job.check)
     saver.aside = lambda: check.spent
@@ -117,7 +118,7 @@ def _updates(
         saver=saver,
         fixed=fixed,
     )
-    params = whole(result.params)
+    params = result.params if job.alone else whole(result.params)
     jax.block_until_ready(params)
     spent = saver.spent
     for row in result.checks:

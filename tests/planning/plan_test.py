@@ -270,6 +270,24 @@ def test_less_is_kept_with_chunks():
     assert whole.temporaries > ROWS * LENGTH * 8192 * 4  # the logits
 
 
+def test_bytes_of_a_base_in_nf4_on_paper():
+    """4.5 bits an entry of the projections, two bytes of the rest; what a check takes
+    has no dense copy."""
+    mesh = sharding.make_mesh("data=1", jax.devices()[:1])
+    lora = LoraConfig(2, base="nf4")
+    plan = Plan(batch_size=ROWS, length=LENGTH, methods=("gradient_ascent",), lora=lora)
+    wide = dataclasses.replace(CONFIG, hidden_size=64, head_dim=32)
+    there = dataclasses.replace(task(mesh, quantized=True), config=wide)
+    found = estimate.estimate("gradient_ascent", table.run_of(plan), there, LENGTH)
+    kernels = 3 * (4 * 64 * 64 + 3 * 64 * 64)
+    rest = 512 * 64 + 64 * (2 * 3 + 1)
+    adapters = 3 * 7 * 2 * (64 + 64) * 4
+    assert found.parameters == kernels * (1 / 2 + 4 / 64) + 2 * rest + adapters
+    assert found.state == 2 * adapters + 4
+    assert found.run == found.step + 2 * adapters
+    assert "LoRA of rank 2 beside NF4" in table.title(plan)
+
+
 # --- the command --------------------------------------------------------------------
 
 

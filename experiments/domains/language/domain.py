@@ -19,7 +19,7 @@ from experiments.domains.base import (
     Model,
     Scored,
 )
-from experiments.domains.language import handed_back, job, refuse
+from experiments.domains.language import adapters, handed_back, job, refuse
 from experiments.domains.language import target as targets
 from experiments.domains.language.data import EVALUATED, load_data, validation_request
 from experiments.domains.language.evidence import (
@@ -177,7 +177,7 @@ class LanguageDomain:
         )
 
     def outline(self, network: Any = None) -> Params:
-        return self.task.outline()
+        return adapters.outline(self.task, network) if network else self.task.outline()
 
     def evaluated_by(self) -> tuple[Any, ...]:
         rows = {name: rows_fingerprint(getattr(self.data, name)) for name in EVALUATED}
@@ -190,11 +190,15 @@ class LanguageDomain:
         return evaluated(self.task, model.params, self.data, against)
 
     def written(self, params: Params) -> Params:
+        if (part := adapters.unmerged(self.run)) is not None:
+            return part.merge(params, self.models[TARGET])
         return handed_back.written(self.task, params)
 
     def export(self, folder: pathlib.Path, model: Model) -> None:
         self._check_unchanged()
         handed_back.export(self.task, folder, model)
+        if self.run.lora.export_adapter and model.role == "unlearned":
+            adapters.export(self.run, self.task, folder, model)
 
     def evidence(self) -> LanguageEvidence:
         self._check_unchanged()
@@ -203,7 +207,7 @@ class LanguageDomain:
 
     @functools.cached_property
     def _rounding(self) -> Sequence[str]:
-        return handed_back.rounding(self.task)
+        return adapters.notes(self.run) or handed_back.rounding(self.task)
 
     def _check_unchanged(self) -> None:
         """Raises ValueError if a given model is not the one that was read."""

@@ -5,8 +5,8 @@ from typing import Any
 
 from experiments.config.language import LanguageRun
 from experiments.domains.base import BASE, REFERENCE, TARGET
+from experiments.domains.language import adapters, vocabulary
 from experiments.domains.language import mesh as meshes
-from experiments.domains.language import vocabulary
 from experiments.domains.language.task import LanguageTask
 from ofmu_jax.data.language import prompts
 from ofmu_jax.data.language.records import UnlearningData
@@ -30,8 +30,7 @@ def make_task(
     config = source = None
     stops: tuple[int, ...] = ()
     for field, name in run.given_models.items():
-        found, params = huggingface.load_pretrained(name, "float32", mesh)
-        given[ROLES[field]] = params
+        found, given[ROLES[field]] = adapters.load(run, name, mesh)
         found = dataclasses.replace(found, **run.computation)
         if config is not None:  # how random weights are drawn is of no matter
             drawn = config.initializer_range
@@ -62,6 +61,7 @@ def make_task(
         mesh,
         run.loss_chunk,
         stops,
+        run.lora.base == "nf4",
     )
     if task.pad_id >= config.vocab_size:
         raise ValueError(

@@ -18,7 +18,7 @@ from ofmu_jax.data import streams
 from ofmu_jax.data.language import batches, refusals
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import QA, UnlearningData
-from ofmu_jax.methods import Method
+from ofmu_jax.methods import Method, Unmerged
 from ofmu_jax.methods.language.setting import Moments
 from ofmu_jax.training import StoppingRule
 
@@ -138,4 +138,6 @@ def unlearning(
         check_every=max(1, round(updates / run.budget.checks)),
         stopping=StoppingRule(goal, run.budget.patience),
         part=part,
+        network=part if isinstance(part, Unmerged) else None,
+        alone=isinstance(part, Unmerged),
     )

@@ -1,7 +1,9 @@
 """What a run is spread over: its mesh, its processes, its micro-batches."""
 
+import contextlib
 import os
 
+import jax
 from jax.sharding import Mesh
 
 from experiments.config.language import LanguageRun
@@ -19,6 +21,10 @@ def join(run: LanguageRun) -> None:
     Raises:
       ValueError: if the flags do not say which process this is, or there is no mesh.
     """
+    if run.lora.base != "full":
+        # JAX has no host to load to where JAX_PLATFORMS names the accelerator alone.
+        platforms = jax.config.values["jax_platforms"]
+        jax.config.update("jax_platforms", with_host(platforms))
     if not distributed.initialize(run.coordinator, run.num_processes, run.process_id):
         return
     if run.mesh is None:
@@ -29,6 +35,33 @@ def join(run: LanguageRun) -> None:
         console.quiet()
     signals.in_job(distributed.largest, distributed.is_main(), failure.tell)
     failure.watch(signals.falls, end=lambda: os._exit(2))
+
+
+def with_host(platforms: str | None) -> str | None:
+    """``JAX_PLATFORMS`` and, in the last place, the host; None or "": left to JAX.
+
+    >>> with_host("cuda"), with_host("cpu"), with_host(None)
+    ('cuda,cpu', 'cpu', None)
+    """
+    if not platforms or "cpu" in platforms.split(","):
+        return platforms
+    return f"{platforms},cpu"
+
+
+def on_host() -> contextlib.AbstractContextManager:
+    """Where whole models are read to before they are quantised: the host's memory.
+
+    Raises:
+      ValueError: if JAX was started without the host as a platform.
+    """
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise ValueError(
+            "--lora.base needs the host's memory to load models to, and JAX_PLATFORMS="
+            f"{jax.config.values['jax_platforms']} leaves it out; append ,cpu to it."
+        ) from error
+    return jax.default_device(host)
 
 
 def mesh_of(run: LanguageRun) -> Mesh | None:

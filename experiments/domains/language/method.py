@@ -10,7 +10,16 @@ from ofmu_jax import methods
 from ofmu_jax.losses import likelihood
 from ofmu_jax.losses.accumulation import accumulated, answer_tokens
 from ofmu_jax.losses.likelihood import ApplyFn
-from ofmu_jax.methods import METHODS, Lora, Method, Part, Setting, Subset, schedules
+from ofmu_jax.methods import (
+    METHODS,
+    Lora,
+    Method,
+    Part,
+    Setting,
+    Subset,
+    Unmerged,
+    schedules,
+)
 from ofmu_jax.methods.language.setting import Moments, clipped_adamw
 from ofmu_jax.models.llama.adapters import with_adapters
 
@@ -122,10 +131,21 @@ def part_of(run: LanguageRun) -> Part | None:
             "other: adapters leave all parameters as they are; give one of them "
             "(--lora.targets says which matrices get an adapter)."
         )
+    lora = run.lora
+    for field in ("base", "dtype", "export_adapter"):
+        value = getattr(lora, field)
+        if not lora.rank and value != getattr(type(lora), field):
+            raise ValueError(
+                f"--lora.{field.replace('_', '-')} {value} goes with adapters, and "
+                "there are none: give their rank, such as --lora.rank 16, or leave it "
+                "out."
+            )
     option = "--lora" if run.trainable is None else "--trainable"
     try:
         if run.trainable is not None:
             return Subset(run.trainable)
-        return Lora(**dataclasses.asdict(run.lora)) if run.lora.rank else None
+        kind = Unmerged if lora.unmerged else Lora
+        sizes = (lora.rank, lora.alpha, lora.targets, lora.dtype)
+        return kind(*sizes) if lora.rank else None
     except ValueError as error:
         raise ValueError(f"{option}: {error}") from None

@@ -19,7 +19,8 @@ from ofmu_jax.evals.language.scores import TokenScores
 from ofmu_jax.evals.language.shared_prompts import PromptedModel, score_answers
 from ofmu_jax.losses.tokens import ApplyFn, Projected
 from ofmu_jax.models.huggingface import folder as huggingface
-from ofmu_jax.models.llama import generation, prompted
+from ofmu_jax.models.llama import generation, nf4, prompted
+from ofmu_jax.models.llama.adapters import Merged, merging
 from ofmu_jax.models.llama.model import (
     Llama,
     LlamaConfig,
@@ -28,7 +29,7 @@ from ofmu_jax.models.llama.model import (
     hidden_states,
     init_params,
 )
-from ofmu_jax.parallel import sharding
+from ofmu_jax.parallel import distributed, sharding
 from ofmu_jax.training import placement
 
 Params = Any
@@ -57,6 +58,7 @@ class LanguageTask:
     mesh: Mesh | None = None  # None: one device
     loss_chunk: int = 0  # positions of a row whose logits are there at once; 0: all
     declared_stops: tuple[int, ...] = ()  # eos ids of the given generation config
+    quantized: bool = False  # the parameters are those of `nf4.quantized`
 
     @functools.cached_property
     def model(self) -> Llama:
@@ -165,6 +167,8 @@ class LanguageTask:
     def outline(self) -> Params:
         """Shapes of the parameters, and where they lie if there is a mesh."""
         shapes = jax.eval_shape(lambda: init_params(self.config, jax.random.key(0)))
+        if self.quantized:  # the rest as published models have it
+            shapes = nf4.outline(shapes, "bfloat16")
         return shapes if self.mesh is None else sharding.outline(shapes, self.mesh)
 
     def init_params(self, seed: int) -> Params:
@@ -254,12 +258,20 @@ class LanguageTask:
     ) -> None:
         """Writes a Hugging Face folder: config, tokenizer, safetensors.
 
+        What is in NF4, or has adapters beside it, is written as the dense weights that
+        it stands for, in float32: half of that would round adapters away.
+
         Args:
           source: the given model whose other files it has; default: the task's.
           card: what its README.md says first.
         """
         source = source or self.source
         tokenizer = self.tokenizer if source is None else None
-        huggingface.save_pretrained(
-            folder, params, self.config, tokenizer, source=source, card=card
+        save = functools.partial(huggingface.save_pretrained, source=source, card=card)
+        if not any(isinstance(x, Merged) for x in jax.tree.leaves(merging(params))):
+            save(folder, params, self.config, tokenizer)
+            return
+        dense = merging(distributed.to_host(params))  # small: in NF4, or on one device
+        distributed.on_main(
+            lambda: save(folder, dense, self.config, tokenizer, dtype="float32")
         )
