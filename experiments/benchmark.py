@@ -1,23 +1,33 @@
-"""``python -m experiments.benchmark [cost | accelerator | evaluation]``: times here."""
+"""``python -m experiments.benchmark [cost | growth | evaluation | loading | …]``."""
 
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import tyro
 
 from experiments.shell import command_line, signals
-from experiments.studies import accelerator, cost, evaluation
-from experiments.studies.shapes import Shape
+from experiments.studies import accelerator, cost, evaluation, growth, loading
 
+MAINS: dict[type, Callable[[Any], None]] = {
+    cost.Costs: cost.main,
+    growth.Growth: growth.main,
+    evaluation.Evaluated: evaluation.main,
+    loading.Loading: loading.main,
+    accelerator.Accelerator: accelerator.main,
+}
 Command = (
-    Annotated[Shape, tyro.conf.subcommand("cost")]
-    | Annotated[accelerator.Accelerator, tyro.conf.subcommand("accelerator")]
+    Annotated[cost.Costs, tyro.conf.subcommand("cost")]
+    | Annotated[growth.Growth, tyro.conf.subcommand("growth")]
     | Annotated[evaluation.Evaluated, tyro.conf.subcommand("evaluation")]
+    | Annotated[loading.Loading, tyro.conf.subcommand("loading")]
+    | Annotated[accelerator.Accelerator, tyro.conf.subcommand("accelerator")]
 )
-DESCRIPTION = """What each piece of OFMU costs (cost, which runs where nothing is
-named), whether an accelerator computes what the CPU does, and how fast, or what an
-evaluation of TOFU takes."""
+DESCRIPTION = """Times and memory on this machine: what methods and pieces of OFMU cost
+(cost, which runs where nothing is named), how the time of an update grows (growth),
+what an evaluation of TOFU takes (evaluation), what the host holds while a model is
+loaded and written (loading), whether an accelerator computes what the CPU does, and how
+fast (accelerator)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,14 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command_line.tried(lambda: _measure(config))
 
 
-def _measure(config: Command) -> None:
+def _measure(config: Any) -> None:
     command_line.check_numbers(config)
-    if isinstance(config, Shape):
-        cost.main(config)
-    elif isinstance(config, accelerator.Accelerator):
-        accelerator.main(config)
-    else:
-        evaluation.main(config)
+    MAINS[type(config)](config)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from rich.table import Table
 from experiments.shell.console import console
 from experiments.stages.files import write_json
 from experiments.studies import agreement, cost
-from experiments.studies.against import NoPyTorchError, torch_updates
-from experiments.studies.cost import Cost
+from experiments.studies.against import TorchError, torch_updates
+from experiments.studies.measuring import Cost, interleaved
 from experiments.studies.pieces import ASCENT
 from experiments.studies.shapes import Shape
 from ofmu_jax.models.llama.attention import uses_cudnn
@@ -97,7 +97,7 @@ def rates(size: int | None = None, rounds: int = 10) -> dict[str, float]:
         "product": functools.partial(jax.jit(jnp.matmul), a, b),
         "copy": functools.partial(jax.jit(jnp.negative), a),
     }
-    times = cost.interleaved(runs, rounds)
+    times = interleaved(runs, rounds)
     median = {name: statistics.median(times[name]) for name in runs}
     return {
         "flops_per_second": 2 * size**3 / median["product"],
@@ -107,7 +107,7 @@ def rates(size: int | None = None, rounds: int = 10) -> dict[str, float]:
 
 def parameters(shape: Shape) -> int:
     """N, those that a token is multiplied with: all but an untied table's rows."""
-    config = shape.config()
+    config = dataclasses.replace(shape.config(), attention="xla")
     made = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
     total = sum(x.size for x in jax.tree.leaves(made))
     table = config.vocab_size * config.hidden_size
@@ -152,8 +152,8 @@ def against_torch(shape: Shape) -> dict[str, Any]:
         # Without recomputing, and with: PyTorch's own recomputes whole layers.
         remats = ("none", "full")
         with torch_updates(shape, remats, exact=False) as (calls, failed):
-            times = cost.interleaved(calls, shape.rounds)
-    except NoPyTorchError as error:
+            times = interleaved(calls, shape.rounds)
+    except TorchError as error:
         return {"PyTorch": {"error": str(error)}}
     found: dict[str, Any] = {k: statistics.median(v) for k, v in times.items()}
     return found | {name: {"error": why} for name, why in failed.items()}

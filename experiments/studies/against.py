@@ -10,14 +10,15 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from experiments.studies.shapes import Shape
 
 
-class NoPyTorchError(ValueError):
-    """It is not installed, or it cannot run the shape at all."""
+class TorchError(ValueError):
+    """PyTorch is not installed, or cannot run an update, in one line."""
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def torch_updates(
     Each has run once already, so that all is compiled.
 
     Raises:
-      NoPyTorchError: in one line.
+      TorchError: it does not run here at all.
     """
     arguments = {"shape": dataclasses.asdict(shape), "remats": remats, "exact": exact}
     module = [sys.executable, "-m", "experiments.studies.torch_times"]
@@ -47,7 +48,7 @@ def torch_updates(
         if not line:
             said.seek(0)
             last = said.read().strip().splitlines()[-1:]
-            raise NoPyTorchError(
+            raise TorchError(
                 f"PyTorch does not run here ({' '.join(last)}): install the extra, "
                 "pip install 'ofmu-jax[parity]', or leave it out."
             )
@@ -55,12 +56,15 @@ def torch_updates(
         failed: dict[str, str] = {}
         for name in json.loads(line):
             call = functools.partial(_turn, child, name)
+            begun = time.perf_counter()
             try:
                 call()
-            except RuntimeError as error:
+            except TorchError as error:
                 failed[name] = str(error)
             else:
                 calls[name] = call
+            seconds = time.perf_counter() - begun
+            print(f"{name}: first run {seconds:.1f} s", file=sys.stderr, flush=True)
         yield calls, failed
     finally:
         child.kill()
@@ -69,10 +73,15 @@ def torch_updates(
 
 
 def _turn(child: subprocess.Popen, name: str) -> None:
-    child.stdin.write(f"{name}\n")  # pyrefly: ignore
-    child.stdin.flush()  # pyrefly: ignore
-    answer = child.stdout.readline()  # pyrefly: ignore
+    """Has the update run, and waits for it."""
+    assert child.stdin is not None and child.stdout is not None
+    try:
+        child.stdin.write(f"{name}\n")
+        child.stdin.flush()
+        answer = child.stdout.readline()
+    except BrokenPipeError:
+        answer = ""
     if not answer:
-        raise RuntimeError(f"the process ended with {child.wait()}.")
+        raise TorchError(f"PyTorch's process ended with {child.wait()} in {name}.")
     if answer.strip():
-        raise RuntimeError(answer.strip())
+        raise TorchError(answer.strip())

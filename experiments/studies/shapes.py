@@ -49,6 +49,8 @@ class Shape:
     scan_layers: bool | None = None
     """A loop over layers, or each written out; default: a loop of 8 or more."""
     length: Annotated[int, Bound(2)] = 64
+    image_size: Annotated[int, Bound(8)] = 32
+    """Pixels across, for models of images."""
     batch_size: Count = 8
     inner_steps: Count = 5
     """T of the pieces that have an inner loop."""
@@ -72,7 +74,8 @@ class Shape:
 
 
 def start(config: LlamaConfig) -> Any:
-    """Random parameters."""
+    """Random parameters, which no attention kernel has a say in."""
+    config = dataclasses.replace(config, attention="xla")
     return jax.jit(functools.partial(init_params, config))(jax.random.key(0))
 
 

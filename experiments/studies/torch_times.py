@@ -7,6 +7,7 @@ an empty line, or by what went wrong. `against` talks to it.
 """
 
 import contextlib
+import functools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -31,74 +32,78 @@ def updates(shape: Shape, remats: Sequence[str], *, exact: bool) -> Updates:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     config = config_to_hf(shape.config())
+    size = (shape.batch_size, shape.length)
     with torch.device(device):
-        model = transformers.AutoModelForCausalLM.from_config(config).train()
-        size = (shape.batch_size, shape.length)
         forget, retain = (torch.randint(config.vocab_size, size) for _ in range(2))
-    parameters = list(model.parameters())
-    optimizer = torch.optim.SGD(parameters, lr=RATE)
     low = torch.autocast(device, torch.bfloat16)
+    base: Any = None
 
-    def cast():
-        return contextlib.nullcontext() if shape.dtype == "float32" else low
+    def model_of(remat: str, attention: str) -> Any:
+        """All on the same numbers, so that memory holds them once."""
+        nonlocal base
+        with torch.device(device):
+            made = transformers.AutoModelForCausalLM.from_config(
+                config, attn_implementation=attention
+            ).train()
+        if remat != "none":
+            options = {"use_reentrant": False}
+            made.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+        if base is None:
+            base = made
+        else:
+            made.load_state_dict(base.state_dict(), assign=True)
+            made.tie_weights()
+        return made
 
-    def moved(gradients: Sequence[Any], sign: float = 1.0) -> None:
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient if sign > 0 else -gradient
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    def ready(model: Any, forward: Any, gradients: Callable) -> Callable[[], None]:
+        """One step of SGD along what ``gradients`` gives."""
+        parameters = list(model.parameters())
+        optimizer = torch.optim.SGD(parameters, lr=RATE)
 
-    def ascent(forward: Callable[..., Any]) -> None:
-        with cast():
-            loss = -mean_nll(forward, forget)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    def difference(forward: Callable[..., Any]) -> None:
-        with cast():
-            loss = mean_nll(forward, retain) - mean_nll(forward, forget)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    def inner(forward: Callable[..., Any]) -> None:
-        with cast():
-            found = inner_gradient(forward, parameters, forget, retain, BETA)
-        moved(found, -1.0)
-
-    def outer(forward: Callable[..., Any]) -> None:
-        with cast():
-            found = outer_gradient(forward, parameters, forget, retain, BETA, RHO)
-        moved(found)
-
-    def ready(step: Callable, forward: Callable, remat: str, kind: str) -> Callable:
         def run() -> None:
-            model.set_attn_implementation(kind)
-            if remat == "none":
-                model.gradient_checkpointing_disable()
-            else:
-                model.gradient_checkpointing_enable({"use_reentrant": False})
-            step(forward)
+            with contextlib.nullcontext() if shape.dtype == "float32" else low:
+                found = gradients(forward, parameters, forget, retain)
+            for parameter, gradient in zip(parameters, found, strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
             if device == "cuda":
                 torch.cuda.synchronize()
 
         return run
 
     found: Updates = {}
-    compiled = {remat: torch.compile(model) for remat in remats}
     for remat in remats:
-        for way, forward in ((EAGER, model), (COMPILED, compiled[remat])):
-            for name, step in ((ASCENT, ascent), ("GradDiff", difference)):
-                full = f"{way}: {name}" + (
-                    f", remat {remat}" if remat != "none" else ""
-                )
-                found[full] = ready(step, forward, remat, "sdpa")
+        model = model_of(remat, "sdpa")
+        suffix = f", remat {remat}" if remat != "none" else ""
+        for way, forward in ((EAGER, model), (COMPILED, torch.compile(model))):
+            for name, gradients in ((ASCENT, ascent), ("GradDiff", difference)):
+                found[f"{way}: {name}{suffix}"] = ready(model, forward, gradients)
     if exact:
-        # Fused attention cannot be differentiated twice.
-        found[f"{EAGER}: {INNER}"] = ready(inner, model, "none", "eager")
-        found[f"{EAGER}: {OUTER}"] = ready(outer, model, "none", "eager")
+        model = model_of("none", "eager")  # fused attention is differentiable once
+        inner = functools.partial(inner_gradient, beta=BETA)
+        outer = functools.partial(outer_gradient, beta=BETA, rho=RHO)
+        up = lambda *arguments: [-g for g in inner(*arguments)]
+        found[f"{EAGER}: {INNER}"] = ready(model, model, up)
+        found[f"{EAGER}: {OUTER}"] = ready(model, model, outer)
     return found
+
+
+def ascent(forward: Any, parameters: Any, forget: Any, retain: Any) -> Any:
+    """−∇L_f."""
+    return _gradient(-mean_nll(forward, forget), parameters)
+
+
+def difference(forward: Any, parameters: Any, forget: Any, retain: Any) -> Any:
+    """∇L_r − ∇L_f."""
+    loss = mean_nll(forward, retain) - mean_nll(forward, forget)
+    return _gradient(loss, parameters)
+
+
+def _gradient(loss: Any, parameters: Any, **options: Any) -> Any:
+    import torch  # pyrefly: ignore[missing-import]
+
+    return torch.autograd.grad(loss, parameters, **options)
 
 
 def mean_nll(forward: Callable[..., Any], ids: Any) -> Any:
@@ -116,16 +121,12 @@ def inner_gradient(
     graph: bool = False,
 ) -> Any:
     """∇Φ of Φ = L_f − β cos(∇L_f, ∇L_r), differentiable itself where ``graph``."""
-    import torch  # pyrefly: ignore[missing-import]
-
     loss = mean_nll(forward, forget)
-    g_f = torch.autograd.grad(loss, parameters, create_graph=True)
-    other = mean_nll(forward, retain)
-    g_r = torch.autograd.grad(other, parameters, create_graph=True)
+    g_f = _gradient(loss, parameters, create_graph=True)
+    g_r = _gradient(mean_nll(forward, retain), parameters, create_graph=True)
     dot = lambda a, b: sum((x * y).sum() for x, y in zip(a, b, strict=True))
     cosine = dot(g_f, g_r) * (dot(g_f, g_f) * dot(g_r, g_r)) ** -0.5
-    phi = loss - beta * cosine
-    return torch.autograd.grad(phi, parameters, create_graph=graph)
+    return _gradient(loss - beta * cosine, parameters, create_graph=graph)
 
 
 def outer_gradient(
@@ -137,11 +138,9 @@ def outer_gradient(
     rho: float,
 ) -> Any:
     """∇F of F = L_r + ρ‖∇Φ‖², a third derivative."""
-    import torch  # pyrefly: ignore[missing-import]
-
     gradient = inner_gradient(forward, parameters, forget, retain, beta, graph=True)
     penalty = rho * sum((g**2).sum() for g in gradient)
-    return torch.autograd.grad(mean_nll(forward, retain) + penalty, parameters)
+    return _gradient(mean_nll(forward, retain) + penalty, parameters)
 
 
 def main() -> int:

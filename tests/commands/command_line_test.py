@@ -87,6 +87,7 @@ def test_a_run_in_which_no_method_forgot_has_a_status_of_its_own(
     ("line", "message"),
     [
         ("benchmark --batch-size 0", "--batch-size is 0; it must be at least 1."),
+        ("benchmark growth --rounds 0", "--rounds is 0; it must be at least 1."),
         ("benchmark --rounds -1", "--rounds is -1; it must be at least 1."),
         ("benchmark accelerator --shape.length 1", "--shape.length is 1; it must be"),
         ("benchmark --model nowhere", "--model 'nowhere' is no folder"),
