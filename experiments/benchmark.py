@@ -1,22 +1,33 @@
-"""``python -m experiments.benchmark [cost | accelerator | growth]``: times here."""
+"""``python -m experiments.benchmark [cost | growth | evaluation | loading | …]``."""
 
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import tyro
 
 from experiments.shell import command_line, signals
-from experiments.studies import accelerator, cost, growth
+from experiments.studies import accelerator, cost, evaluation, growth, loading
 
+MAINS: dict[type, Callable[[Any], None]] = {
+    cost.Costs: cost.main,
+    growth.Growth: growth.main,
+    evaluation.Evaluated: evaluation.main,
+    loading.Loading: loading.main,
+    accelerator.Accelerator: accelerator.main,
+}
 Command = (
     Annotated[cost.Costs, tyro.conf.subcommand("cost")]
-    | Annotated[accelerator.Accelerator, tyro.conf.subcommand("accelerator")]
     | Annotated[growth.Growth, tyro.conf.subcommand("growth")]
+    | Annotated[evaluation.Evaluated, tyro.conf.subcommand("evaluation")]
+    | Annotated[loading.Loading, tyro.conf.subcommand("loading")]
+    | Annotated[accelerator.Accelerator, tyro.conf.subcommand("accelerator")]
 )
-DESCRIPTION = """What methods and pieces of OFMU cost (cost, which runs where nothing is
-named), whether an accelerator computes what the CPU does, and how fast (accelerator),
-or how the time of an update grows (growth)."""
+DESCRIPTION = """Times and memory on this machine: what methods and pieces of OFMU cost
+(cost, which runs where nothing is named), how the time of an update grows (growth),
+what an evaluation of TOFU takes (evaluation), what the host holds while a model is
+loaded and written (loading), whether an accelerator computes what the CPU does, and how
+fast (accelerator)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,14 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command_line.tried(lambda: _measure(config))
 
 
-def _measure(config: cost.Costs | accelerator.Accelerator | growth.Growth) -> None:
+def _measure(config: Any) -> None:
     command_line.check_numbers(config)
-    if isinstance(config, cost.Costs):
-        cost.main(config)
-    elif isinstance(config, growth.Growth):
-        growth.main(config)
-    else:
-        accelerator.main(config)
+    MAINS[type(config)](config)
 
 
 if __name__ == "__main__":

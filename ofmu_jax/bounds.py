@@ -12,7 +12,9 @@ import functools
 import math
 import typing
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
+
+Said = TypeVar("Said")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +48,16 @@ def _shown(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:g}"
 
 
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """Of a weight: with 0 its term and the term's cost are not there."""
+
+
 Count = Annotated[int, Bound(1)]
 NotNegativeInt = Annotated[int, Bound(0)]
 Positive = Annotated[float, Bound(0, above=True)]
 NotNegative = Annotated[float, Bound(0)]
+Term = Annotated[float, Bound(0), LeftOut()]  # the weight of one
 Share = Annotated[float, Bound(0, 1)]
 BelowOne = Annotated[float, Bound(0, 1, below=True)]
 
@@ -66,7 +74,7 @@ def problems(config: Any) -> Iterator[tuple[str, Any, str]]:
     >>> list(problems(Step(-1.0))), list(problems(Step(math.nan)))
     ([('rate', -1.0, 'above 0')], [('rate', nan, 'a finite number')])
     """
-    bounds = _bounds(type(config))
+    bounds = said(type(config), Bound)
     for field in dataclasses.fields(config):
         name, value = field.name, getattr(config, field.name)
         if dataclasses.is_dataclass(value):
@@ -79,13 +87,14 @@ def problems(config: Any) -> Iterator[tuple[str, Any, str]]:
 
 
 @functools.cache
-def _bounds(kind: type) -> dict[str, Bound]:
-    """The bound of each field that has one, optional fields included."""
+def said(kind: type, what: type[Said]) -> dict[str, Said]:
+    """What is said beside each field that has one, such as a `Bound`; optional fields
+    included."""
     hints = typing.get_type_hints(kind, include_extras=True)
     found = {}
     for name, hint in hints.items():
         for part in (hint, *typing.get_args(hint)):
             for extra in getattr(part, "__metadata__", ()):
-                if isinstance(extra, Bound):
+                if isinstance(extra, what):
                     found[name] = extra
     return found

@@ -158,7 +158,13 @@ def options(module: str, subcommand: str) -> frozenset[str]:
 SUBCOMMANDS = {
     "experiments.run": ("demo", "tofu", "request", "cifar"),
     "experiments.ablations": ("demo", "tofu"),
-    "experiments.benchmark": ("cost", "accelerator", "growth"),
+    "experiments.benchmark": (
+        "cost",
+        "growth",
+        "evaluation",
+        "loading",
+        "accelerator",
+    ),
 }
 MODULES = ("convergence", "plan", "publish", "report", "verify")
 ALL_COMMANDS = [(f"experiments.{name}", "") for name in MODULES] + [

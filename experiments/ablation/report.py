@@ -29,6 +29,7 @@ COLUMNS = {
     "cosine": "cosine",
     "gradient_evaluations": "grad. eval.",
     "seconds": "seconds",
+    "compile_seconds": "of them compiling",
 }
 # With --evaluate as well.
 FULL = {"model_utility": "model utility", "forget_quality_ks": "forget quality ks"}
@@ -74,7 +75,7 @@ def content(
 
 def _variant(run: LanguageRun, variant: Variant, measured: Measured) -> dict[str, Any]:
     rows = [row for row in measured.rows if row["method"] == variant.key]
-    costs = ("seconds", "gradient_evaluations")
+    costs = ("seconds", "compile_seconds", "gradient_evaluations")
     values = [row["metrics"] | {cost: row[cost] for cost in costs} for row in rows]
     return {
         "group": variant.group,

@@ -125,6 +125,7 @@ def run_row(key: str, model: Model) -> dict[str, Any]:
         "seed": model.seed,
         "metrics": metrics,
         **{name: record[name] for name in RECORDED},
+        "compile_seconds": record.get("compile_seconds"),  # older marks have none
         "returned_update": record["update"],
         "trajectory": content.trajectory(record, MOST_POINTS),
     }

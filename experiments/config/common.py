@@ -90,7 +90,7 @@ class Run:
 
     @property
     def rounding(self) -> tuple[str, ...]:
-        """How products are rounded, if not as by default: part of what is made."""
+        """How numbers are rounded, if not as by default: part of what is made."""
         return () if self.matmul_precision == "highest" else (self.matmul_precision,)
 
     def config_of(self, name: str) -> Any:

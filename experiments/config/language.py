@@ -22,6 +22,7 @@ from ofmu_jax.bounds import Bound, Count, NotNegativeInt
 from ofmu_jax.methods import METHODS
 from ofmu_jax.methods.language.ofmu import Ofmu as OfmuConfig
 from ofmu_jax.methods.language.ofmu import ascending_by_slope
+from ofmu_jax.methods.language.setting import Moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +68,16 @@ class LanguageRun(Run):
     remat: Literal["none", "dots", "full"] = "none"
     """What of a layer the backward pass recomputes, to save memory: nothing, all but
     the products with weights, everything."""
+    moments_dtype: Moments = "float32"
+    """Of the two moments that AdamW keeps of each trained parameter; bfloat16 halves
+    that memory, and rounds the second one at random."""
     attention: Literal["auto", "xla", "cudnn"] = "auto"
     """cudnn: a fused kernel, in bfloat16 on an NVIDIA GPU, without second derivatives;
     auto: that where it can run, else xla."""
     scan_layers: bool | None = None
     """Compile the layers as one loop, or write each out, which is faster on a CPU and
-    longer to compile; default: a loop of 8 layers or more."""
+    longer to compile; default: a loop of 8 layers or more, or with --remat or
+    --lora.base nf4."""
     coordinator: str | None = None
     """host:port of process 0 in a job of several, or auto; needs --mesh."""
     num_processes: int | None = None
@@ -101,11 +106,21 @@ class LanguageRun(Run):
     def computation(self) -> dict[str, Any]:
         """How the model is computed: the fields of `LlamaConfig` that say so."""
         names = ("dtype", "remat", "attention", "scan_layers")
-        return {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in names}
+        if self.lora.base != "full" and self.scan_layers is None:
+            found["scan_layers"] = True  # or XLA on a CPU has all layers dense at once
+        return found
 
     @property
     def pretrained(self) -> str | None:
         return self.model or self.base_model
+
+    @property
+    def rounding(self) -> tuple[str, ...]:
+        """Of the products, of AdamW's moments and of a quantised given model."""
+        found, base, moments = super().rounding, self.lora.base, self.moments_dtype
+        found += () if moments == "float32" else (f"moments {moments}",)
+        return found + (() if base == "full" else (base,))
 
     @property
     def has_reference(self) -> bool:

@@ -50,6 +50,18 @@ class LoraConfig:
     """An adapter's product counts alpha / rank times."""
     targets: str = Lora.targets
     """Regular expression: paths of the matrices that get one."""
+    dtype: Literal["float32", "bfloat16"] = Lora.dtype
+    """Of the adapters and the optimizer's state; small steps are lost in bfloat16."""
+    base: Literal["full", "nf4"] = "full"
+    """What the given model's projections are kept in: as --dtype says, or 4-bit
+    NormalFloat (QLoRA), an eighth of the memory; needs --model."""
+    export_adapter: bool = False
+    """Write the adapter in PEFT's format as well, to hf/adapter; needs --model."""
+
+    @property
+    def unmerged(self) -> bool:
+        """Whether adapters stay beside the weights, in scores as in training."""
+        return self.base != "full" or self.export_adapter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +101,7 @@ class EvalConfig:
     """Size and conventions of the evaluation."""
 
     batch_size: BatchSize = 64
+    """Prompts that are read, and texts that are scored or written, at once."""
     max_new_tokens: Count = 48
     """Of the greedy answers that ROUGE is computed on."""
     max_rows: Count | None = None

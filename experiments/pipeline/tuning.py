@@ -29,6 +29,8 @@ from experiments.shell import console
 from experiments.stages.files import fingerprint, to_json
 from experiments.stages.stage import Stage
 
+SPENT = ("gradient_evaluations", "seconds", "compile_seconds")  # by a trial
+
 
 class Tuning:
     """Trials of a run, each a stage under ``OUT/tuning``; made from its pipeline."""
@@ -58,7 +60,7 @@ class Tuning:
             reason = broken.reason_of(error)
             console.warning(f"trial {number} of {name} broke off: {reason}")
             nothing = {"score": None, "check": {}, "reference": {}}
-            spent = {"gradient_evaluations": None, "seconds": None}
+            spent = dict.fromkeys(SPENT)
             return to_json({**made, **nothing, **spent, "stopped": reason})
 
     def _scored(
@@ -81,8 +83,7 @@ class Tuning:
                     network=job.network,
                 )
                 found = domain.scored(model, self.yardstick)
-                kept = ("gradient_evaluations", "seconds", "stopped")
-                spent = {key: record[key] for key in kept}
+                spent = {key: record[key] for key in (*SPENT, "stopped")}
                 stage.finish(made | found._asdict() | spent)
         stage.tidy()
         return stage.result

@@ -20,7 +20,9 @@ from experiments.domains.language.method import part_of
 from experiments.domains.language.task import LanguageTask
 from experiments.planning import hlo
 from ofmu_jax.evals.language import scores
-from ofmu_jax.parallel import sharding
+from ofmu_jax.methods import Unmerged
+from ofmu_jax.models.huggingface import weights
+from ofmu_jax.parallel import gathering, sharding
 from ofmu_jax.parallel.sharding import MeshError
 from ofmu_jax.training import loop, placement
 
@@ -41,10 +43,22 @@ class Estimate(NamedTuple):
     step: int  # all of it: `training.step_bytes`
     run: int  # with the copies of what is trained that a run keeps beside it
     check: int  # what a check takes, with all that lies there meanwhile
+    host_load: int  # of a process, beyond its devices: the largest slice of a parameter
+    host_export: int  # of process 0: the largest tensor, in float32, and a block of it
     gradient_evaluations: float
     flops: float  # of matrix products
     sent: dict[str, float]  # bytes, by collective
     unknown_loops: int  # counted once in the two before
+
+    @property
+    def hosts(self) -> str:
+        """A note on the memory of the hosts."""
+        load, export = (f"{x / 1e9:.2f}" for x in (self.host_load, self.host_export))
+        return (
+            f"Host memory of a process beyond what lies on its devices: {load} GB to "
+            f"load a model, a slice at a time; {export} GB to export one, a tensor at "
+            "a time (process 0; float32 files, half with bfloat16 ones)."
+        )
 
 
 # --- devices ----------------------------------------------------------------------
@@ -142,6 +156,15 @@ def bytes_per_device(tree: Any) -> int:
     return sum(sizes)
 
 
+def host_bytes(task: LanguageTask) -> dict[str, int]:
+    """What a process holds on its host at most, in a load and in an export."""
+    assert task.mesh is not None
+    slices = [bytes_per_device(x) for x in jax.tree.leaves(task.outline())]
+    sizes = [4 * math.prod(shape) for _, shape in weights.tensor_shapes(task.config)]
+    block = min(gathering.BLOCK, max(sizes)) if task.mesh.size > 1 else 0
+    return {"host_load": max(slices), "host_export": max(sizes) + block}
+
+
 # --- the step ---------------------------------------------------------------------
 
 
@@ -159,7 +182,7 @@ def estimate(name: str, run: LanguageRun, task: LanguageTask, length: int) -> Es
     trained, *fixed = _parts(run, task)
     state = sharding.outline(jax.eval_shape(method.init, trained, *fixed), mesh)
     batch = shapes_of_batches(name, run, method.batches_per_update, length, mesh)
-    step = loop.jitted(placement.on_mesh(method, mesh))
+    step = loop.Step(placement.on_mesh(method, mesh))
     compiled = _compiled(step.lower(trained, state, batch, *fixed))
     whole, text = loop.step_bytes(compiled), compiled.as_text()
     if whole is None or text is None:
@@ -169,8 +192,10 @@ def estimate(name: str, run: LanguageRun, task: LanguageTask, length: int) -> Es
         )
     held = [bytes_per_device(x) for x in ((trained, fixed), state, batch)]
     kept = KEPT * bytes_per_device(trained)
-    check = sum(held) + kept + _scorer_bytes(task, length)
-    if run.lora.rank:  # adapters are added to the model, and both are there
+    part = part_of(run)
+    scored = part if isinstance(part, Unmerged) else None
+    check = sum(held) + kept + _scorer_bytes(task, length, scored)
+    if run.lora.rank and scored is None:  # merged into a copy, and both are there
         check += bytes_per_device(task.outline())
     counts = hlo.counted(text, mesh.size)
     return Estimate(
@@ -179,6 +204,7 @@ def estimate(name: str, run: LanguageRun, task: LanguageTask, length: int) -> Es
         step=whole,
         run=whole + kept,
         check=check,
+        **host_bytes(task),
         gradient_evaluations=method.gradient_evaluations,
         flops=counts.flops,
         sent=counts.sent,
@@ -196,9 +222,18 @@ def _parts(run: LanguageRun, task: LanguageTask) -> tuple[Any, ...]:
     return tuple(sharding.outline(x, task.mesh) for x in found)
 
 
+def _with_adapters(params: Any, part: Unmerged) -> Any:
+    both = lambda fixed: part.merge(part.split(fixed)[0], fixed)
+    return jax.eval_shape(both, params)
+
+
 @functools.lru_cache(maxsize=8)
-def _scorer_bytes(task: LanguageTask, length: int) -> int:
-    """What the scores of a check take beside the parameters: all logits at once."""
+def _scorer_bytes(task: LanguageTask, length: int, part: Unmerged | None) -> int:
+    """What the scores of a check take beside the parameters: all logits at once.
+
+    Args:
+      part: that is scored beside what stays as it is.
+    """
     mesh = task.mesh
     assert mesh is not None
     parts = placement.row_parts(mesh)
@@ -209,6 +244,8 @@ def _scorer_bytes(task: LanguageTask, length: int) -> int:
         sharding=task.row_sharding,
     )
     params = task.outline()
+    if part is not None:
+        params = sharding.outline(_with_adapters(params, part), mesh)
     lowered = scores.token_scores.lower(task.apply_fn, params, *[tokens] * 3)
     try:
         whole = loop.step_bytes(_compiled(lowered))

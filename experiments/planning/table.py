@@ -23,6 +23,7 @@ from experiments.shell import command_line
 from ofmu_jax.bounds import Bound, Count, NotNegativeInt, Positive
 from ofmu_jax.choices import Curvature, PenaltyGradient
 from ofmu_jax.methods import METHODS
+from ofmu_jax.methods.language.setting import Moments
 
 MODULE = "experiments.plan"
 DESCRIPTION = """Memory, work and traffic of one update, before it is paid for.
@@ -54,10 +55,12 @@ class Plan:
     length: Annotated[int, Bound(2)] = 512
     """Tokens of a row, padding included."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; parameters are kept in float32."""
+    """Of the computation; parameters are kept in float32, but see --lora.base."""
     remat: Literal["none", "dots", "full"] = "none"
     loss_chunk: NotNegativeInt = 0
     grad_accum: Count = 1
+    moments_dtype: Moments = "float32"
+    """Of the two moments that AdamW keeps of each trained parameter."""
     trainable: str | None = None
     """Regular expression: train the parameters whose path it matches, and no others."""
     lora: LoraConfig = LoraConfig()
@@ -112,8 +115,8 @@ def _plan(plan: Plan) -> None:
 def run_of(plan: Plan) -> LanguageRun:
     """The run that is planned."""
     budget = BudgetConfig(batch_size=plan.batch_size, gradient_evaluations=10**6)
-    names = "methods dtype remat loss_chunk grad_accum trainable lora mesh evaluation "
-    names += "ofmu baselines"
+    names = "methods dtype remat loss_chunk grad_accum moments_dtype trainable lora "
+    names += "mesh evaluation ofmu baselines"
     options = {name: getattr(plan, name) for name in names.split()}
     return Request(**options, max_length=plan.length, budget=budget)
 
@@ -163,15 +166,17 @@ def rows(plan: Plan) -> Iterator[Row]:
     mesh = estimate.mesh_of(plan.mesh, plan.tpu)
     part = scale.micro_batch("--batch-size", plan.batch_size, plan.grad_accum)
     placement.check_rows(part, mesh, "--batch-size / --grad-accum")
+    loop = {"scan_layers": run_of(plan).computation["scan_layers"]}
     no_text: Any = None  # of which there is no need for shapes
     task = LanguageTask(
-        dataclasses.replace(config, dtype=plan.dtype, remat=plan.remat),
+        dataclasses.replace(config, dtype=plan.dtype, remat=plan.remat, **loop),
         no_text,
         no_text,
         plan.length,
         run_of(plan).evaluation,
         mesh=mesh,
         loss_chunk=plan.loss_chunk,
+        quantized=plan.lora.base == "nf4",
     )
     refuse.check_part(task, run_of(plan))
     wanted = list(variants(plan))
@@ -208,7 +213,8 @@ def table(plan: Plan, found: Sequence[Row]) -> Any:
         result.add_column(head, justify="right", no_wrap=True)
     for row in found:
         result.add_row(*cells(plan, row, unit))
-    notes = [Text(f"{_label(r)}: {r.problem}") for r in found if r.problem]
+    notes = [Text(row.found.hosts) for row in found if row.found][:1]
+    notes += [Text(f"{_label(r)}: {r.problem}") for r in found if r.problem]
     if any(row.found and row.found.unknown_loops for row in found):
         notes.append(Text("Some loops are counted once: their length is not known."))
     if any(_unfit(plan, row) for row in found):
@@ -238,7 +244,8 @@ def title(plan: Plan) -> str:
 
 def _part(plan: Plan) -> str:
     if plan.lora.rank:
-        return f", LoRA of rank {plan.lora.rank}"
+        base = "" if plan.lora.base == "full" else f" beside {plan.lora.base.upper()}"
+        return f", LoRA of rank {plan.lora.rank}{base}"
     return f", {plan.trainable} alone" if plan.trainable else ""
 
 

@@ -12,8 +12,9 @@ from experiments.shell import provenance
 
 SCHEMA = published.RUN
 COUNTS = ("gradient_evaluations", "outer_steps", "forget_target")  # the same each time
-COSTS = ("seconds", "peak_bytes")  # of the machine
+COSTS = ("seconds", "compile_seconds", "peak_bytes")  # of the machine
 TRIAL = ("trial", "config", "score", "chosen", "gradient_evaluations", "seconds")
+TRIAL += ("compile_seconds",)
 ALWAYS = (AGGREGATE, FORGET_GAP, "indistinguishable_from_reference")
 WALL_TIME = ("run_time_minutes",)  # a metric that no run repeats
 

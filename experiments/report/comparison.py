@@ -8,7 +8,7 @@ import numpy as np
 from experiments.report import glossary
 from experiments.report.gaps import AGGREGATE
 from experiments.report.summary import DASH, cell, mean, mebibytes, number
-from experiments.report.words import count, duration
+from experiments.report.words import count, spent
 
 Row = Mapping[str, Any]
 HEADS = (
@@ -56,7 +56,7 @@ def _texts(row: Row, compared: Row) -> list[str]:
         cell(row["metrics"].get("forget_quality_ks")),
         _range(compared["forget_quality_p"]),
         equivalence_text(compared.get("equivalence")),
-        duration(mean(row.get("seconds"))),
+        spent(mean(row.get("seconds")), mean(row.get("compile_seconds"))),
         DASH if evaluations is None else f"{evaluations:,.0f}",
         mebibytes(row.get("peak_bytes")),
     ]

@@ -45,6 +45,7 @@ def _row(domain: Domain, model: Model) -> dict[str, Any]:
         "missing": [f"{k}: {reason}" for k, reason in evaluation.missing.items()],
         "notes": evaluation.notes,
         "seconds": record.get("seconds"),
+        "compile_seconds": record.get("compile_seconds"),
         "gradient_evaluations": record.get("gradient_evaluations"),
         "peak_bytes": record.get("peak_bytes"),
         "outer_steps": record.get("updates"),

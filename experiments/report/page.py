@@ -21,7 +21,7 @@ from experiments.report.comparison import (
 )
 from experiments.report.gaps import AGGREGATE
 from experiments.report.summary import core_metrics, half_width, mean, mebibytes, number
-from experiments.report.words import card, count, duration, lead
+from experiments.report.words import card, count, lead, spent
 
 Row = Mapping[str, Any]
 
@@ -85,7 +85,7 @@ def _summary_row(row: Row, summary: Sequence[Row], core) -> dict[str, Any]:
         "label": glossary.method_label(row),
         "seeds": row["seeds"],
         "core": [_stat(row, metric.name, summary) for metric in core],
-        "time": duration(mean(row.get("seconds"))),
+        "time": spent(mean(row.get("seconds")), mean(row.get("compile_seconds"))),
         "memory": mebibytes(row.get("peak_bytes")),
     }
 
@@ -130,7 +130,7 @@ def _run(model: Row, core) -> dict[str, Any]:
     cost, updates = model.get("gradient_evaluations"), model.get("outer_steps")
     memory = model.get("peak_bytes")
     facts = [
-        None if seconds is None else duration(seconds),
+        None if seconds is None else spent(seconds, model.get("compile_seconds")),
         None if cost is None else f"{cost:,.0f} gradient evaluations",
         None if updates is None else count(updates, "update"),
         None if memory is None else f"{number(memory / 2**20)} MiB a step",

@@ -8,7 +8,8 @@ from experiments.report import glossary
 from ofmu_jax.evals.intervals import seed_summary
 
 DASH = "—"  # a value that is not there
-COSTS = ("seconds", "gradient_evaluations", "peak_bytes")  # of a model
+# Of a model.
+COSTS = ("seconds", "compile_seconds", "gradient_evaluations", "peak_bytes")
 # What is shown first where room is short; the page has everything.
 CORE = (
     *glossary.FORGET,

@@ -169,5 +169,17 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def spent(seconds: float | None, compiling: float | None) -> str:
+    """How long a training took, and how much of it went into compiling.
+
+    >>> spent(200.0, 12.0), spent(9.0, None)
+    ('3 min 20 s (12 s compiling)', '9.0 s')
+    """
+    text = duration(seconds)
+    if seconds is None or compiling is None:
+        return text
+    return f"{text} ({duration(compiling)} compiling)"
+
+
 def count(number_of: int, what: str) -> str:
     return f"{number_of:,} {what}{'' if number_of == 1 else 's'}"

@@ -1,6 +1,5 @@
 """One training with its progress bar, its logs and its record."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -9,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 from rich.progress import Progress
 
+from experiments.shell import compiled
 from experiments.stages.metrics_log import MetricsLog
 from experiments.stages.saver import StageSaver
 from ofmu_jax import training
@@ -33,6 +33,7 @@ class Job(NamedTuple):
     check_every: int = 1
     stopping: training.StoppingRule | None = None
     part: Part | None = None  # of the parameters, that the method is one of
+    alone: bool = False  # the result is the part, without what stays as it is
     network: Any = None  # of the result, where it is not that of the domain
     setup_cost: float = 0.0  # gradients of one batch, before the first update
     once: Callable[[Params], Params] | None = None
@@ -57,11 +58,12 @@ def fit(
       seed: of adapters.
 
     Returns:
-      The parameters of the whole model, and a record as JSON values: cost, reason of
-      the end, metrics, checks. Its seconds are without those of the checks.
+      The parameters of the whole model (or of the part alone, if the job says so), and
+      a record as JSON values: cost, reason of the end, metrics, checks. Its seconds are
+      without those of the checks, and with those of compiling, which it tells besides.
     """
     check = _Timed(job.check)
-    saver.aside = lambda: check.seconds
+    saver.aside = lambda: check.spent
     if job.once is not None:
         params, record = _once(job, job.once, check, progress, label)
     else:
@@ -116,16 +118,17 @@ def _updates(
         saver=saver,
         fixed=fixed,
     )
-    params = whole(result.params)
+    params = result.params if job.alone else whole(result.params)
     jax.block_until_ready(params)
-    seconds = saver.seconds
+    spent = saver.spent
     for row in result.checks:
         values = {f"eval_{k}": v for k, v in row.items() if k != "update"}
         log.write(int(row["update"]), values)
     log.close()
     progress.update(bar, total=result.updates, note="")
     return params, {
-        "seconds": seconds,
+        "seconds": spent.seconds,
+        "compile_seconds": spent.compiling,
         "updates": result.updates,
         "update": result.update,
         "stopped": result.stopped,
@@ -147,10 +150,10 @@ def _once(
     bar = progress.add_task(label, total=1, note="")
     start = job.start()
     before = {"update": 0, **check(start)}
-    started = time.perf_counter()
+    started = compiled.clock()
     result = once(start)
     jax.block_until_ready(result)
-    seconds = time.perf_counter() - started
+    spent = compiled.clock().since(started)
     after = {"update": 1, **check(result)}
     progress.update(bar, completed=1)
     finite = all(np.isfinite(value) for value in after.values())
@@ -158,7 +161,8 @@ def _once(
     if not finite:
         why = "a check after its one step was not finite"
     return result if finite else start, {
-        "seconds": seconds,
+        "seconds": spent.seconds,
+        "compile_seconds": spent.compiling,
         "updates": 1,
         "update": int(finite),
         "stopped": why,
@@ -170,16 +174,16 @@ def _once(
 
 
 class _Timed:
-    """A check, and the seconds that it took: they are not the method's own."""
+    """A check, and the time that it took, which is not the method's own."""
 
     def __init__(self, check: training.Check | None):
-        self.check, self.seconds = check, 0.0
+        self.check, self.spent = check, compiled.NOTHING
 
     def __call__(self, params: Params) -> Mapping[str, float]:
         jax.block_until_ready(params)
-        started = time.perf_counter()
+        started = compiled.clock()
         found = {} if self.check is None else self.check(params)
-        self.seconds += time.perf_counter() - started
+        self.spent = self.spent.plus(compiled.clock().since(started))
         return found
 
 

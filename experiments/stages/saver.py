@@ -1,14 +1,14 @@
 """Training stages that go on in the middle, from snapshots in their folder."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 from rich.markup import escape
 
-from experiments.shell import console, signals
+from experiments.shell import compiled, console, signals
+from experiments.shell.compiled import NOTHING, Spent
 from experiments.stages.stage import Stage
 from ofmu_jax.training.loop import Snapshot
 from ofmu_jax.training.snapshots import Snapshots
@@ -27,15 +27,15 @@ class StageSaver(Snapshots):
             every=every,
             warn=console.warning,
         )
-        self.aside: Callable[[], float] = lambda: 0.0  # seconds that do not count
-        self._before = 0.0  # seconds until the snapshot that the run goes on from
-        self._held_up, self._started = 0.0, time.perf_counter()
+        self.aside: Callable[[], Spent] = lambda: NOTHING  # what does not count
+        self._before = NOTHING  # until the snapshot that the run goes on from
+        self._held_up, self._started = NOTHING, compiled.clock()
 
     @property
-    def seconds(self) -> float:
+    def spent(self) -> Spent:
         """The run's own time, over all processes that had a part in it."""
-        since = time.perf_counter() - self._started
-        return self._before + since - self._held_up - self.aside()
+        since = compiled.clock().since(self._started)
+        return self._before.plus(since).since(self._held_up).since(self.aside())
 
     def restore(self, like: Snapshot) -> Snapshot | None:
         """As `Snapshots`; says where the stage goes on."""
@@ -50,19 +50,20 @@ class StageSaver(Snapshots):
 
     def save(self, snapshot: Snapshot) -> None:
         """As `Snapshots`; then raises `signals.Interrupted` if a signal has come."""
-        started = time.perf_counter()
+        started = compiled.clock()
         if self.every != 0:
             super().save(snapshot)
         if signals.requested():
             self.wait()
-        self._held_up += time.perf_counter() - started
+        self._held_up = self._held_up.plus(compiled.clock().since(started))
         signals.stop()
 
     def extra_notes(self) -> dict[str, Any]:
-        return {"seconds": self.seconds}
+        return self.spent._asdict()
 
     def take_notes(self, notes: Mapping[str, Any]) -> None:
-        self._before = notes["seconds"]
+        # Older snapshots do not tell what went into compiling.
+        self._before = Spent(notes["seconds"], notes.get("compiling", 0.0))
 
 
 @contextlib.contextmanager

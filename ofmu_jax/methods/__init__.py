@@ -16,6 +16,7 @@ from ofmu_jax.methods.language.setting import Setting as Setting
 from ofmu_jax.methods.ofmu import ofmu_method as ofmu_method
 from ofmu_jax.methods.parts.lora import Adapter as Adapter
 from ofmu_jax.methods.parts.lora import Lora as Lora
+from ofmu_jax.methods.parts.lora import Unmerged as Unmerged
 from ofmu_jax.methods.parts.subset import Part as Part
 from ofmu_jax.methods.parts.subset import Subset as Subset
 from ofmu_jax.methods.parts.subset import of_part as of_part
@@ -28,3 +29,4 @@ from ofmu_jax.methods.rules.primal_dual import primal_dual as primal_dual
 from ofmu_jax.methods.rules.weighted import fine_tune as fine_tune
 from ofmu_jax.methods.rules.weighted import gradient_ascent as gradient_ascent
 from ofmu_jax.methods.rules.weighted import weighted_difference as weighted_difference
+from ofmu_jax.methods.traced import with_numbers as with_numbers

@@ -8,8 +8,9 @@ import optax
 
 from ofmu_jax import choices, transform
 from ofmu_jax.bilevel import is_static_zero
-from ofmu_jax.bounds import Count, NotNegative, Positive
+from ofmu_jax.bounds import Count, Positive, Term
 from ofmu_jax.methods import inner_optimizers as inner
+from ofmu_jax.methods import schedules
 from ofmu_jax.methods.base import BatchLoss, Method, Range, Spec, minibatch
 from ofmu_jax.methods.inner_optimizers import InnerOptimizer
 
@@ -38,11 +39,11 @@ class OfmuConfig:
     """The longest step of polyak, in norms of the parameters."""
     outer_steps: Count = 2
     outer_learning_rate: Positive = 1e-3
-    weight_decay: NotNegative = 0.0
-    beta: NotNegative = 0.1
+    weight_decay: Term = 0.0
+    beta: Term = 0.1
     """Weight of the gradient similarity in Φ; 0 leaves it and its cost out."""
     similarity: choices.Similarity = "cosine"
-    rho: NotNegative = 1e-2
+    rho: Term = 1e-2
     """Weight of ‖∇Φ‖² in F; 0 leaves it and its cost out."""
     rho_growth: Positive = 1.02
     """γ: ρ grows by this factor every outer iteration."""
@@ -63,8 +64,8 @@ class OfmuConfig:
     ) -> Method:
         """The method, of losses as `ofmu_method` takes them; ``options`` go there."""
         rho: Any = self.rho
-        if rho and self.rho_growth != 1.0:
-            rho = optax.exponential_decay(rho, 1, self.rho_growth)
+        if not is_static_zero(rho):
+            rho = schedules.exponential(rho, self.rho_growth)
         ascent = inner.inner_optimizer(
             self.inner_optimizer,
             self.inner_learning_rate,
@@ -176,8 +177,8 @@ def entry(
     spans = {"outer_learning_rate": outer_rate}
     spans |= {"inner_learning_rate": Range(1e-2, 1.0, log=True), **search}
     spans |= {"ceiling": Range(1.0, 1.3)}
-    checks = {"derivatives": derivatives, "unfit": unfit, "cautions": cautions}
-    checks["second_derivatives"] = second_derivatives
+    checks: dict[str, Any] = {"derivatives": derivatives, "unfit": unfit}
+    checks |= {"cautions": cautions, "second_derivatives": second_derivatives}
     return Spec("OFMU", "2509.22483", config, build, spans, **more, **checks)
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ofmu_jax._trees import named
-from ofmu_jax.models import tensor_files
+from ofmu_jax.models import tensor_files, tensor_writer
 from ofmu_jax.models.resnet import SHAPES, ResNetConfig, Variables, init_variables
 from ofmu_jax.models.tensor_files import SINGLE, ModelError
 
@@ -59,7 +59,7 @@ def save(
     _check(content, "the given configuration")
     tensor_files.check_shapes(variables, _outline(config))
     tensors = {
-        name: tensor_files.to_host(name, value)
+        name: np.asarray(jax.device_get(value))
         for name, value in named(variables).items()
     }
     for name, tensor in tensors.items():
@@ -71,8 +71,8 @@ def save(
     with tensor_files.new_folder(pathlib.Path(folder)) as partial:
         text = json.dumps(content, indent=1) + "\n"
         (partial / CONFIG).write_text(text, encoding="utf-8")
-        size = sum(tensor.nbytes for tensor in tensors.values())
-        tensor_files.write_tensors(partial, tensors.items(), max_bytes=size)
+        entries = {k: tensor_writer.Entry(x.dtype, x.shape) for k, x in tensors.items()}
+        tensor_writer.write_file(partial / SINGLE, entries, tensors.__getitem__)
 
 
 def load(folder: str | pathlib.Path) -> tuple[ResNetConfig, Variables]:

@@ -8,20 +8,20 @@ import contextlib
 import json
 import pathlib
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from ofmu_jax import _disk
 from ofmu_jax._trees import named
 from ofmu_jax.models.other_formats import hint, pointer
+from ofmu_jax.parallel.distributed import is_main
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+Once = Callable[[Callable[[], None]], Any]
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # as numpy has them
 
 
@@ -37,26 +37,45 @@ class TensorInfo(NamedTuple):
     shape: tuple[int, ...]
 
 
+def alone(action: Callable[[], None]) -> None:
+    """Runs what writes, in a process that writes alone; `distributed.on_main` takes its
+    place where several write together."""
+    action()
+
+
 @contextlib.contextmanager
-def new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def new_folder(folder: pathlib.Path, once: Once = alone) -> Iterator[pathlib.Path]:
     """A folder to write in, which takes its name at the end; on an error, none is left.
+
+    Args:
+      once: runs what writes; all processes of a job get the folder's name.
 
     Raises:
       FileExistsError: if there is something of that name.
       OSError: if there is no room; the message names the folder.
     """
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists; remove it or choose another folder.")
     partial = folder.with_name(folder.name + ".partial")
-    with _disk.writing("the model folder", folder):
+
+    def begin() -> None:
+        if folder.exists():
+            raise FileExistsError(
+                f"{folder} exists; remove it or choose another folder."
+            )
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
+
+    def take_place() -> None:
+        partial.replace(folder)
+
+    with _disk.writing("the model folder", folder):
+        once(begin)
         try:
             yield partial
-            partial.replace(folder)
+            once(take_place)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            if once is alone or is_main():
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_headers(folder: pathlib.Path) -> dict[str, TensorInfo]:
@@ -191,19 +210,6 @@ def check_shapes(params: Any, outline: Any) -> None:
             )
 
 
-def to_host(name: str, value: Any, dtype: Any = None) -> np.ndarray:
-    """The array as it is written, in ``dtype`` if given; refused if not finite."""
-    value = np.asarray(jax.device_get(value))
-    with np.errstate(over="ignore"):  # checked below
-        value = np.ascontiguousarray(value if dtype is None else value.astype(dtype))
-    if not np.isfinite(value).all():
-        raise ModelError(
-            f"{name!r} has NaN or infinite entries as {value.dtype}; nothing was "
-            "written: write it with dtype='float32', or give finite parameters."
-        )
-    return value
-
-
 def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """The files of a folder that tensors are read from.
 
@@ -247,48 +253,3 @@ def read_index(index: pathlib.Path) -> dict[str, str]:
             f"({error}); copy or download it again."
         ) from error
     return found
-
-
-def write_tensors(
-    folder: pathlib.Path, tensors: Iterable[tuple[str, np.ndarray]], max_bytes: int
-) -> None:
-    """Writes one file, or several with an index, holding one shard in memory."""
-    shards: list[list[str]] = []
-    shard: dict[str, np.ndarray] = {}
-    size = total = 0
-
-    def flush() -> None:
-        write_file(folder / f"shard-{len(shards)}", shard)
-        shards.append(list(shard))
-
-    for name, tensor in tensors:
-        if shard and size + tensor.nbytes > max_bytes:
-            flush()
-            shard, size = {}, 0
-        shard[name] = tensor
-        size += tensor.nbytes
-        total += tensor.nbytes
-    flush()
-    if len(shards) == 1:
-        (folder / "shard-0").rename(folder / SINGLE)
-        return
-    weight_map = {}
-    for i, names in enumerate(shards):
-        file = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        (folder / f"shard-{i}").rename(folder / file)
-        weight_map |= dict.fromkeys(names, file)
-    write_index(folder, weight_map, total)
-
-
-def write_file(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes one safetensors file, with the mode that a new file has."""
-    safetensors.numpy.save_file(dict(tensors), path, metadata={"format": "pt"})
-    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes it private
-
-
-def write_index(
-    folder: pathlib.Path, weight_map: Mapping[str, str], total: int
-) -> None:
-    """Writes which file each tensor is in, and their bytes in all."""
-    index = {"metadata": {"total_size": total}, "weight_map": dict(weight_map)}
-    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")

@@ -34,13 +34,13 @@ ROWS = ("data", "fsdp")  # the axes that rows of a batch are spread over
 Axes = tuple[str | None, ...]
 
 RULES: tuple[tuple[str, Axes], ...] = (
-    (r"(q|k|v|gate|up)_proj/kernel$", ("fsdp", "tensor")),
-    (r"(o|down)_proj/kernel$", ("tensor", "fsdp")),
+    (r"(q|k|v|gate|up)_proj/kernel(/codes|/scales)?$", ("fsdp", "tensor")),
+    (r"(o|down)_proj/kernel(/codes|/scales)?$", ("tensor", "fsdp")),  # NF4: as dense
     (r"(q|k|v|gate|up)_proj/bias$", ("tensor",)),
-    (r"(q|k|v|gate|up)_proj/kernel/a$", ("fsdp", None)),  # adapters: as the kernel
-    (r"(q|k|v|gate|up)_proj/kernel/b$", (None, "tensor")),
-    (r"(o|down)_proj/kernel/a$", ("tensor", None)),
-    (r"(o|down)_proj/kernel/b$", (None, "fsdp")),
+    (r"(q|k|v|gate|up)_proj/kernel[/_]a$", ("fsdp", None)),  # adapters: as the kernel
+    (r"(q|k|v|gate|up)_proj/kernel[/_]b$", (None, "tensor")),
+    (r"(o|down)_proj/kernel[/_]a$", ("tensor", None)),
+    (r"(o|down)_proj/kernel[/_]b$", (None, "fsdp")),
     (r"(embed_tokens/embedding|lm_head)$", ("tensor", "fsdp")),
     (r"(norm/scale|_proj/bias)$", (None,)),
 )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import jax
 import jax.numpy as jnp
 
+from ofmu_jax.methods import traced
 from ofmu_jax.methods.base import Method, Params
 from ofmu_jax.training.stopping import StoppingRule as StoppingRule
 from ofmu_jax.training.stopping import Verdict as Verdict
@@ -103,8 +104,9 @@ def run(
             f"forget_target={stopping.forget_target} needs a check that returns "
             "forget_nll and retain_nll; give check=..., or no target."
         )
-    step = jitted(method)
+    step = Step(method)
     watch, iterator = Watch(stopping, check, on_update), iter(batches)
+    params, fixed = _committed((params, fixed), params)
     more = () if fixed is None else (fixed,)
     done, params, state = _begun(method, (params, *more), iterator, watch, saver)
     params, state = _committed((params, state), params)
@@ -125,9 +127,22 @@ def run(
     return watch.result(params, done)
 
 
-def jitted(method: Method) -> Any:
-    """The update as `run` compiles it: parameters and state are donated."""
-    return jax.jit(method.update, donate_argnums=(0, 1))
+class Step:
+    """The update as `run` compiles it: parameters and state are donated.
+
+    Numbers of a method made by `methods.with_numbers` are arguments.
+    """
+
+    def __init__(self, method: Method):
+        update, self.numbers = traced.apart(method.update)
+        self.step = jax.jit(update, donate_argnums=(0, 1))
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.step(*arguments, **self.numbers)
+
+    def lower(self, *arguments: Any) -> jax.stages.Lowered:
+        """The program for arguments like these, before XLA compiles it."""
+        return self.step.lower(*arguments, **self.numbers)
 
 
 def step_bytes(compiled: jax.stages.Compiled) -> int | None:

@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ofmu_jax._trees import name_of
 from ofmu_jax.data.language.batches import Shard
 from ofmu_jax.data.streams import Mapped
+from ofmu_jax.methods import traced
 from ofmu_jax.methods.base import Method
 from ofmu_jax.parallel.sharding import ROWS, MeshError, put, shardings
 
@@ -116,23 +117,35 @@ def placed(stream: grain.DatasetIterator, mesh: Mesh) -> Mapped:
     return Mapped(stream, lambda batches: place_batches(batches, mesh))
 
 
-@functools.lru_cache(maxsize=128)
 def on_mesh(method: Method, mesh: Mesh) -> Method:
     """The method with its state on the mesh, and its results where they came from.
 
     What an update returns lies as its arguments did, so that donated buffers can be
-    used again. Equal arguments give the very object, compiled once.
+    used again. Of methods that differ in numbers alone it is compiled once.
     """
+    return method._replace(
+        init=traced.around(method.init, lambda init: _init_on(mesh, init)),
+        update=traced.around(method.update, lambda update: _update_on(mesh, update)),
+    )
 
-    def init(*params: Any) -> Any:
-        state = jax.eval_shape(method.init, *params)
-        return jax.jit(method.init, out_shardings=shardings(state, mesh))(*params)
 
-    def update(params: Any, state: Any, batches: Any, *fixed: Any) -> Any:
-        params, state, metrics = method.update(params, state, batches, *fixed)
+@functools.lru_cache(maxsize=traced.PROGRAMS)
+def _init_on(mesh: Mesh, init: Callable[..., Any]) -> Callable[..., Any]:
+    def placed_init(*params: Any, **numbers: Any) -> Any:
+        state = jax.eval_shape(init, *params, **numbers)
+        placed = jax.jit(init, out_shardings=shardings(state, mesh))
+        return placed(*params, **numbers)
+
+    return placed_init
+
+
+@functools.lru_cache(maxsize=traced.PROGRAMS)
+def _update_on(mesh: Mesh, update: Callable[..., Any]) -> Callable[..., Any]:
+    def placed_update(*arguments: Any, **numbers: Any) -> Any:
+        params, state, metrics = update(*arguments, **numbers)
         whole = NamedSharding(mesh, PartitionSpec())
         kept = (shardings(params, mesh), shardings(state, mesh))
         kept += (jax.tree.map(lambda _: whole, metrics),)
         return jax.lax.with_sharding_constraint((params, state, metrics), kept)
 
-    return method._replace(init=init, update=update)
+    return placed_update

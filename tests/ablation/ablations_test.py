@@ -345,6 +345,7 @@ def test_the_page_shows_every_group_claim_and_reason():
         | {
             "role": "unlearned",
             "seconds": 2.0,
+            "compile_seconds": 0.5,
             "gradient_evaluations": 12.0,
             "trajectory": [
                 {"step": s, "gradient_evaluations": s, "cosine": math.nan if s else 0.1}

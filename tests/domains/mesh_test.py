@@ -3,8 +3,11 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
+import real_folders
+import safetensors.numpy
 from processes import job
 
 from experiments.config.language import BudgetConfig, Demo, EvalConfig, TrainConfig
@@ -14,6 +17,8 @@ from experiments.domains.language.task import LanguageTask
 from experiments.run import parse
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.models.llama.model import LlamaConfig
+from ofmu_jax.models.tensor_files import SINGLE
+from ofmu_jax.parallel import sharding
 
 RUN = Demo(
     train=TrainConfig(batch_size=16),
@@ -84,6 +89,29 @@ def test_what_the_mesh_cannot_divide_is_named(size, whole):
     assert ("every device holds them whole" in printed) == whole
 
 
+def test_fresh_parameters_are_drawn_where_they_lie():
+    """And are the ones that a single device draws."""
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=32,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=2,
+        head_dim=8,
+    )
+    mesh = scale.mesh_of(dataclasses.replace(RUN, mesh="fsdp=4,tensor=2"))
+    no_text: list = [None, None, 8, RUN.evaluation]
+    one, many = (
+        LanguageTask(config, *no_text, mesh=lies).init_params(3)
+        for lies in (None, mesh)
+    )
+    wanted = sharding.shardings(one, mesh)
+    for a, b, lie in zip(*map(jax.tree.leaves, (one, many, wanted)), strict=True):
+        assert b.sharding.is_equivalent_to(lie, b.ndim)
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
 def flat(value, path=""):
     """Numbers of a JSON value by path."""
     if isinstance(value, dict):
@@ -122,3 +150,39 @@ def test_two_processes_report_what_one_does(tmp_path):
         assert found.keys() == expected.keys()
         for name in ("/forget_heldout_Q_A_Prob", "/retain_heldout_Q_A_Prob"):
             np.testing.assert_allclose(found[name], expected[name], rtol=0.02)
+
+
+@pytest.mark.long
+def test_two_processes_hand_back_the_model_that_one_does(tmp_path):
+    """A given one to the byte; an unlearned one to the last digit of bfloat16."""
+    given = real_folders.FOLDERS["qwen"](tmp_path / "given")
+    forget = real_folders.rows(
+        tmp_path / "f.jsonl", ("Who is Ada?", "A writer."), ("Where?", "In Lund.")
+    )
+    retain = real_folders.rows(
+        tmp_path / "r.jsonl", ("Who is Bo?", "A painter."), ("Where?", "In Rome.")
+    )
+    words = f"""-m experiments.run request --model {given} --forget-file {forget}
+        --retain-file {retain} --methods grad_diff --seeds 0 --max-length 128
+        --mesh fsdp=4 --moments-dtype bfloat16 --budget.gradient-evaluations 16
+        --budget.batch-size 4 --budget.checks 1 --budget.forget-target none
+        --evaluation.max-new-tokens 2 --evaluation.bootstrap 4
+        --evaluation.batch-size 4 --grad-diff.learning-rate 1e-2""".split()
+
+    def of_two(address, process):
+        here = ["--coordinator", address, "--num-processes", "2"]
+        out = ["--output-dir", str(tmp_path / "two")]
+        return [*words, *out, *here, "--process-id", process]
+
+    alone = [*words, "--output-dir", str(tmp_path / "one")]
+    job(lambda *_: alone, count=1, devices=4, statuses=(0, 3))
+    job(of_two, devices=2, statuses=(0, 3))
+    contents = lambda folder: {x.name: x.read_bytes() for x in folder.iterdir()}
+    assert contents(tmp_path / "two/target/seed0/hf") == contents(given)
+    one, two = (
+        safetensors.numpy.load_file(tmp_path / at / "grad_diff/seed0/hf" / SINGLE)
+        for at in ("one", "two")
+    )
+    for name, tensor in one.items():
+        a, b = (np.asarray(x, np.float32) for x in (tensor, two[name]))
+        np.testing.assert_allclose(a, b, rtol=2**-7, atol=2**-9, err_msg=name)

@@ -210,7 +210,7 @@ def test_comparison_with_a_reference():
 def test_too_few_results_are_refused():
     with pytest.raises(EvaluationError, match="score returned 14 results for 15 pairs"):
         evaluate_language(make_data(), score=lambda pairs: score(pairs[1:]))
-    with pytest.raises(EvaluationError, match="generate returned 0 texts for 4"):
+    with pytest.raises(EvaluationError, match="generate returned 0 texts for 16"):
         evaluate_language(make_data(), score=score, generate=lambda questions: [])
 
 

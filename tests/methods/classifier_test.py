@@ -6,7 +6,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from vision_toys import (
     CONFIG,
@@ -46,7 +45,7 @@ def test_preparing_draws_labels_for_forget_images_only_and_afresh_each_step():
 
 
 def test_a_descent_moves_parameters_and_averages_as_a_training_step():
-    plan = descent.train(SETTING, optax.sgd(0.1))
+    plan = descent.train(SETTING, 0.1, 0.0, 4)
     assert plan.method is not None
     start, batch = variables(), stacked(RETAIN, False)
     state = plan.method.init(start)

@@ -57,7 +57,8 @@ VISION = '''
 import dataclasses
 
 from ofmu_jax.methods.base import Spec
-from ofmu_jax.methods.vision.descent import RATE, Descent, train
+from ofmu_jax.methods.vision.descent import RATE, Descent, descent
+from ofmu_jax.methods.vision.setting import Plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,7 @@ class MadeUp(Descent):
     """Fine-tuning by another name."""
 
 
-build = lambda config, setting: train(setting, config.sgd())
+build = lambda config, setting: Plan(descent(setting, Descent.sgd, config))
 SPEC = Spec("Made up for images", "0000.00000", MadeUp(), build, RATE)
 '''
 DEMO = """demo --people 4 --forget-people 1 --seeds 0 --tune 2 --no-export

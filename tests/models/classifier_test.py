@@ -13,7 +13,7 @@ import pytest
 import safetensors.numpy
 
 from ofmu_jax._trees import named
-from ofmu_jax.models import classifier, resnet, tensor_files
+from ofmu_jax.models import classifier, resnet, tensor_writer
 from ofmu_jax.models.classifier import CONFIG
 from ofmu_jax.models.resnet import ResNetConfig, Variables
 from ofmu_jax.models.tensor_files import SINGLE, ModelError
@@ -324,8 +324,8 @@ class Interrupted(Exception):
     ("owner", "name"),
     [
         (pathlib.Path, "write_text"),
-        (tensor_files, "write_tensors"),
-        (tensor_files.safetensors.numpy, "save_file"),
+        (tensor_writer, "write_file"),
+        (tensor_writer, "_append"),
         (pathlib.Path, "replace"),
     ],
 )

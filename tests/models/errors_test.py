@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ofmu_jax.data.language.tokenizer import build_tokenizer
-from ofmu_jax.models import tensor_files
-from ofmu_jax.models.huggingface import fresh, weights
+from ofmu_jax.models import tensor_writer
+from ofmu_jax.models.huggingface import fresh, weights, writing
 from ofmu_jax.models.huggingface.folder import (
     ModelError,
     load_pretrained,
@@ -234,8 +234,8 @@ class Interrupted(Exception):
     ("owner", "name"),
     [
         (fresh, "write_texts"),
-        (weights, "write_params"),
-        (tensor_files.safetensors.numpy, "save_file"),
+        (writing, "write_params"),
+        (tensor_writer, "_append"),
         (pathlib.Path, "replace"),
     ],
 )

@@ -1,5 +1,7 @@
 """Greedy generation against transformers' generate, and its rules."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import model_families as families
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from ofmu_jax.models.huggingface import folder as huggingface
-from ofmu_jax.models.llama import generation
+from ofmu_jax.models.llama import decoding, generation
 from ofmu_jax.models.llama.generation import greedy_generate
 from ofmu_jax.models.llama.model import Llama, LlamaConfig, init_params
 
@@ -100,9 +102,78 @@ def test_one_token_and_an_end_at_once():
     assert np.all(tokens[:, 1:] == 29)
 
 
+def prompts_of(lengths):
+    rng = np.random.default_rng(2)
+    return [rng.integers(31, size=length).astype(np.int32) for length in lengths]
+
+
+@pytest.fixture(params=[None, 6], ids=["all", "window"])
+def grouped(request):
+    """Two query heads on one key's; the window is shorter than what is generated."""
+    config = dataclasses.replace(
+        MODEL.config, num_kv_heads=1, sliding_window=request.param
+    )
+    params = jax.jit(init_params, static_argnums=0)(config, jax.random.key(3))
+    return Llama(config), params
+
+
+def test_rows_that_end_make_room(grouped, monkeypatch):
+    """Prompts join as others end, and the last ones are gathered: the same tokens as
+    each prompt by itself."""
+    monkeypatch.setattr(generation, "FEWEST", 1)
+    model, params = grouped
+    prompts, options = prompts_of([1, 9, 3, 30, 2, 7, 4, 12, 5]), {"max_new_tokens": 12}
+    free = generation.generate(model, params, prompts, eos_token_ids=(), **options)
+    ends = tuple(int(row[i % 7]) for i, row in enumerate(free[:4]))
+    options["eos_token_ids"] = ends
+    gathered = []
+    original = decoding.gather
+    monkeypatch.setattr(
+        decoding, "gather", lambda *x: gathered.append(1) or original(*x)
+    )
+    reads = []
+    found = generation.generate(
+        model,
+        params,
+        prompts,
+        batch_size=4,
+        before_batch=lambda: reads.append(1),
+        **options,
+    )
+    assert len({len(row) for row in found}) > 2  # so that they end one by one
+    assert gathered and len(reads) > 2
+    for prompt, row in zip(prompts, found, strict=True):
+        (alone,) = generation.generate(model, params, [prompt], **options)
+        np.testing.assert_array_equal(row, alone)
+        assert not np.isin(row[:-1], ends).any()
+        assert row[-1] in ends or len(row) == 12
+
+
+def test_more_slots_are_looked_at_as_rows_grow(grouped):
+    """Beyond the first 64 slots: each token is the best one after all before it."""
+    model, params = grouped
+    (prompt,) = prompts_of([5])
+    (new,) = generation.generate(
+        model, params, [prompt], max_new_tokens=70, eos_token_ids=()
+    )
+    ids = np.concatenate([prompt, new])[None]
+    best = jnp.argmax(jax.jit(model.apply)({"params": params}, ids), -1)
+    np.testing.assert_array_equal(best[0, 4:-1], new)
+
+
+def test_sharded_rows():
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    prompts = prompts_of([4, 1, 6, 2, 9])
+    options = {"max_new_tokens": 5, "eos_token_ids": (), "batch_size": 4}
+    expected = generation.generate(MODEL, PARAMS, prompts, **options)
+    found = generation.generate(MODEL, PARAMS, prompts, sharding=sharding, **options)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_one_compilation_a_shape():
     generate(ends=(4,), pad=7)
-    before = generation._generate._cache_size()
+    before = decoding.decode._cache_size()
     generate(IDS[::-1], MASK[::-1], ends=(5,), pad=8)
     greedy_generate(  # an equal module is the same program
         Llama(MODEL.config),
@@ -113,7 +184,7 @@ def test_one_compilation_a_shape():
         eos_token_ids=(6,),
         pad_token_id=1,
     )
-    assert generation._generate._cache_size() == before
+    assert decoding.decode._cache_size() == before
 
 
 def test_bad_input_is_named():

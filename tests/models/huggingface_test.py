@@ -48,11 +48,11 @@ def test_round_trip_is_bit_equal(name, dtype, tmp_path):
     ]
 
 
-def test_layout():
+def test_layout(tmp_path):
     """kernel[l, i, o] is weight[o, i] of layer l; scales and embeddings are as is."""
     tensors = families.tensors_of("qwen2")
-    config = config_from_hf(families.hf_config("qwen2"))
-    params = weights._to_params(config, dict(tensors))
+    folder = families.write(tmp_path, families.ALL["qwen2"], tensors)
+    _, params = load_pretrained(folder)
     layer = "model.layers.2"
     for tensor, leaf in (
         (f"{layer}.self_attn.k_proj.weight", params["layers"]["attention"]["k_proj"]),

@@ -36,6 +36,20 @@ def test_two_processes_are_one_program(tmp_path, spec, order):
     assert second["error"].startswith("OtherProcessError: ZeroDivisionError")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["data=4", "fsdp=2,tensor=2"])
+def test_two_processes_evaluate_as_one(tmp_path, spec):
+    """Both run the same programs in the same order, or neither would end."""
+    alone = distributed_worker.evaluate(None)
+    options = [spec, str(tmp_path)]
+    job(lambda address, n: [str(WORKER), "answer", address, n, *options])
+    first, second = (json.loads((tmp_path / f"{n}.json").read_text()) for n in "01")
+    assert first == second
+    assert first["tokens"] == alone["tokens"]
+    assert len({len(row) for row in first["tokens"]}) > 1  # some end before others
+    np.testing.assert_allclose(first["losses"], alone["losses"], rtol=1e-5)
+
+
 # The processes of the devices of a mesh, as jax.make_mesh orders those of TPU slices
 # with hosts of 2 x 2 chips; and, at the end, hosts that share some of their rows.
 SLICES = [

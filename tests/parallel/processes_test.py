@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.config.language import Demo
-from experiments.domains.language import mesh as scale
 from experiments.shell import console, signals
 from experiments.stages import saver as resuming
 from experiments.stages import stage
@@ -211,24 +209,6 @@ def test_a_pause_ends_a_job_but_not_a_training(of_two):
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(signals.Interrupted, match="SIGTERM"):
             signals.pause()  # what they agreed on first
-
-
-@pytest.mark.parametrize(
-    ("platforms", "expected"),
-    [("tpu", "tpu,cpu"), ("cpu", "cpu"), ("", ""), (None,) * 2],
-)
-def test_a_mesh_keeps_the_host_beside_the_accelerator(platforms, expected):
-    assert scale.with_host(platforms) == expected
-
-
-def test_without_the_host_the_message_says_what_to_set(monkeypatch):
-    def refuse(backend):
-        raise RuntimeError(f"Unknown backend {backend}")
-
-    mesh = scale.mesh_of(Demo(mesh="data=1,fsdp=-1"))
-    monkeypatch.setattr(jax, "local_devices", refuse)
-    with pytest.raises(ValueError, match="append ,cpu"):
-        scale.loading(mesh)
 
 
 PROGRAM = """

@@ -187,7 +187,7 @@ def test_bytes_per_device_fall_as_the_devices_of_fsdp():
 
 
 def test_resnet_update_is_that_of_one_device():
-    from ofmu_jax.methods.vision.classifier import Prepare, sgd
+    from ofmu_jax.methods.vision.classifier import Prepare
     from ofmu_jax.methods.vision.descent import train
     from ofmu_jax.methods.vision.setting import Setting
     from ofmu_jax.models.resnet import ResNetConfig, init_variables
@@ -205,7 +205,7 @@ def test_resnet_update_is_that_of_one_device():
     }
     nothing: list = [None, None]
     setting = Setting(config, Prepare(10, 1, True), *nothing, 8, 1.0)
-    method = train(setting, sgd(0.1, 1e-4)).method
+    method = train(setting, 0.1, 1e-4, 8).method
     assert_equal_updates(method, variables, batches)
 
 

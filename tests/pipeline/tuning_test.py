@@ -133,6 +133,8 @@ def test_a_tuned_run_uses_the_best_trial_and_records_all(tuned):
         assert [record["chosen"] for record in records].count(True) == 1
         assert best["chosen"]
         assert all(r["gradient_evaluations"] <= 24 for r in records)
+        first, second = (record["compile_seconds"] for record in records)
+        assert second < 0.1 * first < records[0]["seconds"]  # one program for both
         config = content["recipe"]["baselines"][name]
         assert config == json.loads(json.dumps(best["config"]))
     assert (run.output_dir / "report.html").is_file()

@@ -231,6 +231,9 @@ def test_parameters_and_products_on_paper():
     matrices = 3 * layer + 512 * 32
     assert found.parameters == 4 * (matrices / 8 + norms)
     assert found.state == 2 * found.parameters + 4  # two moments and a count
+    # Of the table of embeddings, which is the largest: a slice; all of it and a block.
+    assert found.host_load == 4 * 512 * 32 // 8
+    assert found.host_export == 2 * 4 * 512 * 32
     assert found.batch == 2 * 3 * 4 * LENGTH  # a forget and a retain row, three fields
     assert found.run == found.step + 2 * found.parameters
     # Forward, and twice that backward; scores and mixing of attention beside it.
@@ -240,6 +243,17 @@ def test_parameters_and_products_on_paper():
     # summed. (All rows' activations of a layer are 5 times its matrices here.)
     least = 7 / 8 * 4 * matrices
     assert 3 * least < sum(found.sent.values()) < 5.5 * least
+
+
+def test_moments_in_bfloat16_are_half_of_the_state():
+    mesh = sharding.make_mesh("fsdp=8")
+    sizes = []
+    for dtype in ("float32", "bfloat16"):
+        run = table.run_of(Plan(methods=("gradient_ascent",), moments_dtype=dtype))
+        method, _ = job.num_updates("gradient_ascent", run, task(mesh))
+        state = jax.eval_shape(method.init, task(mesh).outline())
+        sizes.append(estimate.bytes_per_device(sharding.outline(state, mesh)))
+    assert sizes[0] - 4 == 2 * (sizes[1] - 4)  # but for the count of updates
 
 
 def test_less_is_kept_with_chunks():
@@ -254,6 +268,24 @@ def test_less_is_kept_with_chunks():
     whole, parts = of(), of(loss_chunk=4)
     assert parts.temporaries < 0.6 * whole.temporaries
     assert whole.temporaries > ROWS * LENGTH * 8192 * 4  # the logits
+
+
+def test_bytes_of_a_base_in_nf4_on_paper():
+    """4.5 bits an entry of the projections, two bytes of the rest; what a check takes
+    has no dense copy."""
+    mesh = sharding.make_mesh("data=1", jax.devices()[:1])
+    lora = LoraConfig(2, base="nf4")
+    plan = Plan(batch_size=ROWS, length=LENGTH, methods=("gradient_ascent",), lora=lora)
+    wide = dataclasses.replace(CONFIG, hidden_size=64, head_dim=32)
+    there = dataclasses.replace(task(mesh, quantized=True), config=wide)
+    found = estimate.estimate("gradient_ascent", table.run_of(plan), there, LENGTH)
+    kernels = 3 * (4 * 64 * 64 + 3 * 64 * 64)
+    rest = 512 * 64 + 64 * (2 * 3 + 1)
+    adapters = 3 * 7 * 2 * (64 + 64) * 4
+    assert found.parameters == kernels * (1 / 2 + 4 / 64) + 2 * rest + adapters
+    assert found.state == 2 * adapters + 4
+    assert found.run == found.step + 2 * adapters
+    assert "LoRA of rank 2 beside NF4" in table.title(plan)
 
 
 # --- the command --------------------------------------------------------------------

@@ -40,6 +40,7 @@ def test_headline_says_what_was_forgotten_and_kept(tmp_path, content):
     assert "of the way." in words
     assert "is 0.850, 94% of the target's 0.900" in words
     assert text.count("model destroyed") == 1  # gradient ascent
+    assert text.count('<td class="time">1.5 s (0.5 s compiling)</td>') == 4
     # Mean of 1, 2 and 3 MiB a step: four models, and the two methods compared.
     assert text.count("<td>2.000</td></tr>") == 4 + 2
 

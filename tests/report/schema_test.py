@@ -100,6 +100,7 @@ def test_summary_known_on_paper(content):
     assert stat["low"] == pytest.approx(0.2 - half, abs=1e-6)
     assert stat["high"] == pytest.approx(0.2 + half, abs=1e-6)
     assert rows[2]["seconds"]["mean"] == 1.5
+    assert rows[2]["compile_seconds"]["mean"] == 0.5
     assert rows[2]["peak_bytes"]["mean"] == 2 * 2**20
 
 

@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from experiments.shell import compiled
@@ -68,3 +70,16 @@ def test_processors_do_not_share_programs(monkeypatch):
         monkeypatch.setattr(compiled, "processor", lambda name=name: name)
         found.add(compiled.folder())
     assert len(found) == 2
+
+
+def test_the_clock_tells_what_was_compiled_and_counts_no_second_twice():
+    inner = jax.jit(lambda x: jnp.sin(x) ** 2)
+    outer = jax.jit(lambda x: inner(x) + inner(2 * x))  # traced within each other
+    x = jnp.ones(3)
+    start = compiled.clock()
+    outer(x)
+    middle = compiled.clock()
+    spent = middle.since(start)
+    assert 0 < spent.compiling < spent.seconds
+    outer(x)
+    assert compiled.clock().since(middle).compiling == 0

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 from resume_toys import fit
@@ -17,6 +18,7 @@ from resume_toys import fit
 from experiments.pipeline import execute
 from experiments.run import main
 from experiments.shell import signals
+from experiments.shell.compiled import Spent
 from experiments.stages import saver as resuming
 from experiments.stages import stage as stages
 
@@ -96,10 +98,12 @@ def test_other_settings_start_anew_and_take_no_snapshot_away(tmp_path, capsys):
 def test_time_before_the_stop_counts_and_that_of_checks_does_not(tmp_path):
     stage = stages.Stage(tmp_path / "stage", "toy")
     with resuming.resumable(stage, 0) as saver:
-        saver.take_notes({"seconds": 1000.0})
-        saver.aside = lambda: 100.0
-        assert 900 <= saver.seconds < 910
+        saver.take_notes({"seconds": 1000.0, "compiling": 300.0})
+        saver.aside = lambda: Spent(100.0, 40.0)
+        assert 900 <= saver.spent.seconds < 910
         assert saver.extra_notes()["seconds"] >= 900
+        jax.jit(lambda x: x + 1)(0.0)
+        assert 260 < saver.extra_notes()["compiling"] < 270
         stage.finish({})
 
 
@@ -266,7 +270,8 @@ def test_the_command_itself(tmp_path):
             json.loads((f / "training.stage.json").read_text()) for f in (whole, found)
         ]
         for mark in marks:
-            mark["result"].pop("seconds")
+            for name in ("seconds", "compile_seconds"):
+                mark["result"].pop(name)
         assert marks[0] == marks[1]  # the fingerprint, metrics, checks, …
         lines = [(f / "training/metrics.jsonl").read_text() for f in (whole, found)]
         assert lines[0] == lines[1]

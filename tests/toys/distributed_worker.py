@@ -11,7 +11,11 @@ import optax
 
 from ofmu_jax import methods
 from ofmu_jax.data.language.batches import paired_batches, single_batches
+from ofmu_jax.data.language.padding import Encoded
+from ofmu_jax.evals.language.shared_prompts import PromptedModel, score_answers
 from ofmu_jax.losses import likelihood
+from ofmu_jax.models.llama import generation, prompted
+from ofmu_jax.models.llama.model import Llama, LlamaConfig, init_params
 from ofmu_jax.parallel import distributed, sharding
 from ofmu_jax.training import checkpoint, loop, placement
 
@@ -84,6 +88,50 @@ def mesh_of(spec: str, order: list[int] | None) -> jax.sharding.Mesh:
     return sharding.make_mesh(spec, devices)
 
 
+def evaluate(spec: str | None) -> dict:
+    """Greedy tokens and losses of a Llama on a mesh, or without one; as JSON values."""
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=8,
+        intermediate_size=8,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=4,
+        initializer_range=0.7,
+    )
+    model, params = Llama(config), init_params(config, jax.random.key(0))
+    options: dict = {"batch_size": 4}
+    if spec is not None:
+        mesh = mesh_of(spec, None)
+        params = sharding.place(jax.device_get(params), mesh)
+        options["sharding"] = placement.row_sharding(mesh)
+    prompts = [np.arange(1, length, dtype=np.int32) for length in (3, 7, 2, 5, 9, 4)]
+    found = generation.generate(
+        model, params, prompts, max_new_tokens=6, eos_token_ids=[0], **options
+    )
+    texts = [
+        Encoded(ids, np.where(np.arange(len(ids)) < len(prompt), -100, ids), 1)
+        for prompt in prompts
+        for ids in (np.append(prompt, [4, 5, 0]), np.append(prompt, [7, 0]))
+    ]
+    parts = (functools.partial(f, model) for f in (prompted.read, prompted.follow))
+    scores = score_answers(PromptedModel(*parts), params, texts, **options)
+    return {
+        "tokens": [row.tolist() for row in found],
+        "losses": [x.avg_loss for x in scores],
+    }
+
+
+def answer(address: str, process: str, spec: str, folder: str) -> None:
+    """One of two processes: writes what an evaluation gives."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", 2)
+    assert distributed.initialize(address, 2, int(process))
+    found = evaluate(spec)
+    (pathlib.Path(folder) / f"{process}.json").write_text(json.dumps(found))
+
+
 def lay(address: str, process: str, cases: str, folder: str) -> None:
     """One of four processes: writes where the rows went on each mesh."""
     assert distributed.initialize(address, 4, int(process))
@@ -119,4 +167,4 @@ def main(address: str, process: str, spec: str, order: str, folder: str) -> None
 
 
 if __name__ == "__main__":
-    {"lay": lay, "train": main}[sys.argv[1]](*sys.argv[2:])
+    {"answer": answer, "lay": lay, "train": main}[sys.argv[1]](*sys.argv[2:])

@@ -27,6 +27,7 @@ def make_model(role, method, seed, **metrics):
         "intervals": {},
         "missing": [],
         "seconds": 1.5,
+        "compile_seconds": 0.5,
         "gradient_evaluations": 8.0,
         "peak_bytes": (seed + 1) * 2**20,
         "outer_steps": 4,

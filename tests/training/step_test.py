@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilations import counted
 from loop_toys import stream
 
 from ofmu_jax import methods
@@ -38,16 +39,8 @@ def test_a_state_that_holds_the_parameters_is_donated_once():
 
 @pytest.fixture
 def compilations():
-    """Counts the programs that jax compiles (or reads from its cache)."""
-    found = []
-
-    def listen(event, seconds, **kwargs):
-        if event.endswith("backend_compile_duration"):
-            found.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield found
-    jax.monitoring.unregister_event_duration_listener(listen)
+    with counted() as found:
+        yield found
 
 
 def test_memory_of_a_step_and_no_second_compilation(compilations):

@@ -19,7 +19,7 @@ from experiments.domains.base import (
     Model,
     Scored,
 )
-from experiments.domains.language import handed_back, job, refuse
+from experiments.domains.language import adapters, handed_back, job, refuse
 from experiments.domains.language import target as targets
 from experiments.domains.language.data import EVALUATED, load_data, validation_request
 from experiments.domains.language.evidence import (
@@ -37,6 +37,7 @@ from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.parallel import sharding
+from ofmu_jax.parallel.distributed import on_main
 from ofmu_jax.version import __version__
 
 PROBABILITY = ("{}_heldout_Q_A_Prob", "{}_Q_A_Prob")  # in the held-out wording, if any
@@ -85,7 +86,11 @@ class LanguageDomain:
     def on(cls, run: LanguageRun, data: UnlearningData, title: str = "") -> Self:
         """The domain of a run on these rows."""
         task, models = make_task(run, data)
-        files = {name: model_files(at) for name, at in run.given_models.items()}
+        # Whole files: read by one process for all.
+        files = {
+            name: on_main(functools.partial(model_files, at))
+            for name, at in run.given_models.items()
+        }
         return cls(run, data, title, task, models, files)
 
     @functools.cached_property
@@ -149,7 +154,8 @@ class LanguageDomain:
         start = lambda: self.task.init_params(seed)
         if self.base is not None:
             start = lambda: self.base.params
-        return job.training(self.task, rows, config, seed, run.grad_accum, start)
+        accum, dtype = run.grad_accum, run.moments_dtype
+        return job.training(self.task, rows, config, seed, accum, start, dtype)
 
     def forget_target(self, target: Params, reference: Params | None) -> float | None:
         choice = self.run.budget.forget_target
@@ -171,7 +177,7 @@ class LanguageDomain:
         )
 
     def outline(self, network: Any = None) -> Params:
-        return self.task.outline()
+        return adapters.outline(self.task, network) if network else self.task.outline()
 
     def evaluated_by(self) -> tuple[Any, ...]:
         rows = {name: rows_fingerprint(getattr(self.data, name)) for name in EVALUATED}
@@ -184,11 +190,15 @@ class LanguageDomain:
         return evaluated(self.task, model.params, self.data, against)
 
     def written(self, params: Params) -> Params:
+        if (part := adapters.unmerged(self.run)) is not None:
+            return part.merge(params, self.models[TARGET])
         return handed_back.written(self.task, params)
 
     def export(self, folder: pathlib.Path, model: Model) -> None:
         self._check_unchanged()
         handed_back.export(self.task, folder, model)
+        if self.run.lora.export_adapter and model.role == "unlearned":
+            adapters.export(self.run, self.task, folder, model)
 
     def evidence(self) -> LanguageEvidence:
         self._check_unchanged()
@@ -197,12 +207,12 @@ class LanguageDomain:
 
     @functools.cached_property
     def _rounding(self) -> Sequence[str]:
-        return handed_back.rounding(self.task)
+        return adapters.notes(self.run) or handed_back.rounding(self.task)
 
     def _check_unchanged(self) -> None:
         """Raises ValueError if a given model is not the one that was read."""
         for option, name in self.run.given_models.items():
-            if model_files(name) != self.files[option]:
+            if on_main(functools.partial(model_files, name)) != self.files[option]:
                 raise ValueError(
                     f"{name} has changed since this run read it: an export would have "
                     "its files, and a deletion record would name another model. Put "

@@ -5,13 +5,12 @@ from typing import Any
 
 from experiments.config.language import LanguageRun
 from experiments.domains.base import BASE, REFERENCE, TARGET
+from experiments.domains.language import adapters, vocabulary
 from experiments.domains.language import mesh as meshes
-from experiments.domains.language import vocabulary
 from experiments.domains.language.task import LanguageTask
 from ofmu_jax.data.language import prompts
 from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.models.huggingface import folder as huggingface
-from ofmu_jax.parallel import sharding
 
 Params = Any
 FIELDS = {TARGET: "model", REFERENCE: "retain_model", BASE: "base_model"}
@@ -31,9 +30,7 @@ def make_task(
     config = source = None
     stops: tuple[int, ...] = ()
     for field, name in run.given_models.items():
-        with meshes.loading(mesh):
-            found, params = huggingface.load_pretrained(name, dtype="float32")
-        given[ROLES[field]] = params if mesh is None else sharding.place(params, mesh)
+        found, given[ROLES[field]] = adapters.load(run, name, mesh)
         found = dataclasses.replace(found, **run.computation)
         if config is not None:  # how random weights are drawn is of no matter
             drawn = config.initializer_range
@@ -64,6 +61,7 @@ def make_task(
         mesh,
         run.loss_chunk,
         stops,
+        run.lora.base == "nf4",
     )
     if task.pad_id >= config.vocab_size:
         raise ValueError(

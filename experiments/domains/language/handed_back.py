@@ -23,7 +23,9 @@ _CARD = """The weights are not those of the model that is described here: they w
 def export(task: LanguageTask, folder: pathlib.Path, model: Model) -> None:
     """The export of a model: of a given one with its own files, card included."""
     if (given := model.record.get("source")) is not None:
-        task.export(folder, model.params, given, card="")
+        quantized = "rounded to NF4, 4 bits an entry, and written dense"
+        card = _CARD.format(quantized, __version__) if task.quantized else ""
+        task.export(folder, model.params, given, card=card)
     elif task.source is None:
         task.export(folder, model.params)
     else:

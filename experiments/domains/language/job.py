@@ -18,7 +18,8 @@ from ofmu_jax.data import streams
 from ofmu_jax.data.language import batches, refusals
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import QA, UnlearningData
-from ofmu_jax.methods import Method
+from ofmu_jax.methods import Method, Unmerged
+from ofmu_jax.methods.language.setting import Moments
 from ofmu_jax.training import StoppingRule
 
 
@@ -29,6 +30,7 @@ def training(
     seed: int,
     grad_accum: int,
     start: Callable[[], Params],
+    moments_dtype: Moments = "float32",
 ) -> Job:
     """Fine-tuning on ``rows``: of a base, a target or a reference."""
     size, epochs = config.batch_size, config.epochs
@@ -48,7 +50,7 @@ def training(
 
     return Job(
         (rows_fingerprint(rows), config),
-        fine_tuning(task.loss_apply_fn, config, updates, grad_accum),
+        fine_tuning(task.loss_apply_fn, config, updates, grad_accum, moments_dtype),
         start,
         stream,
         updates,
@@ -73,6 +75,7 @@ def num_updates(name: str, run: LanguageRun, task: LanguageTask) -> tuple[Method
         task.hidden_fn_of,
         run.grad_accum,
         part_of(run),
+        run.moments_dtype,
     )
     cost = method.gradient_evaluations
     option = "--budget.gradient-evaluations"
@@ -135,4 +138,6 @@ def unlearning(
         check_every=max(1, round(updates / run.budget.checks)),
         stopping=StoppingRule(goal, run.budget.patience),
         part=part,
+        network=part if isinstance(part, Unmerged) else None,
+        alone=isinstance(part, Unmerged),
     )

@@ -21,7 +21,7 @@ def join(run: LanguageRun) -> None:
     Raises:
       ValueError: if the flags do not say which process this is, or there is no mesh.
     """
-    if run.mesh is not None:
+    if run.lora.base != "full":
         # JAX has no host to load to where JAX_PLATFORMS names the accelerator alone.
         platforms = jax.config.values["jax_platforms"]
         jax.config.update("jax_platforms", with_host(platforms))
@@ -48,19 +48,17 @@ def with_host(platforms: str | None) -> str | None:
     return f"{platforms},cpu"
 
 
-def loading(mesh: Mesh | None) -> contextlib.AbstractContextManager:
-    """Where whole models are read to before they are cut: the host's memory.
+def on_host() -> contextlib.AbstractContextManager:
+    """Where whole models are read to before they are quantised: the host's memory.
 
     Raises:
       ValueError: if JAX was started without the host as a platform.
     """
-    if mesh is None:
-        return contextlib.nullcontext()
     try:
         host = jax.local_devices(backend="cpu")[0]
     except RuntimeError as error:
         raise ValueError(
-            "--mesh needs the host's memory to load models to, and JAX_PLATFORMS="
+            "--lora.base needs the host's memory to load models to, and JAX_PLATFORMS="
             f"{jax.config.values['jax_platforms']} leaves it out; append ,cpu to it."
         ) from error
     return jax.default_device(host)

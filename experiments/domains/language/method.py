@@ -5,45 +5,69 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import optax
-
 from experiments.config.language import LanguageRun, TrainConfig
 from ofmu_jax import methods
 from ofmu_jax.losses import likelihood
 from ofmu_jax.losses.accumulation import accumulated, answer_tokens
 from ofmu_jax.losses.likelihood import ApplyFn
-from ofmu_jax.methods import METHODS, Lora, Method, Part, Setting, Subset
-from ofmu_jax.methods.language.setting import clipped_adamw
+from ofmu_jax.methods import (
+    METHODS,
+    Lora,
+    Method,
+    Part,
+    Setting,
+    Subset,
+    Unmerged,
+    schedules,
+)
+from ofmu_jax.methods.language.setting import Moments, clipped_adamw
 from ofmu_jax.models.llama.adapters import with_adapters
 
+HiddenFnOf = Callable[[int], Callable]
 
-@functools.lru_cache(maxsize=64)
+
 def fine_tuning(
-    apply_fn: ApplyFn, config: TrainConfig, num_updates: int, micro_batches: int = 1
+    apply_fn: ApplyFn,
+    config: TrainConfig,
+    num_updates: int,
+    micro_batches: int = 1,
+    moments_dtype: Moments = "float32",
 ) -> Method:
-    """AdamW with linear warm-up and cosine decay on the cross-entropy."""
+    """AdamW with linear warm-up and cosine decay on the cross-entropy.
+
+    One program, whatever the rates and the number of updates are.
+    """
     warmup = max(1, round(config.warmup_fraction * num_updates))
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, warmup, max(num_updates, warmup + 1)
-    )
+    span = float(warmup), float(max(num_updates, warmup + 1))
+    numbers = config.learning_rate, config.weight_decay, span
+    static = apply_fn, micro_batches, moments_dtype
+    return methods.with_numbers(_fine_tuning, numbers, *static)
+
+
+def _fine_tuning(
+    numbers: Any, apply_fn: ApplyFn, micro_batches: int, moments_dtype: Moments
+) -> Method:
+    rate, weight_decay, span = numbers
     loss = functools.partial(likelihood.cross_entropy, apply_fn)
     return methods.fine_tune(
         accumulated(loss, micro_batches, answer_tokens),
-        clipped_adamw(schedule, config.weight_decay),
+        clipped_adamw(
+            schedules.warmup_cosine(rate, *span), weight_decay, moments_dtype
+        ),
     )
 
 
-@functools.lru_cache(maxsize=64)
 def unlearning(
     name: str,
     config: Any,
     budget: int,
     apply_fn: ApplyFn,
-    hidden_fn_of: Callable[[int], Callable] | None = None,
+    hidden_fn_of: HiddenFnOf | None = None,
     micro_batches: int = 1,
     part: Part | None = None,
+    moments_dtype: Moments = "float32",
 ) -> Method:
-    """The method ``name``; equal arguments give the very object, compiled once.
+    """The method ``name``; configurations that differ in numbers share one program.
 
     Args:
       name: the method.
@@ -53,24 +77,45 @@ def unlearning(
       hidden_fn_of: from a layer to the function of RMU's hidden states.
       micro_batches: that every loss is computed in.
       part: of the parameters that the method is one of (`methods.of_part`).
+      moments_dtype: of AdamW.
 
     Raises:
       ValueError: for an unknown name, or a configuration that does not work.
     """
+    scale = None
+    if isinstance(part, Lora):  # its α is a number too
+        scale, part = part.scale, dataclasses.replace(part, alpha=1.0)
+    numbers = config, float(budget), scale
+    more = apply_fn, hidden_fn_of, micro_batches, part, moments_dtype
+    return methods.with_numbers(_unlearning, numbers, name, *more)
+
+
+def _unlearning(
+    numbers: Any,
+    name: str,
+    apply_fn: ApplyFn,
+    hidden_fn_of: HiddenFnOf | None,
+    micro_batches: int,
+    part: Part | None,
+    moments_dtype: Moments,
+) -> Method:
+    config, budget, scale = numbers
     needs_hidden_fn = METHODS[name].needs_hidden_fn
 
     def build(apply_fn: ApplyFn, lift: Callable = lambda f: f) -> Method:
         hidden_fn = None
         if needs_hidden_fn and hidden_fn_of is not None:
             hidden_fn = lift(hidden_fn_of(config.loss.layer))
-        setting = Setting(apply_fn, None, hidden_fn, budget, micro_batches)
+        setting = Setting(
+            apply_fn, None, hidden_fn, budget, micro_batches, moments_dtype
+        )
         return methods.build(name, setting, config)
 
     if part is None:
         return build(apply_fn)
     merge = part.merge
     if isinstance(part, Lora):  # within the layers, where it takes less memory
-        merge = functools.partial(with_adapters, scale=part.scale)
+        merge = functools.partial(with_adapters, scale=scale)
     return methods.of_part(lambda lift: build(lift(apply_fn), lift), merge)
 
 
@@ -86,10 +131,21 @@ def part_of(run: LanguageRun) -> Part | None:
             "other: adapters leave all parameters as they are; give one of them "
             "(--lora.targets says which matrices get an adapter)."
         )
+    lora = run.lora
+    for field in ("base", "dtype", "export_adapter"):
+        value = getattr(lora, field)
+        if not lora.rank and value != getattr(type(lora), field):
+            raise ValueError(
+                f"--lora.{field.replace('_', '-')} {value} goes with adapters, and "
+                "there are none: give their rank, such as --lora.rank 16, or leave it "
+                "out."
+            )
     option = "--lora" if run.trainable is None else "--trainable"
     try:
         if run.trainable is not None:
             return Subset(run.trainable)
-        return Lora(**dataclasses.asdict(run.lora)) if run.lora.rank else None
+        kind = Unmerged if lora.unmerged else Lora
+        sizes = (lora.rank, lora.alpha, lora.targets, lora.dtype)
+        return kind(*sizes) if lora.rank else None
     except ValueError as error:
         raise ValueError(f"{option}: {error}") from None

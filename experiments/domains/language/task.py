@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import jax
@@ -15,10 +15,12 @@ from experiments.shell import signals
 from ofmu_jax.data.language import batches, prompts
 from ofmu_jax.data.language.padding import InteriorEot
 from ofmu_jax.data.language.records import QA, DataError
-from ofmu_jax.evals.language.scores import TokenScores, score_batches
+from ofmu_jax.evals.language.scores import TokenScores
+from ofmu_jax.evals.language.shared_prompts import PromptedModel, score_answers
 from ofmu_jax.losses.tokens import ApplyFn, Projected
 from ofmu_jax.models.huggingface import folder as huggingface
-from ofmu_jax.models.llama import generation
+from ofmu_jax.models.llama import generation, nf4, prompted
+from ofmu_jax.models.llama.adapters import Merged, merging
 from ofmu_jax.models.llama.model import (
     Llama,
     LlamaConfig,
@@ -31,6 +33,16 @@ from ofmu_jax.parallel import distributed, sharding
 from ofmu_jax.training import placement
 
 Params = Any
+
+
+@functools.lru_cache(maxsize=8)
+def _fresh_params(config: LlamaConfig, mesh: Mesh | None) -> Callable[..., Params]:
+    """From a key to parameters where they lie; one program for all seeds."""
+    init = functools.partial(init_params, config)
+    if mesh is None:
+        return jax.jit(init)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return jax.jit(init, out_shardings=sharding.shardings(shapes, mesh))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +58,7 @@ class LanguageTask:
     mesh: Mesh | None = None  # None: one device
     loss_chunk: int = 0  # positions of a row whose logits are there at once; 0: all
     declared_stops: tuple[int, ...] = ()  # eos ids of the given generation config
+    quantized: bool = False  # the parameters are those of `nf4.quantized`
 
     @functools.cached_property
     def model(self) -> Llama:
@@ -71,6 +84,14 @@ class LanguageTask:
             return cast(jax.Array, logits)
 
         return apply
+
+    @functools.cached_property
+    def prompted(self) -> PromptedModel:
+        """The same for scores: a prompt is read once for all its answers."""
+        return PromptedModel(
+            functools.partial(prompted.read, self.model),
+            functools.partial(prompted.follow, self.model),
+        )
 
     @functools.cached_property
     def loss_apply_fn(self) -> ApplyFn:
@@ -146,12 +167,13 @@ class LanguageTask:
     def outline(self) -> Params:
         """Shapes of the parameters, and where they lie if there is a mesh."""
         shapes = jax.eval_shape(lambda: init_params(self.config, jax.random.key(0)))
+        if self.quantized:  # the rest as published models have it
+            shapes = nf4.outline(shapes, "bfloat16")
         return shapes if self.mesh is None else sharding.outline(shapes, self.mesh)
 
     def init_params(self, seed: int) -> Params:
-        """Fresh parameters of a model trained from scratch."""
-        params = init_params(self.config, jax.random.key(seed))
-        return params if self.mesh is None else sharding.place(params, self.mesh)
+        """Fresh parameters of a model trained from scratch, made where they lie."""
+        return _fresh_params(self.config, self.mesh)(jax.random.key(seed))
 
     def encode(self, rows: Sequence[QA]) -> list[prompts.Encoded]:
         """Token ids and labels of question-answer rows.
@@ -189,8 +211,8 @@ class LanguageTask:
         self, params: Params, examples: Sequence[prompts.Encoded]
     ) -> list[TokenScores]:
         """Per-token scores of rows that are encoded already."""
-        return score_batches(
-            self.apply_fn,
+        return score_answers(
+            self.prompted,
             params,
             examples,
             batch_size=self.evaluation.batch_size,
@@ -199,38 +221,29 @@ class LanguageTask:
             **self.padding,
         )
 
+    def prompt(self, question: str) -> np.ndarray:
+        """Token ids of a question, up to where the answer begins."""
+        return prompts.encode_prompt(
+            self.tokenizer, question, self.prompt_format, after_eos=self.after_eos
+        )
+
     def generate(self, params: Params, questions: Sequence[str]) -> list[str]:
         """Greedy answers, cut at the first token of `eos_ids`."""
-        answers: list[str] = []
-        size = self.evaluation.batch_size
-        encoded = [
-            prompts.encode_prompt(
-                self.tokenizer, question, self.prompt_format, after_eos=self.after_eos
-            )
-            for question in questions
-        ]
-        length = prompts.padded_length(encoded) if encoded else 0
-        for start in range(0, len(encoded), size):
-            signals.pause()
-            chunk = encoded[start : start + size]
-            blank = [chunk[-1]] * (size - len(chunk))  # one shape, one compilation
-            batch = prompts.pad_left(chunk + blank, length, **self.padding)
-            ids = generation.greedy_generate(
-                self.model,
-                params,
-                batch["input_ids"],
-                batch["attention_mask"],
-                max_new_tokens=self.evaluation.max_new_tokens,
-                eos_token_ids=self.eos_ids,
-                pad_token_id=self.pad_id,
-                sharding=self.row_sharding,
-            )
-            answers += self._decode(np.asarray(ids)[: len(chunk)])
-        return answers
+        found = generation.generate(
+            self.model,
+            params,
+            [prompts.attended(self.prompt(x), **self.padding) for x in questions],
+            max_new_tokens=self.evaluation.max_new_tokens,
+            eos_token_ids=self.eos_ids,
+            batch_size=self.evaluation.batch_size,
+            sharding=self.row_sharding,
+            before_batch=signals.pause,
+        )
+        return self.decode(found)
 
-    def _decode(self, ids: np.ndarray) -> list[str]:
-        ended = np.cumsum(np.isin(ids, self.eos_ids), -1) > 0
-        said = [row[~end] for row, end in zip(ids, ended, strict=True)]
+    def decode(self, rows: Sequence[np.ndarray]) -> list[str]:
+        """Texts of new tokens, without the one that ends them."""
+        said = [row[~np.isin(row, self.eos_ids)] for row in rows]  # one, at the end
         return [
             text.strip()
             for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)
@@ -245,15 +258,20 @@ class LanguageTask:
     ) -> None:
         """Writes a Hugging Face folder: config, tokenizer, safetensors.
 
+        What is in NF4, or has adapters beside it, is written as the dense weights that
+        it stands for, in float32: half of that would round adapters away.
+
         Args:
           source: the given model whose other files it has; default: the task's.
           card: what its README.md says first.
         """
         source = source or self.source
         tokenizer = self.tokenizer if source is None else None
-        params = distributed.to_host(params)
+        save = functools.partial(huggingface.save_pretrained, source=source, card=card)
+        if not any(isinstance(x, Merged) for x in jax.tree.leaves(merging(params))):
+            save(folder, params, self.config, tokenizer)
+            return
+        dense = merging(distributed.to_host(params))  # small: in NF4, or on one device
         distributed.on_main(
-            lambda: huggingface.save_pretrained(
-                folder, params, self.config, tokenizer, source=source, card=card
-            )
+            lambda: save(folder, dense, self.config, tokenizer, dtype="float32")
         )

@@ -3,12 +3,11 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import jax
 import numpy as np
-import optax
 
 from experiments.config.vision import Cifar, resolved
 from experiments.domains.base import (
@@ -34,7 +33,6 @@ from ofmu_jax.data.vision.images import ImageSet
 from ofmu_jax.data.vision.split import Split
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.methods.vision import descent, registry
-from ofmu_jax.methods.vision.classifier import sgd
 from ofmu_jax.methods.vision.setting import Plan
 from ofmu_jax.models import classifier
 from ofmu_jax.models.resnet import ResNetConfig, Variables, init_variables
@@ -49,8 +47,6 @@ class VisionDomain:
 
     run: Cifar  # resolved
     task: VisionTask
-    # One function object for all seeds and trials, so that it is compiled once.
-    updates: dict[Any, Callable] = dataclasses.field(default_factory=dict)
 
     mesh = None
 
@@ -111,10 +107,8 @@ class VisionDomain:
         part = task.sets["train" if role == TARGET else "retain"]
         assert run.epochs is not None
         updates = max(1, round(run.epochs * len(part) / task.batch_size))
-        schedule = optax.piecewise_constant_schedule(
-            run.learning_rate, {updates // 2: 0.1, updates * 3 // 4: 0.1}
-        )
-        plan = descent.train(task.setting(seed), sgd(schedule, run.weight_decay))
+        setting = task.setting(seed)
+        plan = descent.train(setting, run.learning_rate, run.weight_decay, updates)
         return Job(
             (run.epochs, run.batch_size, run.learning_rate, run.weight_decay),
             plan.method,
@@ -136,15 +130,11 @@ class VisionDomain:
         run, task = self.run, self.task
         plan = self._plan(name, seed, goal)
         updates = self._fitting(name, plan)
-        method, network = plan.method, plan.config or task.config
-        if method is not None:
-            key = name, run.config_of(name), goal
-            made = self.updates.setdefault(key, method.update)
-            method = method._replace(update=made)
+        network = plan.config or task.config
         budget = [run.batch_size, task.budget, run.checks, run.patience, run.check_rows]
         return Job(
             (run.config_of(name), budget),
-            method,
+            plan.method,
             lambda: plan.start(target),
             lambda: task.stream(plan, seed),
             updates,

@@ -112,6 +112,23 @@ def pad_left(
     return _stacked(prompts, length, pad_id, interior_eot, eot_id, left=True)
 
 
+def attended(
+    ids: np.ndarray,
+    *,
+    pad_id: int,
+    interior_eot: InteriorEot = "correct",
+    eot_id: int | None = None,
+) -> np.ndarray:
+    """The ids of a prompt that are attended to, for generation: as if the others were
+    not there. Arguments as in `pad_right`.
+
+    >>> attended(np.array([5, 2, 7]), pad_id=2, interior_eot="compat").tolist()
+    [5, 7]
+    """
+    (row,), (mask,) = _stacked([ids], len(ids), pad_id, interior_eot, eot_id).values()
+    return row[mask == 1]
+
+
 def _stacked(
     rows: Sequence[np.ndarray],
     length: int | None,

@@ -21,6 +21,7 @@ from ofmu_jax.data.language.padding import IGNORE as IGNORE
 from ofmu_jax.data.language.padding import Batch as Batch
 from ofmu_jax.data.language.padding import Encoded as Encoded
 from ofmu_jax.data.language.padding import InteriorEot as InteriorEot
+from ofmu_jax.data.language.padding import attended as attended
 from ofmu_jax.data.language.padding import pad_id_of as pad_id_of
 from ofmu_jax.data.language.padding import pad_left as pad_left
 from ofmu_jax.data.language.padding import pad_right as pad_right

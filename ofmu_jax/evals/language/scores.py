@@ -83,19 +83,36 @@ def token_scores(
     chex.assert_rank([input_ids_BxL, labels_BxL, attention_mask_BxL], 2)
     logits_BxLxV = apply_fn(params, input_ids_BxL, attention_mask_BxL)
     chex.assert_rank(logits_BxLxV, 3)
-    logits_BxLxV = logits_BxLxV[:, :-1].astype(jnp.float32)
     labels_BxL = labels_BxL[:, 1:]
     target_BxL = jnp.where(labels_BxL == IGNORE, 0, labels_BxL)
-    logp_BxLxV = jax.nn.log_softmax(logits_BxLxV)
-    log_prob_BxL = jnp.take_along_axis(logp_BxLxV, target_BxL[..., None], -1)[..., 0]
-    correct_BxL = jnp.argmax(logits_BxLxV, axis=-1) == target_BxL
-    p_BxLxV = jnp.exp(logp_BxLxV)
+    return logit_scores(logits_BxLxV[:, :-1].astype(jnp.float32), target_BxL)
+
+
+def logit_scores(
+    logits: jax.Array, target: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The four numbers of `TokenScores` of each token.
+
+    Args:
+      logits: of shape (…, V), float32.
+      target: what is scored, of shape (…), int32.
+    """
+    target = target[..., None]
+    chosen = jnp.take_along_axis(logits, target, -1)
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    # argmax == target, but by plain reductions, which a CPU is faster at.
+    earlier = jnp.arange(logits.shape[-1]) < target
+    correct = (chosen == top)[..., 0] & ~jnp.any((logits == top) & earlier, axis=-1)
+    weight = jnp.exp(logits - top)
+    total = jnp.sum(weight, axis=-1)
+    log_total = jnp.log(total)
     # `where`: a vocabulary entry masked to -inf adds 0 to the moments, not NaN.
-    mean_BxL = jnp.sum(jnp.where(p_BxLxV > 0, p_BxLxV * logp_BxLxV, 0.0), axis=-1)
+    shifted = jnp.where(weight > 0, logits - top, 0.0)
+    mean = jnp.sum(weight * shifted, axis=-1) / total
     # Σ p (log p − μ)² is Σ p (log p)² − μ² without its cancellation in float32.
-    centred_BxLxV = p_BxLxV * jnp.square(logp_BxLxV - mean_BxL[..., None])
-    variance_BxL = jnp.sum(jnp.where(p_BxLxV > 0, centred_BxLxV, 0.0), axis=-1)
-    return log_prob_BxL, correct_BxL, mean_BxL, variance_BxL
+    centred = weight * jnp.square(shifted - mean[..., None])
+    variance = jnp.sum(centred, axis=-1) / total
+    return (chosen - top)[..., 0] - log_total, correct, mean - log_total, variance
 
 
 def score_batches(
@@ -134,7 +151,7 @@ def score_batches(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     for row, example in enumerate(examples):
-        _check_example(row, example)
+        check_example(row, example)
     results: list[TokenScores | None] = [None] * len(examples)
     pending = None  # fetch a batch while the device works on the next one
     for rows, length in _plan(examples, batch_size, bucket_lengths):
@@ -152,10 +169,10 @@ def score_batches(
             arrays = tuple(put(array, sharding) for array in arrays)
         outputs = token_scores(apply_fn, params, *arrays)
         if pending is not None:
-            _collect(results, *pending)
+            collect(results, *pending)
         pending = (rows, batch["labels"], outputs)
     if pending is not None:
-        _collect(results, *pending)
+        collect(results, *pending)
     return [scores for scores in results if scores is not None]
 
 
@@ -174,7 +191,7 @@ def pair_scorer(
     return score
 
 
-def _check_example(row: int, example: Encoded) -> None:
+def check_example(row: int, example: Encoded) -> None:
     """Refuses an example that has nothing to score or nothing to score it from."""
     ids, labels = np.asarray(example.input_ids), np.asarray(example.labels)
     if ids.ndim != 1 or ids.shape != labels.shape:
@@ -237,7 +254,7 @@ def _pad(examples: Sequence[Encoded], batch_size: int, length: int, **options) -
     return {name: pad(name) for name in batch}
 
 
-def _collect(
+def collect(
     results: list[TokenScores | None],
     rows: list[int],
     labels_BxL: np.ndarray,
@@ -247,12 +264,16 @@ def _collect(
     arrays = to_host(outputs)
     for i, row in enumerate(rows):
         scored = labels_BxL[i, 1:] != IGNORE
-        scores = TokenScores(*(array[i][scored] for array in arrays))
-        if not np.all(np.isfinite(scores.log_prob)):
-            raise EvaluationError(
-                f"example {row}: the log-probabilities are not finite (first value "
-                f"{scores.log_prob[~np.isfinite(scores.log_prob)][0]}); the model "
-                "diverged, or a label lies outside its vocabulary: evaluate an earlier "
-                "checkpoint or check the tokenizer"
-            )
-        results[row] = scores
+        results[row] = _checked(row, TokenScores(*(x[i][scored] for x in arrays)))
+
+
+def _checked(row: int, scores: TokenScores) -> TokenScores:
+    """The scores, or an error that names their example."""
+    if np.all(np.isfinite(scores.log_prob)):
+        return scores
+    raise EvaluationError(
+        f"example {row}: the log-probabilities are not finite (first value "
+        f"{scores.log_prob[~np.isfinite(scores.log_prob)][0]}); the model "
+        "diverged, or a label lies outside its vocabulary: evaluate an earlier "
+        "checkpoint or check the tokenizer"
+    )

@@ -1,7 +1,7 @@
 """The TOFU evaluation of one language model, from scores and generated answers."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -63,18 +63,20 @@ def evaluate_language(
         are unusable.
     """
     result = Evaluation(options=options)
-    forget_scores: list[TokenScores] = []
-    for name, field in SETS.items():
-        rows = getattr(data, field)
+    sets = {name: getattr(data, field) for name, field in SETS.items()}
+    scored: dict[str, tuple[SetLosses, list[TokenScores]]] = {}
+    for name, rows in sets.items():
         if not rows:
-            result.add_missing(set_metric_names(name), f"the {field} set is empty")
+            result.add_missing(set_metric_names(name), f"the {SETS[name]} set is empty")
             continue
         result.fingerprints[name] = fingerprint((r.question, r.answer) for r in rows)
-        losses, scores = _score_set(name, rows, score, result)
-        losses.rouge = _rouge(name, rows, generate, result)
+        scored[name] = _score_set(name, rows, score, result)
+    if generate is not None:  # a model without scores has no answers to wait for
+        result.generations = _generated(sets, generate)
+    for name, (losses, _) in scored.items():
+        losses.rouge = _rouge(name, sets[name], result)
         add_set(result, name, losses)
-        if name == "forget":
-            forget_scores = scores
+    forget_scores = scored["forget"][1] if "forget" in scored else []
     _add_memorization(result, forget_scores)
     _add_attacks(result, data, forget_scores, score)
     for name in ("forget_heldout", "retain_heldout"):
@@ -134,21 +136,28 @@ def _note_missing_paraphrases(
         )
 
 
-def _rouge(
-    name: str, rows: Sequence[QA], generate: GenerateFn | None, result: Evaluation
-) -> np.ndarray | None:
+def _generated(
+    sets: Mapping[str, Sequence[QA]], generate: GenerateFn
+) -> dict[str, list[str]]:
+    """Greedy answers to the questions of all sets, asked for at once."""
+    questions = [row.question for rows in sets.values() for row in rows]
+    texts = list(generate(questions)) if questions else []
+    if len(texts) != len(questions):
+        raise EvaluationError(
+            f"generate returned {len(texts)} texts for {len(questions)} questions; it "
+            "must return one per question"
+        )
+    rest = iter(texts)
+    return {name: [next(rest) for _ in rows] for name, rows in sets.items() if rows}
+
+
+def _rouge(name: str, rows: Sequence[QA], result: Evaluation) -> np.ndarray | None:
     """ROUGE-L recall of the generated answers."""
-    if generate is None:
+    if name not in result.generations:
         result.add_missing((f"{name}_Q_A_ROUGE",), "no generate function was given")
         return None
-    texts = list(generate([row.question for row in rows]))
-    if len(texts) != len(rows):
-        raise EvaluationError(
-            f"generate returned {len(texts)} texts for {len(rows)} questions; it must "
-            "return one per question"
-        )
-    result.generations[name] = texts
-    return metrics.rouge_l_recall(texts, [row.answer.strip() for row in rows])
+    references = [row.answer.strip() for row in rows]
+    return metrics.rouge_l_recall(result.generations[name], references)
 
 
 def _add_memorization(result: Evaluation, scores: Sequence[TokenScores]) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 
-from ofmu_jax.bounds import NotNegative, NotNegativeInt
+from ofmu_jax.bounds import NotNegative, NotNegativeInt, Term
 from ofmu_jax.losses import distillation
 from ofmu_jax.losses.accumulation import accumulated, later_answer_tokens
 from ofmu_jax.methods.base import Method, Range
@@ -22,7 +22,7 @@ from ofmu_jax.methods.rules.weighted import gradient_ascent, weighted_difference
 class UndialConfig(GradDiffConfig):
     """γ UNDIAL + α R; published without a retain term."""
 
-    alpha: NotNegative = 0.0
+    alpha: Term = 0.0
     beta: NotNegative = 10.0
     """β, what is taken from the logit of the token to forget."""
 

@@ -3,11 +3,13 @@
 import dataclasses
 from typing import Literal
 
+from ofmu_jax.bilevel import is_static_zero
 from ofmu_jax.bounds import NotNegative, Share
 from ofmu_jax.losses import likelihood, margin
 from ofmu_jax.methods.base import Method, Range
 from ofmu_jax.methods.language.setting import Setting, baseline, mean_of
 from ofmu_jax.methods.rules.primal_dual import primal_dual
+from ofmu_jax.methods.traced import rounded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +32,13 @@ class PduConfig:
 
 def pdu(config: PduConfig, setting: Setting) -> Method:
     """PDU with the retain cross-entropy as its constraint."""
-    if setting.budget is None and config.warmup_fraction:
+    if setting.budget is None and not is_static_zero(config.warmup_fraction):
         raise ValueError(
             "pdu needs Setting.budget, the gradient evaluations of the run, for its "
             "warm-up; or set warmup_fraction to 0."
         )
-    updates = (setting.budget or 0) // 2  # an update takes two gradients
+    budget = 0 if setting.budget is None else setting.budget
+    updates = budget // 2  # an update takes two gradients
     return primal_dual(
         mean_of(margin.logit_margin, setting, positions=config.positions),
         mean_of(likelihood.cross_entropy, setting),
@@ -44,7 +47,7 @@ def pdu(config: PduConfig, setting: Setting) -> Method:
         forget_weight=config.gamma,
         multiplier=config.multiplier,
         dual_step=config.dual_step,
-        warmup_updates=round(config.warmup_fraction * updates),
+        warmup_updates=rounded(config.warmup_fraction * updates),
     )
 
 

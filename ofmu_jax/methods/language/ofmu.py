@@ -54,7 +54,9 @@ def build(config: Ofmu, setting: Setting) -> Method:
         setting.optimizer
         or {
             "sgd": optax.sgd(config.outer_learning_rate),
-            "adamw": clipped_adamw(config.outer_learning_rate, config.weight_decay),
+            "adamw": clipped_adamw(
+                config.outer_learning_rate, config.weight_decay, setting.moments_dtype
+            ),
         }[config.outer_optimizer]
     )
     forget = ascended_loss(

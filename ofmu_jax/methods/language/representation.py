@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from ofmu_jax.bounds import NotNegative, NotNegativeInt, Positive
+from ofmu_jax.bounds import NotNegativeInt, Positive, Term
 from ofmu_jax.losses import representation
 from ofmu_jax.methods.base import Params, Range
 from ofmu_jax.methods.language.setting import (
@@ -46,7 +46,7 @@ class RmuConfig(GradDiffConfig):
 class BlurRmuConfig(RmuConfig):
     """BLUR's direction from RMU's two losses (published for WMDP)."""
 
-    alpha: NotNegative = 800.0
+    alpha: Term = 800.0
     positions: Positions = "all"
     steering: Positive = 6.5
 

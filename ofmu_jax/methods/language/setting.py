@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import optax
 
 from ofmu_jax.bilevel import is_static_zero
-from ofmu_jax.bounds import NotNegative, Positive
+from ofmu_jax.bounds import NotNegative, Positive, Term
 from ofmu_jax.losses import distillation, likelihood, representation
 from ofmu_jax.losses.accumulation import (
     OF_POSITIONS,
@@ -25,10 +25,12 @@ from ofmu_jax.losses.accumulation import (
 from ofmu_jax.losses.representation import HiddenFn
 from ofmu_jax.losses.tokens import ApplyFn
 from ofmu_jax.methods.base import Carries, Method, Range, Spec
+from ofmu_jax.methods.moments import scale_by_adam_in_bfloat16
 from ofmu_jax.methods.rules.frozen import with_frozen
 from ofmu_jax.methods.rules.weighted import weighted_difference
 
 Positions = Literal["answer", "all"]
+Moments = Literal["float32", "bfloat16"]
 LossConfig = TypeVar("LossConfig")
 LEARNING_RATE = Range(1e-5, 1e-2, log=True)  # to search in, for every method alike
 ALPHA = Range(0.1, 10.0, log=True)
@@ -43,6 +45,7 @@ class Setting(NamedTuple):
     hidden_fn: HiddenFn | None = None  # of the layer that the config names
     budget: float | None = None  # gradient evaluations of the whole run
     micro_batches: int = 1  # that every loss is computed in, see `accumulation`
+    moments_dtype: Moments = "float32"  # of AdamW, where the optimizer is the config's
 
 
 # The optimizer is the same for all, and not the published one: a constant rate, where
@@ -53,15 +56,21 @@ class Baseline(Generic[LossConfig]):
 
     loss: LossConfig
     learning_rate: Positive
-    weight_decay: NotNegative = 0.0
+    weight_decay: Term = 0.0
 
 
 def clipped_adamw(
-    rate: float | optax.Schedule, weight_decay: float
+    rate: float | optax.Schedule, weight_decay: float, moments_dtype: Moments
 ) -> optax.GradientTransformation:
     """AdamW of gradients clipped to norm 1."""
+    clip = optax.clip_by_global_norm(1.0)
+    if moments_dtype == "float32":
+        return optax.chain(clip, optax.adamw(rate, weight_decay=weight_decay))
     return optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=weight_decay)
+        clip,
+        scale_by_adam_in_bfloat16(),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(rate),
     )
 
 
@@ -85,7 +94,9 @@ def baseline(
 
     def with_optimizer(config: Baseline, setting: Setting) -> Method:
         if setting.optimizer is None:
-            optimizer = clipped_adamw(config.learning_rate, config.weight_decay)
+            optimizer = clipped_adamw(
+                config.learning_rate, config.weight_decay, setting.moments_dtype
+            )
             setting = setting._replace(optimizer=optimizer)
         return build(config.loss, setting)
 
@@ -108,7 +119,7 @@ class GradDiffConfig:
 
     gamma: NotNegative = 1.0
     """γ, weight of the forget loss."""
-    alpha: NotNegative = 1.0
+    alpha: Term = 1.0
     """α, weight of the retain loss; 0 leaves it out."""
     retain: Literal["nll", "kl"] = "nll"
     """R: cross-entropy, or KL(before ‖ now), which keeps a second model in memory."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ from ofmu_jax._trees import name_of
 from ofmu_jax.methods.base import Params
 from ofmu_jax.methods.parts.subset import check_pattern, matching
 from ofmu_jax.models.llama.adapters import Adapter as Adapter
-from ofmu_jax.models.llama.adapters import merged
+from ofmu_jax.models.llama.adapters import merged, with_adapters
+from ofmu_jax.models.llama.nf4 import is_nf4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Lora:
       rank: r.
       alpha: α.
       targets: by default the projections of attention and MLP of our Llama.
+      dtype: of the adapters; float32 becomes wider with the matrix.
 
     >>> lora = Lora(rank=1, alpha=2.0, targets="w")
     >>> adapters, fixed = lora.split({"w": jnp.ones((2, 3)), "c": 4.0})
@@ -44,6 +46,7 @@ class Lora:
     rank: int
     alpha: float = 16.0
     targets: str = "_proj/kernel$"
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -83,7 +86,8 @@ class Lora:
                 )
             return self._begun(w, jax.random.fold_in(key, number))
 
-        return jax.tree_util.tree_map_with_path(one, params), params
+        found = jax.tree_util.tree_map_with_path(one, params, is_leaf=is_nf4)
+        return found, params
 
     def merge(self, trainable: Any, fixed: Params) -> Params:
         """The parameters ``fixed`` with these adapters added, in their own dtypes.
@@ -98,6 +102,38 @@ class Lora:
 
     def _begun(self, w: Any, key: jax.Array) -> Adapter:
         *stack, rows, columns = w.shape
-        dtype = jnp.promote_types(w.dtype, jnp.float32)
+        dtype = jnp.dtype(self.dtype)
+        if dtype == jnp.float32:
+            dtype = jnp.promote_types(w.dtype, dtype)
         a = jax.random.normal(key, (*stack, rows, self.rank), dtype) * rows**-0.5
         return Adapter(a, jnp.zeros((*stack, self.rank, columns), dtype))
+
+
+@dataclasses.dataclass(frozen=True)
+class Unmerged(Lora):
+    """Adapters that stay beside kernels, which may be in NF4 (QLoRA, Dettmers et al.
+    2023, arXiv 2305.14314).
+
+    `merge` gives what the forward pass of a model of `Projection` takes; no weight is
+    changed or copied.
+    """
+
+    def split(self, params: Params, key: jax.Array | None = None) -> tuple[Any, Params]:
+        """As `Lora.split`.
+
+        Raises:
+          ValueError: also if what is no kernel of a projection matches.
+        """
+        adapters, fixed = super().split(params, key)
+        leaf = lambda x: isinstance(x, Adapter)
+        for path, _ in jax.tree.leaves_with_path(adapters, is_leaf=leaf):
+            if not name_of(path).endswith("/kernel"):
+                raise ValueError(
+                    f"{name_of(path)} is no kernel of a projection, and an adapter "
+                    "can stay beside no other; choose targets among those."
+                )
+        return adapters, fixed
+
+    def merge(self, trainable: Any, fixed: Params) -> Params:
+        """``fixed`` with the adapters beside its kernels (`with_adapters`)."""
+        return with_adapters(trainable, fixed, self.scale)

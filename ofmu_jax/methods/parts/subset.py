@@ -17,6 +17,7 @@ import jax
 
 from ofmu_jax._trees import name_of
 from ofmu_jax.methods.base import Method, Params
+from ofmu_jax.models.llama.nf4 import is_nf4
 
 Function = Callable[..., Any]  # (params, *more) -> anything
 SECONDS = 10.0  # for a pattern to be held against all paths of a model
@@ -143,12 +144,13 @@ def of_part(
 
 
 def matching(params: Params, pattern: str) -> Any:
-    """A tree of booleans: whether the path of each leaf has a match.
+    """A tree of booleans: whether the path of each leaf has a match; a matrix in NF4
+    is one leaf.
 
     Raises:
       ValueError: if none has, or the pattern takes more than `SECONDS`.
     """
-    leaves, structure = jax.tree.flatten_with_path(params)
+    leaves, structure = jax.tree.flatten_with_path(params, is_leaf=is_nf4)
     names = tuple(name_of(path) for path, _ in leaves)
     found = _searched(pattern, names)
     if not any(found):

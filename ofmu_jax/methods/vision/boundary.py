@@ -5,7 +5,7 @@ class of their own; shrinking to the class that a small adversarial step leads t
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,9 +16,10 @@ from ofmu_jax.losses import vision
 from ofmu_jax.methods.base import Method, Spec
 from ofmu_jax.methods.rules.frozen import FORWARD_COST, copy_params
 from ofmu_jax.methods.rules.weighted import descend
+from ofmu_jax.methods.traced import with_numbers
 from ofmu_jax.methods.vision.classifier import Context, logits_fn, vision_method
 from ofmu_jax.methods.vision.descent import SMALL_RATE, Descent, descent
-from ofmu_jax.methods.vision.setting import Plan, Setting
+from ofmu_jax.methods.vision.setting import Compiled, Plan, Setting
 from ofmu_jax.models.resnet import Variables, predict
 
 
@@ -84,20 +85,29 @@ def boundary_expand(config: BoundaryExpand, setting: Setting) -> Plan:
     """Cross-entropy of forget images as a class that the network did not have."""
     new_class = setting.config.num_classes
     grown = dataclasses.replace(setting.config, num_classes=new_class + 1)
-
-    def loss(logits, params, batch):
-        labels = jnp.full_like(batch["labels"], new_class)
-        return vision.cross_entropy(logits, params, {**batch, "labels": labels})
-
-    plan = descent(setting._replace(config=grown), config.sgd(), loss, "forget")
+    wider = setting._replace(config=grown)
+    method = descent(wider, Descent.sgd, config, _as_last_class, "forget")
     key = jax.random.fold_in(jax.random.key(setting.seed), new_class)
     grow = lambda variables: with_one_more_class(variables, key)
-    return plan._replace(config=grown, start=grow)
+    return Plan(method, "forget", config=grown, start=grow)
+
+
+def _as_last_class(
+    logits_fn: vision.LogitsFn, params: Any, batch: Mapping[str, Any]
+) -> jax.Array:
+    """Cross-entropy of all images as the class of the head's last row."""
+    logits = logits_fn(params, batch["images"])
+    labels = jnp.full_like(batch["labels"], logits.shape[-1] - 1)
+    return jnp.mean(vision.example_nll(logits, labels))
 
 
 def boundary_shrink(config: BoundaryShrink, setting: Setting) -> Plan:
     """Cross-entropy of forget images as their nearest other class, before it."""
-    optimizer = config.sgd()
+    return Plan(with_numbers(_boundary_shrink, config, *setting.compiled), "forget")
+
+
+def _boundary_shrink(config: BoundaryShrink, *compiled) -> Method:
+    setting, optimizer = Compiled(*compiled), config.sgd()
 
     def build(context: Context) -> Method:
         logits = logits_fn(setting.config, context)
@@ -110,10 +120,7 @@ def boundary_shrink(config: BoundaryShrink, setting: Setting) -> Plan:
         return descend(loss, optimizer, "forget")
 
     cost = 1 + FORWARD_COST  # the adversarial step, and its label
-    method = vision_method(
-        build, setting, "forget", freeze=copy_params, extra_cost=cost
-    )
-    return Plan(method, "forget")
+    return vision_method(build, setting, "forget", freeze=copy_params, extra_cost=cost)
 
 
 BOUNDARY_EXPAND = Spec(

@@ -35,7 +35,7 @@ class Influence:
     """Single retain images that the inverse is built from."""
 
 
-def woodfisher_step(carry, gradient: jax.Array, count: int):
+def woodfisher_step(carry, gradient: jax.Array, count: float):
     """One rank-one correction: from (k, o) with a gradient g and N = ``count``.
 
     k ← k − (k·g) o / (N + o·g),  o ← o − (o·g) o / (N + o·g); the first gradient only
@@ -77,21 +77,27 @@ def influence(config: Influence, setting: Setting, variables: Variables) -> Vari
     )
     total = len(forget) + len(retain)
     share = len(forget) / len(retain)
-    v = jax.jit(lambda f, r: (ravel_pytree(f)[0] - share * ravel_pytree(r)[0]) / total)
     order = np.random.default_rng([setting.seed, 17]).permutation(len(retain))
     drawn = retain.take(order[: max(2, config.samples)])
-    step = _recursion(setting.config, variables, drawn, v(g_f, g_r))
+    v = _moved_minimum(g_f, g_r, share, total)
+    step = _recursion(setting.config, variables, drawn, v)
     if not bool(jnp.isfinite(step).all()):
         raise FloatingPointError(
             "the influence step is not finite; use fewer --influence.samples."
         )
+    return variables._replace(params=_moved(variables.params, config.alpha, step))
 
-    @jax.jit
-    def moved(params, step):
-        flat, unravel = ravel_pytree(params)
-        return unravel(flat + config.alpha * step)
 
-    return variables._replace(params=moved(variables.params, step))
+@jax.jit
+def _moved_minimum(g_f: Any, g_r: Any, share: float, total: float) -> jax.Array:
+    """v, of gradients of summed losses; ``share`` is n_f / n_r."""
+    return (ravel_pytree(g_f)[0] - share * ravel_pytree(g_r)[0]) / total
+
+
+@jax.jit
+def _moved(params: Any, alpha: float, step: jax.Array) -> Any:
+    flat, unravel = ravel_pytree(params)
+    return unravel(flat + alpha * step)
 
 
 def _recursion(
@@ -102,20 +108,20 @@ def _recursion(
     One call of a program for each image, not one loop in a program: XLA's convolutions
     are far slower within a loop on a CPU (github.com/jax-ml/jax/issues/12868).
     """
-
-    @jax.jit
-    def step(variables, carry, images, labels):
-        logits = logits_fn(config, Context(variables.batch_stats), "running")
-        batch: Any = {"images": images, "labels": labels}
-        loss = lambda p: vision.cross_entropy(logits, p, batch)
-        gradient = ravel_pytree(jax.grad(loss)(variables.params))[0]
-        return woodfisher_step(carry, gradient, len(drawn))
-
     carry: Any = (v, None)
     for k in range(len(drawn)):
-        one = slice(k, k + 1)
-        carry = step(variables, carry, drawn.images[one], drawn.labels[one])
+        one = drawn.images[k : k + 1], drawn.labels[k : k + 1]
+        carry = _next_image(config, variables, carry, float(len(drawn)), *one)
     return carry[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _next_image(config, variables, carry, count: float, images, labels):
+    logits = logits_fn(config, Context(variables.batch_stats), "running")
+    batch: Any = {"images": images, "labels": labels}
+    loss = lambda p: vision.cross_entropy(logits, p, batch)
+    gradient = ravel_pytree(jax.grad(loss)(variables.params))[0]
+    return woodfisher_step(carry, gradient, count)
 
 
 def influence_cost(config: Influence, setting: Setting) -> float:

@@ -2,19 +2,20 @@
 
 import dataclasses
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from ofmu_jax.bounds import BelowOne, Count, NotNegative, Positive
+from ofmu_jax.bounds import BelowOne, Count, Positive, Term
 from ofmu_jax.losses import vision
 from ofmu_jax.methods import ofmu
 from ofmu_jax.methods.base import Method
 from ofmu_jax.methods.inner_optimizers import InnerOptimizer
+from ofmu_jax.methods.traced import with_numbers
 from ofmu_jax.methods.vision.classifier import Context, logits_fn, sgd, vision_method
 from ofmu_jax.methods.vision.descent import RATE
-from ofmu_jax.methods.vision.setting import Plan, Setting
+from ofmu_jax.methods.vision.setting import Compiled, Plan, Setting
 
 ForgetLoss = Literal[
     "auto", "target_cross_entropy", "mean_target_cross_entropy", "cross_entropy"
@@ -34,9 +35,9 @@ class Ofmu(ofmu.OfmuConfig):
     outer_steps: Count = 3
     outer_learning_rate: Positive = 0.01
     """Of the outer SGD."""
-    weight_decay: NotNegative = 5e-4
-    beta: NotNegative = 0.0
-    rho: NotNegative = 0.0
+    weight_decay: Term = 5e-4
+    beta: Term = 0.0
+    rho: Term = 0.0
     momentum: BelowOne = 0.9
     norm: Literal["batch", "running"] = "batch"
     """What the losses normalise with; running averages move after each update."""
@@ -52,25 +53,29 @@ def forget_loss_of(config: Ofmu, setting: Setting) -> ForgetLoss:
 
 def build(config: Ofmu, setting: Setting) -> Plan:
     """OFMU on the losses of a classifier, whose averages move after each update."""
-    target = setting.forget_target
+    config = dataclasses.replace(config, forget_loss=forget_loss_of(config, setting))
+    numbers = config, setting.forget_target
+    return Plan(with_numbers(_ofmu, numbers, *setting.compiled), "paired")
+
+
+def _ofmu(numbers: Any, *compiled) -> Method:
+    setting, (config, target) = Compiled(*compiled), numbers
     target = None if target is None else config.ceiling * target
-    forget_loss = forget_loss_of(config, setting)
     rate, momentum = config.outer_learning_rate, config.momentum
     outer = sgd(rate, config.weight_decay, momentum=momentum)
 
     def on_parameters(context: Context) -> Method:
         logits = logits_fn(setting.config, context, config.norm)
-        return dataclasses.replace(config, forget_loss=forget_loss).create(
-            vision.ascended_loss(forget_loss, logits, target=target),
+        return config.create(
+            vision.ascended_loss(config.forget_loss, logits, target=target),
             functools.partial(vision.cross_entropy, logits),
             outer,
             unroll=jax.default_backend() == "cpu",  # convolutions: see `ofmu_jax.ofmu`
         )
 
-    method = vision_method(
+    return vision_method(
         on_parameters, setting, "retain", averages="after", last=config.outer_steps
     )
-    return Plan(method, "paired")
 
 
 paper_setting = functools.partial(ofmu.paper_setting, momentum=0.0, weight_decay=0.0)

@@ -6,6 +6,7 @@ The mask is where forgetting has a large gradient.
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import jax
@@ -18,6 +19,7 @@ from ofmu_jax.data.vision.images import Labelled
 from ofmu_jax.losses import vision
 from ofmu_jax.methods.base import Method, Range, Spec
 from ofmu_jax.methods.rules.weighted import descend
+from ofmu_jax.methods.traced import with_numbers
 from ofmu_jax.methods.vision.classifier import (
     Context,
     Prepare,
@@ -25,8 +27,8 @@ from ofmu_jax.methods.vision.classifier import (
     only_where,
     vision_method,
 )
-from ofmu_jax.methods.vision.descent import RATE, Descent
-from ofmu_jax.methods.vision.setting import Plan, Setting, Stream
+from ofmu_jax.methods.vision.descent import RATE, Descent, descent
+from ofmu_jax.methods.vision.setting import Compiled, Plan, Setting, Stream
 from ofmu_jax.models.resnet import ResNetConfig, Variables
 
 Order = Literal["auto", "sequential", "mixed"]
@@ -83,21 +85,22 @@ def total_gradient(
       seed: of the augmentation.
     """
 
-    @jax.jit
-    def add(total, params, stats, batch):
-        if prepare is not None:
-            stacked = jax.tree.map(lambda x: jnp.asarray(x)[None], batch)
-            prepared = prepare({"forget": stacked})["forget"]
-            batch = jax.tree.map(lambda x: x[0], prepared)
-        logits = logits_fn(config, Context(stats), "running")
-        count = batch["labels"].shape[0]
-        loss = lambda p: count * vision.cross_entropy(logits, p, batch)
-        return optax.tree.add(total, jax.grad(loss)(params))
-
-    total = jax.tree.map(lambda p: np.zeros(p.shape, p.dtype), variables.params)
+    total = optax.tree.zeros_like(variables.params)  # where the parameters are
     for batch in numbered(part, batch_size, seed):
-        total = add(total, *variables, batch)
+        total = _add_gradient(config, prepare, total, *variables, batch)
     return total
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _add_gradient(config, prepare, total, params, stats, batch):
+    if prepare is not None:
+        stacked = jax.tree.map(lambda x: jnp.asarray(x)[None], batch)
+        prepared = prepare({"forget": stacked})["forget"]
+        batch = jax.tree.map(lambda x: x[0], prepared)
+    logits = logits_fn(config, Context(stats), "running")
+    count = batch["labels"].shape[0]
+    loss = lambda p: count * vision.cross_entropy(logits, p, batch)
+    return optax.tree.add(total, jax.grad(loss)(params))
 
 
 def top_share(tree: Any, density: float) -> Any:
@@ -111,11 +114,17 @@ def top_share(tree: Any, density: float) -> Any:
     """
     if not 0 < density <= 1:
         raise ValueError(f"density is {density}; give a share in (0, 1].")
+    return _largest(tree, round(density * sum(x.size for x in jax.tree.leaves(tree))))
+
+
+@jax.jit
+def _largest(tree: Any, count: int) -> Any:
+    """1 at so many of the largest magnitudes, one program for every number of them."""
     leaves, structure = jax.tree.flatten(tree)
     sizes = np.cumsum([leaf.size for leaf in leaves])[:-1]
     flat = jnp.concatenate([jnp.abs(leaf).ravel() for leaf in leaves])
-    chosen = jnp.argsort(-flat, stable=True)[: round(density * flat.size)]
-    mask = jnp.zeros(flat.size, jnp.float32).at[chosen].set(1)
+    chosen = (jnp.arange(flat.size) < count).astype(jnp.float32)
+    mask = jnp.zeros_like(chosen).at[jnp.argsort(-flat, stable=True)].set(chosen)
     parts = zip(jnp.split(mask, sizes), leaves, strict=True)
     masks = [part.reshape(leaf.shape) for part, leaf in parts]
     return jax.tree.unflatten(structure, masks)
@@ -123,8 +132,7 @@ def top_share(tree: Any, density: float) -> Any:
 
 def random_label(config: RandomLabel, setting: Setting) -> Plan:
     """Descends on the labels that `Prepare` draws."""
-    build = lambda context: _relabelled(setting, context, config.sgd())
-    method = vision_method(build, setting, "union")
+    method = descent(setting, Descent.sgd, config, _random_labels, "union")
     return Plan(method, _order(config, setting))
 
 
@@ -134,31 +142,40 @@ def _order(config: RandomLabel, setting: Setting) -> Stream:
     return "mixed" if setting.config.num_classes >= 100 else "sequential"
 
 
-def _relabelled(setting: Setting, context: Context, optimizer) -> Method:
-    logits = logits_fn(setting.config, context)
-    loss = functools.partial(vision.cross_entropy, logits, labels="random_labels")
-    return descend(loss, optimizer, "union")
+def _random_labels(
+    logits_fn: vision.LogitsFn, params: Any, batch: Mapping[str, Any]
+) -> jax.Array:
+    return vision.cross_entropy(logits_fn, params, batch, "random_labels")
 
 
 def salun(config: SalUn, setting: Setting) -> Plan:
     """The same with a mask, made before the first update."""
-    plain = config.sgd()
+    masked = with_numbers(_masked, config, *setting.compiled)
 
-    def mask_of(variables: Variables) -> Any:
+    def init(variables: Variables) -> Any:
         forget, size = setting.forget, setting.batch_size
         more = setting.prepare, setting.seed
         gradient = total_gradient(setting.config, variables, forget, size, *more)
-        return top_share(gradient, config.density)
+        mask = top_share(gradient, config.density)
+        state: Any = masked.init(variables)
+        return state._replace(frozen=mask)
+
+    cost = num_batches(setting.forget, setting.batch_size)
+    order = _order(config, setting)
+    return Plan(masked._replace(init=init), order, setup_cost=cost)
+
+
+def _masked(config: SalUn, *compiled) -> Method:
+    setting, plain = Compiled(*compiled), config.sgd()
 
     def build(context: Context) -> Method:
         optimizer = plain
         if context.frozen is not None:  # absent only in the outline
             optimizer = only_where(context.frozen, plain)
-        return _relabelled(setting, context, optimizer)
+        loss = functools.partial(_random_labels, logits_fn(setting.config, context))
+        return descend(loss, optimizer, "union")
 
-    method = vision_method(build, setting, "union", freeze=mask_of)
-    cost = num_batches(setting.forget, setting.batch_size)
-    return Plan(method, _order(config, setting), setup_cost=cost)
+    return vision_method(build, setting, "union")
 
 
 RANDOM_LABEL = Spec("Random labels", "1911.04933", RandomLabel(), random_label, RATE)

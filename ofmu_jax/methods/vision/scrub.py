@@ -3,6 +3,7 @@ images, towards it on retain images, by turns."""
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,10 @@ from ofmu_jax.bounds import Count, NotNegative, Positive, Share
 from ofmu_jax.losses import vision
 from ofmu_jax.methods.base import BatchLoss, Method, Range, Spec, minibatch
 from ofmu_jax.methods.rules.frozen import copy_params
+from ofmu_jax.methods.traced import with_numbers
 from ofmu_jax.methods.vision.classifier import Context, logits_fn, vision_method
 from ofmu_jax.methods.vision.descent import Descent
-from ofmu_jax.methods.vision.setting import Plan, Setting
+from ofmu_jax.methods.vision.setting import Compiled, Plan, Setting
 from ofmu_jax.models.resnet import predict
 
 
@@ -39,7 +41,7 @@ def scrub(
     retain_loss: BatchLoss,
     optimizer: optax.GradientTransformation,
     *,
-    max_updates: int,
+    max_updates: float,
     min_steps: int = 1,
     teacher_passes: int = 1,
 ) -> Method:
@@ -91,37 +93,40 @@ def scrub(
 
 def build(config: Scrub, setting: Setting) -> Plan:
     """SCRUB on the network as it was; forget images in a share of the updates."""
+    plan = Plan(_scrub((config, 0.0), *setting.compiled), "paired")
+    updates = round(config.max_fraction * plan.num_updates(setting.budget))
+    numbers = config, float(updates)
+    return plan._replace(method=with_numbers(_scrub, numbers, *setting.compiled))
+
+
+def _scrub(numbers: Any, *compiled) -> Method:
+    setting, (config, max_updates) = Compiled(*compiled), numbers
     optimizer = config.sgd()
 
-    def build_for(max_updates: int):
-        def on_parameters(context: Context) -> Method:
-            logits = logits_fn(setting.config, context)
-            teacher = lambda images: predict(setting.config, context.frozen, images)
-            divergence = functools.partial(
-                vision.distillation,
-                logits,
-                teacher_fn=teacher,
-                temperature=config.temperature,
-            )
-            keep = lambda p, b: (
-                config.gamma * vision.cross_entropy(logits, p, b)
-                + config.alpha * divergence(p, b)
-            )
-            return scrub(
-                divergence,
-                keep,
-                optimizer,
-                max_updates=max_updates,
-                min_steps=config.min_steps,
-            )
-
-        return vision_method(
-            on_parameters, setting, "retain", averages="after", freeze=copy_params
+    def on_parameters(context: Context) -> Method:
+        logits = logits_fn(setting.config, context)
+        teacher = lambda images: predict(setting.config, context.frozen, images)
+        divergence = functools.partial(
+            vision.distillation,
+            logits,
+            teacher_fn=teacher,
+            temperature=config.temperature,
+        )
+        keep = lambda p, b: (
+            config.gamma * vision.cross_entropy(logits, p, b)
+            + config.alpha * divergence(p, b)
+        )
+        return scrub(
+            divergence,
+            keep,
+            optimizer,
+            max_updates=max_updates,
+            min_steps=config.min_steps,
         )
 
-    plan = Plan(build_for(0), "paired")
-    updates = plan.num_updates(setting.budget)
-    return plan._replace(method=build_for(round(config.max_fraction * updates)))
+    return vision_method(
+        on_parameters, setting, "retain", averages="after", freeze=copy_params
+    )
 
 
 _SEARCH = {"learning_rate": Range(1e-4, 1e-1, log=True)}

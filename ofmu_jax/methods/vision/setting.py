@@ -11,6 +11,13 @@ from ofmu_jax.models.resnet import ResNetConfig, Variables
 Stream = Literal["forget", "retain", "sequential", "mixed", "paired"]
 
 
+class Compiled(NamedTuple):
+    """What of a setting is part of a method's program: never the images themselves."""
+
+    config: ResNetConfig
+    prepare: Prepare
+
+
 class Setting(NamedTuple):
     """What a run gives every method."""
 
@@ -22,6 +29,11 @@ class Setting(NamedTuple):
     budget: float  # gradients of one batch, of the whole run
     seed: int = 0
     forget_target: float | None = None  # NLL, of the bounded forget losses
+
+    @property
+    def compiled(self) -> Compiled:
+        """Equal for all seeds and for requests on images of the same kind."""
+        return Compiled(self.config, self.prepare)
 
 
 class Plan(NamedTuple):

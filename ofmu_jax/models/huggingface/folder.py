@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import transformers
+from jax.sharding import Mesh
 
-from ofmu_jax.models.huggingface import copies, fresh, tokens, weights
+from ofmu_jax.models.huggingface import copies, fresh, tokens, weights, writing
 from ofmu_jax.models.huggingface.checks import check_entries, read_object, shown
 from ofmu_jax.models.huggingface.config import SUPPORTED as SUPPORTED
 from ofmu_jax.models.huggingface.config import config_from_hf as config_from_hf
@@ -19,7 +20,9 @@ from ofmu_jax.models.huggingface.config import config_to_hf as config_to_hf
 from ofmu_jax.models.huggingface.tokens import first_difference as first_difference
 from ofmu_jax.models.huggingface.weights import ModelError as ModelError
 from ofmu_jax.models.llama.model import LlamaConfig, Params
-from ofmu_jax.models.tensor_files import new_folder
+from ofmu_jax.models.tensor_files import Once, alone, new_folder
+from ofmu_jax.parallel.distributed import on_main
+from ofmu_jax.parallel.gathering import spread
 
 _OTHER_FORMATS = ("*/*", "consolidated*")  # the same weights once more
 FILES = ("*.safetensors", *copies.TOKENIZER)  # what a model is read from
@@ -53,13 +56,15 @@ def load_config(path_or_name: str | pathlib.Path) -> Any:
 
 
 def load_pretrained(
-    path_or_name: str | pathlib.Path, dtype: Any = None
+    path_or_name: str | pathlib.Path, dtype: Any = None, mesh: Mesh | None = None
 ) -> tuple[LlamaConfig, Params]:
     """Architecture and parameters of a Hugging Face model.
 
     Args:
       path_or_name: a local folder, or a name on the hub.
       dtype: of the parameters; None keeps that of the files.
+      mesh: where they lie: each process reads the slices that its devices hold. None:
+        on the default device.
 
     Raises:
       ModelError: no such model, no safetensors, a missing, unknown or misshapen
@@ -67,7 +72,7 @@ def load_pretrained(
     """
     folder = locate(path_or_name)
     config = _config_of(folder)
-    return config, weights.read_params(folder, config, dtype)
+    return config, weights.read_params(folder, config, dtype, mesh)
 
 
 def _config_of(folder: pathlib.Path) -> LlamaConfig:
@@ -98,6 +103,9 @@ def save_pretrained(
     and README.md says that the weights were changed. Nothing else is written, and
     config.json is changed only where ``dtype`` is given, in its entries of that name.
 
+    Parameters that lie on several processes are written by process 0, a tensor at a
+    time; all of them have to call this, with one folder.
+
     Args:
       folder: must not exist yet.
       params: as `load_pretrained` gives them.
@@ -122,6 +130,7 @@ def save_pretrained(
       ValueError: ``source`` together with what it has itself.
     """
     folder = pathlib.Path(folder)
+    once = on_main if spread(params) else alone
     if source is not None:
         if tokenizer is not None or hf_config is not None:
             raise ValueError(
@@ -129,21 +138,30 @@ def save_pretrained(
                 "which are copied: leave out hf_config and tokenizer, or source."
             )
         given, card = locate(source), CHANGED if card is None else card
-        _save_like(given, folder, params, config, dtype, card)
+        _save_like(given, folder, params, config, dtype, card, once)
         return
     if hf_config is None:
         hf_config = config_to_hf(config, tokenizer)
     else:
         _check_same(hf_config, config, "the given hf_config")
     hf_config = copy.deepcopy(hf_config)
-    written = weights.widest(params) if dtype is None else dtype
+    written = writing.widest(params) if dtype is None else dtype
     hf_config.dtype = np.dtype(written).name
-    with new_folder(folder) as partial:
+
+    def write_texts() -> None:
         fresh.write_texts(partial, hf_config, tokenizer)
         if card is not None:
             (partial / copies.CARD).write_text(card, encoding="utf-8")
-        weights.write_params(
-            partial, params, config, dtype=dtype, max_shard_bytes=max_shard_bytes
+
+    with new_folder(folder, once) as partial:
+        once(write_texts)
+        writing.write_params(
+            partial,
+            params,
+            config,
+            dtype=dtype,
+            max_shard_bytes=max_shard_bytes,
+            once=once,
         )
 
 
@@ -163,16 +181,23 @@ def _save_like(
     config: LlamaConfig,
     dtype: Any,
     changed: str,
+    once: Once,
 ) -> None:
     """The folder ``source`` with other weights."""
     _check_same(load_config(source), config, f"config.json of {source}")
-    with new_folder(folder) as partial:
+
+    def write_texts() -> None:
         copies.copy_kept(source, partial)
         if said := copies.card(source, changed):
             (partial / copies.CARD).write_bytes(said)
         if dtype is not None:
             fresh.change_dtype(partial, np.dtype(dtype).name)
-        weights.write_params_like(partial, params, config, source, dtype=dtype)
+
+    with new_folder(folder, once) as partial:
+        once(write_texts)
+        writing.write_params_like(
+            partial, params, config, source, dtype=dtype, once=once
+        )
 
 
 def _check_same(hf_config: Any, config: LlamaConfig, what: str) -> None:

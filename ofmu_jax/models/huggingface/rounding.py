@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ofmu_jax.models.huggingface import weights
@@ -45,9 +46,11 @@ def _rounded(name: str, leaf: jax.Array, dtypes: list[Any]) -> jax.Array:
     elif not name.startswith("layers."):  # an embedding that is the head as well
         found = functools.reduce(lambda x, t: x.astype(t).astype(x.dtype), dtypes, leaf)
     else:
-        layers = zip(leaf, dtypes, strict=True)
-        found = jnp.stack([x.astype(dtype).astype(leaf.dtype) for x, dtype in layers])
-        found = jax.device_put(found, leaf.sharding)
+        found = leaf
+        for dtype in set(dtypes):
+            these = np.array([dtype == of_layer for of_layer in dtypes])
+            these = these.reshape(-1, *[1] * (leaf.ndim - 1))
+            found = jnp.where(these, leaf.astype(dtype).astype(leaf.dtype), found)
     if bool(jnp.isfinite(leaf).all()) and not bool(jnp.isfinite(found).all()):
         raise ModelError(
             f"{name!r} has entries that {'/'.join(sorted(set(dtypes)))}, the type of "

@@ -1,36 +1,16 @@
-"""Attention of queries to keys that lie by heads, and what was cached of both.
+"""Attention of queries to keys that lie by heads.
 
 Suffixes as in `model`: B batch, L queries, M keys, H heads, G key-value heads, K head
 size. Heads come before positions, so that every product is a plain one of matrices:
 XLA on a CPU computes others by way of copies.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ofmu_jax.models.llama.config import LlamaConfig
-
-
-class Cache(NamedTuple):
-    """Keys and values of all layers, and which of the M slots hold a token."""
-
-    keys: jax.Array  # shape=(layers, B, G, M, K)
-    values: jax.Array  # shape=(layers, B, G, M, K)
-    filled: jax.Array  # shape=(B, M), bool: may be attended to
-    length: jax.Array  # shape=(), int32: slots used so far
-
-
-def init_cache(config: LlamaConfig, batch: int, length: int) -> Cache:
-    """An empty cache for ``length`` tokens in all."""
-    shape = (config.num_layers, batch, config.num_kv_heads, length, config.head_dim)
-    return Cache(
-        jnp.zeros(shape, config.dtype),
-        jnp.zeros(shape, config.dtype),
-        jnp.zeros((batch, length), bool),
-        jnp.zeros((), jnp.int32),
-    )
 
 
 def split_heads(x_BxLxHK: jax.Array, heads: int) -> jax.Array:
@@ -46,13 +26,13 @@ def merge_heads(x_BxHxLxK: jax.Array) -> jax.Array:
 
 
 def visible(
-    config: LlamaConfig, index_L: jax.Array, index_M: jax.Array, keys_BxM: jax.Array
+    config: LlamaConfig, index_BxL: jax.Array, keys_BxM: jax.Array
 ) -> jax.Array:
     """Causal, within the sliding window, and only where a key may be attended to.
 
     Shape (B, L, M), bool; the indices are places in the row, not rotary positions.
     """
-    distance = index_L[:, None] - index_M
+    distance = index_BxL[..., None] - jnp.arange(keys_BxM.shape[1])
     seen = distance >= 0
     if config.sliding_window is not None:
         seen &= distance < config.sliding_window
@@ -78,14 +58,7 @@ def attend(
         it can run, ``"xla"`` never.
     """
     if uses_cudnn(implementation, query_BxHxLxK.dtype):
-        by_place = lambda x: x.swapaxes(1, 2)
-        return by_place(
-            jax.nn.dot_product_attention(
-                *(by_place(x) for x in (query_BxHxLxK, key_BxGxMxK, value_BxGxMxK)),
-                mask=mask_BxLxM[:, None],
-                implementation="cudnn",
-            )
-        )
+        return _fused(query_BxHxLxK, key_BxGxMxK, value_BxGxMxK, mask_BxLxM)
     batch, heads, length, size = query_BxHxLxK.shape
     groups, keys = key_BxGxMxK.shape[1:3]
     # The H / G queries of a group are rows of one matrix.
@@ -99,6 +72,18 @@ def attend(
     weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
     mixed = weights.reshape(*query.shape[:3], keys) @ value_BxGxMxK
     return mixed.reshape(query_BxHxLxK.shape)
+
+
+def _fused(query_BxHxLxK, key_BxGxMxK, value_BxGxMxK, mask_BxLxM) -> jax.Array:
+    # The kernel's gradient of a query that sees no key is garbage: such a one sees all.
+    mask_BxLxM |= ~jnp.any(mask_BxLxM, -1, keepdims=True)
+    by_place = lambda x: x.swapaxes(1, 2)
+    mixed = jax.nn.dot_product_attention(
+        *map(by_place, (query_BxHxLxK, key_BxGxMxK, value_BxGxMxK)),
+        mask=mask_BxLxM[:, None],
+        implementation="cudnn",
+    )
+    return by_place(mixed)
 
 
 def uses_cudnn(implementation: str, dtype: Any) -> bool:

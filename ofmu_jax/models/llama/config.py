@@ -56,7 +56,7 @@ class LlamaConfig:
     dtype: str = "float32"  # of the computation; parameters are float32
     remat: str = "none"  # what the backward pass recomputes, see `REMAT`
     attention: str = "xla"  # how it is computed, see `attention.attend`
-    scan_layers: bool | None = None  # a loop over them; None: of `SCANNED` or more
+    scan_layers: bool | None = None  # a loop over them; None: see `scanned`
 
     @property
     def computation(self) -> dict[str, Any]:
@@ -68,7 +68,8 @@ class LlamaConfig:
     def scanned(self) -> bool:
         """Whether the layers are a loop in the program, or written out one by one."""
         if self.scan_layers is None:
-            return self.num_layers >= SCANNED
+            # XLA on a CPU recomputes nothing that is not in a loop.
+            return self.num_layers >= SCANNED or self.remat != "none"
         return self.scan_layers
 
     def __post_init__(self) -> None:

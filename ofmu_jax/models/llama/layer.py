@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ofmu_jax.models.llama import cache as caches
 from ofmu_jax.models.llama.adapters import Projection
 from ofmu_jax.models.llama.attention import attend, merge_heads, split_heads
 from ofmu_jax.models.llama.config import LlamaConfig
@@ -40,7 +41,7 @@ class Attention(nn.Module):
     config: LlamaConfig
 
     @nn.compact
-    def __call__(self, x_BxLxD, turns_BxLxK2, mask_BxLxM, cache, start):
+    def __call__(self, x_BxLxD, turns_BxLxK2, mask_BxLxM, cache, slots):
         c = self.config
 
         def project(name, heads):
@@ -54,36 +55,40 @@ class Attention(nn.Module):
             query = RMSNorm(c.rms_norm_eps, c.dtype, name="q_norm")(query)
             key = RMSNorm(c.rms_norm_eps, c.dtype, name="k_norm")(key)
         query, key = rotate(query, turns_BxLxK2), rotate(key, turns_BxLxK2)
-        if cache is not None:
-            cache = tuple(
-                jax.lax.dynamic_update_slice_in_dim(old, new, start, axis=2)
-                for old, new in zip(cache, (key, value), strict=True)
-            )
-            key, value = cache
-        mixed = attend(query, key, value, mask_BxLxM, c.attention)
+        if cache is None:
+            mixed = attend(query, key, value, mask_BxLxM, c.attention)
+        else:
+            cache = caches.store(cache, (key, value), slots)
+            keys, values = caches.of_layer(cache, slots)
+            mixed = caches.attend(query, keys, values, mask_BxLxM, c.attention)
         output = _dense(c, c.hidden_size, c.output_bias, "o_proj")
         return output(merge_heads(mixed)), cache
 
 
 class Layer(nn.Module):
-    """From residual stream to residual stream; the body of the loop over layers."""
+    """From residual stream to residual stream; the body of the loop over layers.
+
+    It carries the residual stream and the cache: of this layer, or of all of them with
+    the ``number`` of this one.
+    """
 
     config: LlamaConfig
     place: Place = anywhere
 
     @nn.compact
-    def __call__(self, x_BxLxD, cache, turns_BxLxK2, mask_BxLxM, start):
+    def __call__(self, carry, number, turns_BxLxK2, mask_BxLxM, start):
         c = self.config
+        x_BxLxD, cache = carry
         normed = RMSNorm(c.rms_norm_eps, c.dtype, name="input_norm")(x_BxLxD)
         attended, cache = Attention(c, name="attention")(
-            normed, turns_BxLxK2, mask_BxLxM, cache, start
+            normed, turns_BxLxK2, mask_BxLxM, cache, caches.Slots(start, number)
         )
         x_BxLxD = self.place(x_BxLxD + attended)
         normed = RMSNorm(c.rms_norm_eps, c.dtype, name="post_attention_norm")(x_BxLxD)
         gate = _dense(c, c.intermediate_size, c.mlp_bias, "gate_proj")(normed)
         up = _dense(c, c.intermediate_size, c.mlp_bias, "up_proj")(normed)
         down = _dense(c, c.hidden_size, c.mlp_bias, "down_proj")
-        return self.place(x_BxLxD + down(nn.silu(gate) * up)), cache
+        return (self.place(x_BxLxD + down(nn.silu(gate) * up)), cache), None
 
 
 def _dense(config: LlamaConfig, features: int, bias: bool, name: str) -> Projection:

@@ -12,15 +12,16 @@ K head size, D model size, F feed-forward size, V vocabulary.
 
 import dataclasses
 import functools
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ofmu_jax.models.llama import attention
-from ofmu_jax.models.llama.attention import Cache as Cache
-from ofmu_jax.models.llama.attention import init_cache as init_cache
+from ofmu_jax.models.llama import cache as caches
+from ofmu_jax.models.llama.cache import Cache as Cache
+from ofmu_jax.models.llama.cache import init_cache as init_cache
 from ofmu_jax.models.llama.config import REMAT as REMAT
 from ofmu_jax.models.llama.config import LlamaConfig as LlamaConfig
 from ofmu_jax.models.llama.config import RopeScaling as RopeScaling
@@ -61,7 +62,8 @@ class Llama(nn.Module):
           attention_mask_BxL: 1 where a position may be attended to, as a key; zeros
             may lie anywhere. Default: all.
           positions_BxL: rotary positions; default 0 … L − 1 (after what is cached).
-          cache: tokens that came before; the L new ones are added to it.
+          cache: tokens that came before; the L new ones are added to it, in each row
+            behind those that it has.
           last_only: only the last position's logits, L = 1 in the result: those of a
             long prompt need not fit into memory.
           hidden_only: the residual stream after the last layer, before the norm, of
@@ -74,21 +76,17 @@ class Llama(nn.Module):
         """
         c = self.config
         batch, length = input_ids_BxL.shape
-        start = jnp.zeros((), jnp.int32) if cache is None else cache.length
+        start_B = jnp.zeros(batch, jnp.int32) if cache is None else cache.length
         if attention_mask_BxL is None:
             attention_mask_BxL = jnp.ones_like(input_ids_BxL)
+        index_BxL = start_B[:, None] + jnp.arange(length, dtype=jnp.int32)
         if positions_BxL is None:
-            positions_BxL = jnp.broadcast_to(
-                start + jnp.arange(length, dtype=jnp.int32), (batch, length)
-            )
-        keys_BxM, index_M = attention_mask_BxL.astype(bool), jnp.arange(length)
+            positions_BxL = index_BxL
+        keys_BxM = attention_mask_BxL.astype(bool)
         if cache is not None:
-            keys_BxM = jax.lax.dynamic_update_slice_in_dim(
-                cache.filled, keys_BxM, start, axis=1
-            )
-            index_M = jnp.arange(keys_BxM.shape[1])
-        mask = attention.visible(c, start + jnp.arange(length), index_M, keys_BxM)
-        shared = turns(c, positions_BxL), mask, start  # by all layers
+            keys_BxM = caches.fill(cache.filled, start_B, keys_BxM)
+        mask = attention.visible(c, index_BxL, keys_BxM)
+        shared = turns(c, positions_BxL), mask, start_B  # by all layers
 
         embed = nn.Embed(
             c.vocab_size,
@@ -97,15 +95,15 @@ class Llama(nn.Module):
             embedding_init=nn.initializers.normal(c.initializer_range),
             name="embed_tokens",
         )
-        layer_cache = None if cache is None else (cache.keys, cache.values)
-        x_BxLxD = self.place(embed(input_ids_BxL))
+        carry = self.place(embed(input_ids_BxL)), None if cache is None else cache[:2]
         if c.scanned or self.is_initializing():
+            numbers = jnp.arange(c.num_layers, dtype=jnp.int32)
             layers = _scanned(c)(c, self.place, name="layers")
-            x_BxLxD, new = layers(x_BxLxD, layer_cache, *shared)
+            (x_BxLxD, stored), _ = layers(carry, numbers, *shared)
         else:
             stacked = self.variables["params"]["layers"]
             layer = Layer(c, self.place, parent=None)
-            x_BxLxD, new = _written_out(layer, stacked, x_BxLxD, layer_cache, *shared)
+            x_BxLxD, stored = _written_out(layer, stacked, *carry, *shared)
         if hidden_only:
             return x_BxLxD
         if last_only:
@@ -127,10 +125,10 @@ class Llama(nn.Module):
             head_VxD.astype(c.dtype).T,
             preferred_element_type=jnp.float32,
         ).reshape(*x_BxLxD.shape[:-1], c.vocab_size)
-        if cache is None:
+        if stored is None:
             return logits
-        keys, values = cast(tuple[jax.Array, jax.Array], new)
-        return logits, Cache(keys, values, keys_BxM, start + length)
+        keys, values = stored
+        return logits, Cache(keys, values, keys_BxM, start_B + length)
 
 
 def init_params(config: LlamaConfig, key: jax.Array) -> Params:
@@ -172,7 +170,7 @@ def hidden_states(
 
 
 def _scanned(config: LlamaConfig):
-    """`Layer` as the body of a loop over stacked parameters and caches."""
+    """`Layer` as the body of a loop over stacked parameters."""
     layer, policy = Layer, REMAT[config.remat]
     if policy is not None:
         layer = nn.remat(Layer, prevent_cse=False, policy=policy)
@@ -181,24 +179,23 @@ def _scanned(config: LlamaConfig):
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
-        out_axes=0,
         length=config.num_layers,
     )
 
 
 def _written_out(layer: Layer, stacked: Params, x_BxLxD, cache, *shared):
-    """The same without a loop: results and caches of one layer after the other."""
+    """The same without a loop: one layer after the other, each with its own cache."""
     config = layer.config
 
-    def body(params, x, cache):
-        return layer.apply({"params": params}, x, cache, *shared)
+    def body(params, carry):
+        return layer.apply({"params": params}, carry, None, *shared)[0]
 
     if (policy := REMAT[config.remat]) is not None:
         body = jax.checkpoint(body, policy=policy)
-    caches = []
+    new = []
     for number in range(config.num_layers):
         take = functools.partial(jax.lax.index_in_dim, index=number, keepdims=False)
-        params, own = jax.tree.map(take, (stacked, cache))
-        x_BxLxD, new = body(params, x_BxLxD, own)
-        caches.append(new)
-    return x_BxLxD, jax.tree.map(lambda *parts: jnp.stack(parts), *caches)
+        own = None if cache is None else tuple(x[number] for x in cache)
+        x_BxLxD, own = body(jax.tree.map(take, stacked), (x_BxLxD, own))
+        new.append(own)
+    return x_BxLxD, None if cache is None else tuple(zip(*new, strict=True))

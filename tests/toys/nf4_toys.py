@@ -1,0 +1,15 @@
+"""A small Llama whose sizes blocks of NF4 divide."""
+
+import functools
+
+import jax
+
+from ofmu_jax.models.llama.model import LlamaConfig, init_params
+
+CONFIG = LlamaConfig(8, 64, 64, 2, 2, 1, 32)
+
+
+@functools.cache
+def llama():
+    """Its parameters, in float32."""
+    return init_params(CONFIG, jax.random.key(0))
