@@ -58,7 +58,7 @@ def test_what_is_found_is_written_and_drawn(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(growth, "seconds", seconds)
     output = tmp_path / "grown.json"
-    words = ["growth", "--axes", "batch", "steps", "--no-terms", "--rounds", "2"]
+    words = ["growth", "--axes", "batch", "steps", "--rounds", "2"]
     assert benchmark.main([*words, "--output", str(output)]) == 0
     axes = json.loads(output.read_text())["axes"]
     assert [axes[name]["exponent"] for name in axes] == pytest.approx([2.0, 2.0])
