@@ -88,13 +88,13 @@ def test_a_note_counts_the_answers_that_are_cut():
 
 
 def test_between_batches_of_an_evaluation_a_job_may_end(monkeypatch):
-    """Scores and answers alike, before each of their three batches."""
+    """Before each batch: of two prompts and three texts, and of three questions."""
     pauses = []
     monkeypatch.setattr(signals, "pause", lambda: pauses.append("asked"))
     ours = task("correct")
     ours = dataclasses.replace(ours, evaluation=EvalConfig(1, max_new_tokens=1))
     params, rows = ours.init_params(0), [*ROWS, ROWS[0]]
     assert len(ours.score(params, [(r.question, r.answer) for r in rows])) == 3
-    assert len(pauses) == 3
+    assert len(pauses) == 5
     assert len(ours.generate(params, [row.question for row in rows])) == 3
-    assert len(pauses) == 6
+    assert len(pauses) == 8

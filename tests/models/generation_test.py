@@ -123,25 +123,20 @@ def test_rows_that_end_make_room(grouped, monkeypatch):
     monkeypatch.setattr(generation, "FEWEST", 1)
     model, params = grouped
     prompts, options = prompts_of([1, 9, 3, 30, 2, 7, 4, 12, 5]), {"max_new_tokens": 12}
-    free = generation.generate(model, params, prompts, eos_token_ids=(), **options)
-    ends = tuple(int(row[i % 7]) for i, row in enumerate(free[:4]))
-    options["eos_token_ids"] = ends
-    gathered = []
+    gathered, reads = [], []
     original = decoding.gather
     monkeypatch.setattr(
         decoding, "gather", lambda *x: gathered.append(1) or original(*x)
     )
-    reads = []
-    found = generation.generate(
-        model,
-        params,
-        prompts,
-        batch_size=4,
-        before_batch=lambda: reads.append(1),
-        **options,
-    )
+    options |= {"batch_size": 4, "before_batch": lambda: reads.append(1)}
+    free = generation.generate(model, params, prompts, eos_token_ids=(), **options)
+    assert [len(row) for row in free] == [12] * 9
+    # Four begin, the next four join as those end together, and the last is alone.
+    assert (len(reads), len(gathered)) == (6, 1)
+    ends = tuple(int(row[i % 7]) for i, row in enumerate(free[:4]))
+    options["eos_token_ids"] = ends
+    found = generation.generate(model, params, prompts, **options)
     assert len({len(row) for row in found}) > 2  # so that they end one by one
-    assert gathered and len(reads) > 2
     for prompt, row in zip(prompts, found, strict=True):
         (alone,) = generation.generate(model, params, [prompt], **options)
         np.testing.assert_array_equal(row, alone)

@@ -10,7 +10,7 @@ from nf4_toys import CONFIG, llama
 from safetensors.numpy import load_file
 
 from ofmu_jax.methods import Unmerged
-from ofmu_jax.models.huggingface import peft, weights
+from ofmu_jax.models.huggingface import peft, writing
 from ofmu_jax.models.llama import nf4
 from ofmu_jax.models.llama.adapters import beside, merging
 
@@ -33,7 +33,7 @@ def test_weights_and_adapter_give_what_the_merged_export_has(quantize, tmp_path)
     sizes = {"max_shard_bytes": 10**9, "dtype": "float32"}
     for name, tree in {"base": merging(base), "merged": merging(params)}.items():
         (tmp_path / name).mkdir()
-        weights.write_params(tmp_path / name, tree, CONFIG, **sizes)
+        writing.write_params(tmp_path / name, tree, CONFIG, **sizes)
     read = lambda name: load_file(tmp_path / name / "model.safetensors")
     before, after = read("base"), read("merged")
     factors = load_file(tmp_path / "a" / peft.WEIGHTS)

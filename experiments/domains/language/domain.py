@@ -25,7 +25,7 @@ from experiments.domains.language.data import EVALUATED, load_data, validation_r
 from experiments.domains.language.evidence import (
     LanguageEvidence,
     evaluated,
-    model_files,
+    files_of,
 )
 from experiments.domains.language.given import FIELDS, make_task
 from experiments.domains.language.rows import rows_fingerprint, taught
@@ -37,7 +37,6 @@ from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.parallel import sharding
-from ofmu_jax.parallel.distributed import on_main
 from ofmu_jax.version import __version__
 
 PROBABILITY = ("{}_heldout_Q_A_Prob", "{}_Q_A_Prob")  # in the held-out wording, if any
@@ -86,12 +85,7 @@ class LanguageDomain:
     def on(cls, run: LanguageRun, data: UnlearningData, title: str = "") -> Self:
         """The domain of a run on these rows."""
         task, models = make_task(run, data)
-        # Whole files: read by one process for all.
-        files = {
-            name: on_main(functools.partial(model_files, at))
-            for name, at in run.given_models.items()
-        }
-        return cls(run, data, title, task, models, files)
+        return cls(run, data, title, task, models, files_of(run))
 
     @functools.cached_property
     def identity(self) -> str:
@@ -211,8 +205,9 @@ class LanguageDomain:
 
     def _check_unchanged(self) -> None:
         """Raises ValueError if a given model is not the one that was read."""
+        now = files_of(self.run)
         for option, name in self.run.given_models.items():
-            if on_main(functools.partial(model_files, name)) != self.files[option]:
+            if now[option] != self.files[option]:
                 raise ValueError(
                     f"{name} has changed since this run read it: an export would have "
                     "its files, and a deletion record would name another model. Put "

@@ -21,6 +21,13 @@ from ofmu_jax.evals.language.tofu import evaluate_language
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.huggingface import readers, weights
 from ofmu_jax.models.llama.config import LlamaConfig
+from ofmu_jax.parallel.distributed import on_main
+
+
+def files_of(run: LanguageRun) -> dict[str, Any]:
+    """`model_files` of each given model; whole files, read by one process for all."""
+    read = lambda at: on_main(functools.partial(model_files, at))
+    return {option: read(at) for option, at in run.given_models.items()}
 
 
 def model_files(folder: str | pathlib.Path) -> dict[str, str]:
