@@ -12,7 +12,7 @@ import pathlib
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -54,7 +54,7 @@ class Accelerator:
 
 
 def run(config: Accelerator) -> dict[str, Any]:
-    """All that is measured, as JSON can hold it; written after every part."""
+    """All that is measured, as JSON can hold it; written after every piece."""
     found: dict[str, Any] = {"shape": dataclasses.asdict(config.shape)}
     parts: dict[str, Callable[[], Any]] = {
         # First, while JAX holds none of the accelerator's memory.
@@ -63,16 +63,23 @@ def run(config: Accelerator) -> dict[str, Any]:
         "rates": rates,
         "parameters": lambda: parameters(config.shape),
         "agreement": lambda: agreement.distances() if config.agreement else {},
-        "updates": lambda: timed(config.shape),
         "variants": lambda: variants(config.shape),
+        "updates": lambda: timed(config.shape),
     }
     for name, part in parts.items():
         start = time.perf_counter()
-        found[name] = part()
-        seconds = time.perf_counter() - start
-        print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
-        if config.output is not None:
-            write_json(config.output, found)
+        value = part()
+        pieces = value if isinstance(value, Iterator) else iter([(None, value)])
+        for piece, measured in pieces:
+            if piece is None:
+                found[name] = measured
+            else:
+                found.setdefault(name, {})[piece] = measured
+            seconds = time.perf_counter() - start
+            said = name if piece is None else f"{name}, {piece}"
+            print(f"{said}: {seconds:.0f} s", file=sys.stderr, flush=True)
+            if config.output is not None:
+                write_json(config.output, found)
     return found
 
 
@@ -114,23 +121,25 @@ def parameters(shape: Shape) -> int:
     return total if config.tie_word_embeddings else total - table
 
 
-def timed(shape: Shape) -> dict[str, dict[str, Any]]:
-    """Piece -> its cost, or why it did not run, such as memory."""
-    names = {name: full_name(name, shape.inner_steps) for name in PIECES}
-    return {name: _tried(shape, full) for name, full in names.items()}
+# A piece, and its cost or why there is none.
+Measured = Iterator[tuple[str, dict[str, Any]]]
 
 
-def variants(shape: Shape) -> dict[str, dict[str, Any]]:
+def timed(shape: Shape) -> Measured:
+    """Each of `PIECES` as it is measured; some may not fit into the memory."""
+    for name in PIECES:
+        yield name, _tried(shape, full_name(name, shape.inner_steps))
+
+
+def variants(shape: Shape) -> Measured:
     """Gradient ascent with what can be kept and how attention can be computed."""
     fused = uses_cudnn("auto", shape.dtype)
     kinds = ("xla", "auto") if fused else ("xla",)
-    found = {}
     for remat, attention in itertools.product(("none", "dots"), kinds):
         chosen: dict[str, Any] = {"remat": remat, "attention": attention}
         one = dataclasses.replace(shape, **chosen)
         name = f"{ASCENT}, remat {remat}, attention {attention}"
-        found[name] = _tried(one, ASCENT)
-    return found
+        yield name, _tried(one, ASCENT)
 
 
 def _tried(shape: Shape, name: str) -> dict[str, Any]:
