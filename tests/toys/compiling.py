@@ -12,7 +12,7 @@ from experiments.shell import command_line, signals
 
 def compiles_long(x):
     """Some seconds of compilation."""
-    for _ in range(400):
+    for _ in range(800):
         x = jnp.sort(jnp.sin(x @ x), axis=0)
     return x
 
