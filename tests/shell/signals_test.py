@@ -152,6 +152,8 @@ def test_a_signal_while_jax_compiles_ends_with_the_status(kind, number, status):
     done = subprocess.run(
         [*command, kind, str(int(number)), "out"],
         env=environment,
+        # In the background of a script SIGINT is ignored, by children too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         capture_output=True,
         text=True,
         timeout=120,
