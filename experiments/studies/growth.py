@@ -29,6 +29,7 @@ from experiments.studies.shapes import Shape
 from ofmu_jax.bounds import Count
 from ofmu_jax.models.llama.model import LlamaConfig, init_params
 from ofmu_jax.parallel import sharding
+from ofmu_jax.training import placement
 
 Axis = Literal["depth", "width", "batch", "steps", "length", "devices"]
 DEVICES = (1, 2, 4, 8)
@@ -170,6 +171,7 @@ def _case(axis: Axis, recipe: str, point: Point) -> Case:
     mesh = sharding.make_mesh({"data": count}, jax.devices()[:count])
     rows = NamedSharding(mesh, PartitionSpec(None, "data"))
     return case._replace(
+        method=placement.on_mesh(case.method, mesh),
         params=sharding.place(case.params, mesh),
         batches=jax.device_put(case.batches, rows),
     )

@@ -77,7 +77,7 @@ def test_every_method_does_what_it_does_beside_the_dense_matrices(name):
         for key, value in theirs.items():
             assert np.isfinite(value), key
             np.testing.assert_allclose(ours[key], value, rtol=1e-3, err_msg=key)
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
+    close = functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=1e-5)
     jax.tree.map(close, found.params, expected.params)
 
 

@@ -108,7 +108,7 @@ def evaluate(spec: str | None) -> dict:
         options["sharding"] = placement.row_sharding(mesh)
     prompts = [np.arange(1, length, dtype=np.int32) for length in (3, 7, 2, 5, 9, 4)]
     found = generation.generate(
-        model, params, prompts, max_new_tokens=6, eos_token_ids=[0], **options
+        model, params, prompts, max_new_tokens=6, eos_token_ids=[1, 5, 9, 13], **options
     )
     texts = [
         Encoded(ids, np.where(np.arange(len(ids)) < len(prompt), -100, ids), 1)
