@@ -200,3 +200,26 @@ def secant_product(new_gradient: Params, old_gradient: Params, step: Params) -> 
     eta = inner_product(step, direction) * inverse_norm
     inverse = jnp.where(eta == 0, 0, 1 / jnp.where(eta == 0, 1, eta))
     return optax.tree.scale(inverse, optax.tree.sub(new_gradient, old_gradient))
+
+
+def by_columns(function: Callable[..., Any], arrays: tuple, size: int) -> Any:
+    """``function`` of ``size`` columns of the arrays (B, N, …) at a time, in one scan.
+
+    Its results, arrays (B, size, …), are joined to (B, N, …); the last columns are
+    filled up with zeros, and what is made of these is cut off again.
+    """
+    rows, count = arrays[0].shape[:2]
+    number = -(-count // size)
+
+    def cut(x: jax.Array) -> jax.Array:  # (number, B, size, …)
+        blank = [(0, 0)] * x.ndim
+        blank[1] = (0, number * size - count)
+        parts = jnp.pad(x, blank).reshape(rows, number, size, *x.shape[2:])
+        return jnp.swapaxes(parts, 0, 1)
+
+    def join(x: jax.Array) -> jax.Array:
+        joined = jnp.swapaxes(x, 0, 1).reshape(rows, number * size, *x.shape[3:])
+        return joined[:, :count]
+
+    step = lambda _, parts: (None, function(*parts))
+    return jax.tree.map(join, jax.lax.scan(step, None, tuple(map(cut, arrays)))[1])

@@ -23,6 +23,7 @@ from ofmu_jax.methods import METHODS
 from ofmu_jax.methods.language.ofmu import Ofmu as OfmuConfig
 from ofmu_jax.methods.language.ofmu import ascending_by_slope
 from ofmu_jax.methods.language.setting import Moments
+from ofmu_jax.models.llama.config import COMPUTATION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +106,7 @@ class LanguageRun(Run):
     @property
     def computation(self) -> dict[str, Any]:
         """How the model is computed: the fields of `LlamaConfig` that say so."""
-        names = ("dtype", "remat", "attention", "scan_layers")
-        found = {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in COMPUTATION}
         if self.lora.base != "full" and self.scan_layers is None:
             found["scan_layers"] = True  # or XLA on a CPU has all layers dense at once
         return found

@@ -10,6 +10,7 @@ import numpy as np
 from experiments.planning.architectures import architecture
 from ofmu_jax.bounds import Bound, Count
 from ofmu_jax.losses.tokens import ApplyFn
+from ofmu_jax.models.llama.config import COMPUTATION
 from ofmu_jax.models.llama.model import Llama, LlamaConfig, init_params
 
 TINY = LlamaConfig(
@@ -69,8 +70,8 @@ class Shape:
           ModelError: if no architecture has that name.
         """
         found = OWN.get(self.model) or architecture(self.model)
-        names = ("dtype", "remat", "attention", "scan_layers")
-        return dataclasses.replace(found, **{n: getattr(self, n) for n in names})
+        how = {name: getattr(self, name) for name in COMPUTATION}
+        return dataclasses.replace(found, **how)
 
 
 def start(config: LlamaConfig) -> Any:

@@ -15,6 +15,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ofmu_jax._trees import by_columns
+
 Params = Any
 Batch = Mapping[str, Any]
 
@@ -100,24 +102,17 @@ def _nll_by_chunks(outputs: Projected, labels_BxN: jax.Array) -> jax.Array:
     """The NLL at the first N positions, recomputed by chunks in every derivative."""
     chex.assert_rank([outputs.hidden_BxLxD, labels_BxN], [3, 2])
     count = labels_BxN.shape[1]
-    chunk = min(outputs.chunk, count)
-    number = -(-count // chunk)
-
-    def cut(x: jax.Array) -> jax.Array:  # (number, B, chunk, …)
-        blank = [(0, 0)] * x.ndim
-        blank[1] = (0, number * chunk - count)
-        parts = jnp.pad(x, blank).reshape(x.shape[0], number, chunk, *x.shape[2:])
-        return jnp.swapaxes(parts, 0, 1)
 
     # Within a scan nothing can be merged with the forward pass: no need to forbid it.
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def nll(hidden: jax.Array, labels: jax.Array, head: jax.Array) -> jax.Array:
         return _nll(_project(hidden, head), labels)
 
-    parts = (cut(outputs.hidden_BxLxD[:, :count]), cut(labels_BxN))
-    step = lambda _, part: (None, nll(*part, outputs.head_VxD))
-    nll_NxBxC = jax.lax.scan(step, None, parts)[1]
-    return jnp.swapaxes(nll_NxBxC, 0, 1).reshape(labels_BxN.shape[0], -1)[:, :count]
+    return by_columns(
+        lambda hidden, labels: nll(hidden, labels, outputs.head_VxD),
+        (outputs.hidden_BxLxD[:, :count], labels_BxN),
+        min(outputs.chunk, count),
+    )
 
 
 def next_labels(labels_BxL: jax.Array) -> tuple[jax.Array, jax.Array]:

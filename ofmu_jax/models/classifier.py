@@ -71,8 +71,7 @@ def save(
     with tensor_files.new_folder(pathlib.Path(folder)) as partial:
         text = json.dumps(content, indent=1) + "\n"
         (partial / CONFIG).write_text(text, encoding="utf-8")
-        entries = {k: tensor_writer.Entry(x.dtype, x.shape) for k, x in tensors.items()}
-        tensor_writer.write_file(partial / SINGLE, entries, tensors.__getitem__)
+        tensor_writer.write_tensors(partial / SINGLE, tensors)
 
 
 def load(folder: str | pathlib.Path) -> tuple[ResNetConfig, Variables]:

@@ -64,6 +64,12 @@ def write_file(
         once(functools.partial(_append_tensor, path, name, tensor_of(name)))
 
 
+def write_tensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """`write_file` of tensors that are all there."""
+    entries = {name: Entry(x.dtype, x.shape) for name, x in tensors.items()}
+    write_file(path, entries, tensors.__getitem__)
+
+
 def write_shards(
     folder: pathlib.Path,
     entries: Mapping[str, Entry],

@@ -7,7 +7,7 @@ its end-of-sequence token.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import chex
@@ -26,6 +26,8 @@ from ofmu_jax.parallel.distributed import to_host
 from ofmu_jax.parallel.sharding import put
 
 ApplyFn = Callable[[Any, Any, Any], jax.Array]  # (params, ids, mask) -> logits BxLxV
+# Rows of a batch among the examples, their labels, and what `logit_scores` gives.
+Scored = tuple[list[int], np.ndarray, tuple[jax.Array, ...]]
 
 
 class EvaluationError(ValueError):
@@ -148,32 +150,25 @@ def score_batches(
     Raises:
       EvaluationError: an example cannot be scored, or its scores are not finite.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    for row, example in enumerate(examples):
-        check_example(row, example)
-    results: list[TokenScores | None] = [None] * len(examples)
-    pending = None  # fetch a batch while the device works on the next one
-    for rows, length in _plan(examples, batch_size, bucket_lengths):
-        before_batch()
-        batch = _pad(
-            [examples[row] for row in rows],
-            batch_size,
-            length,
-            pad_id=pad_id,
-            interior_eot=interior_eot,
-            eot_id=eot_id,
-        )
-        arrays = (batch["input_ids"], batch["labels"], batch["attention_mask"])
-        if sharding is not None:
-            arrays = tuple(put(array, sharding) for array in arrays)
-        outputs = token_scores(apply_fn, params, *arrays)
-        if pending is not None:
-            collect(results, *pending)
-        pending = (rows, batch["labels"], outputs)
-    if pending is not None:
-        collect(results, *pending)
-    return [scores for scores in results if scores is not None]
+    check_examples(examples, batch_size)
+
+    def batches() -> Iterator[Scored]:
+        for rows, length in _plan(examples, batch_size, bucket_lengths):
+            before_batch()
+            batch = _pad(
+                [examples[row] for row in rows],
+                batch_size,
+                length,
+                pad_id=pad_id,
+                interior_eot=interior_eot,
+                eot_id=eot_id,
+            )
+            arrays = (batch["input_ids"], batch["labels"], batch["attention_mask"])
+            if sharding is not None:
+                arrays = tuple(put(array, sharding) for array in arrays)
+            yield rows, batch["labels"], token_scores(apply_fn, params, *arrays)
+
+    return collected(len(examples), batches())
 
 
 def pair_scorer(
@@ -191,7 +186,16 @@ def pair_scorer(
     return score
 
 
-def check_example(row: int, example: Encoded) -> None:
+def check_examples(examples: Sequence[Encoded], batch_size: int) -> None:
+    """Raises ValueError for a batch size below 1, and EvaluationError for an example
+    that cannot be scored."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    for row, example in enumerate(examples):
+        _check_example(row, example)
+
+
+def _check_example(row: int, example: Encoded) -> None:
     """Refuses an example that has nothing to score or nothing to score it from."""
     ids, labels = np.asarray(example.input_ids), np.asarray(example.labels)
     if ids.ndim != 1 or ids.shape != labels.shape:
@@ -254,7 +258,24 @@ def _pad(examples: Sequence[Encoded], batch_size: int, length: int, **options) -
     return {name: pad(name) for name in batch}
 
 
-def collect(
+def collected(count: int, batches: Iterable[Scored]) -> list[TokenScores]:
+    """The scores of ``count`` examples from their batches.
+
+    Raises:
+      EvaluationError: scores that are not finite.
+    """
+    results: list[TokenScores | None] = [None] * count
+    pending = None  # fetch a batch while the device works on the next one
+    for batch in batches:
+        if pending is not None:
+            _collect(results, *pending)
+        pending = batch
+    if pending is not None:
+        _collect(results, *pending)
+    return [scores for scores in results if scores is not None]
+
+
+def _collect(
     results: list[TokenScores | None],
     rows: list[int],
     labels_BxL: np.ndarray,

@@ -16,11 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofmu_jax._trees import by_columns
 from ofmu_jax.data.language.padding import IGNORE, Batch, Encoded, pad_right
 from ofmu_jax.evals.language.scores import (
+    Scored,
     TokenScores,
-    check_example,
-    collect,
+    check_examples,
+    collected,
     logit_scores,
 )
 from ofmu_jax.parallel.sharding import put
@@ -75,11 +77,7 @@ def score_answers(
     Raises:
       EvaluationError: an example cannot be scored, or its scores are not finite.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    for row, example in enumerate(examples):
-        check_example(row, example)
-    results: list[TokenScores | None] = [None] * len(examples)
+    check_examples(examples, batch_size)
 
     def arrays(rows: Sequence[Encoded], numbers: Sequence[int]) -> Batch:
         before_batch()
@@ -96,20 +94,17 @@ def score_answers(
     def placed(batch: Batch) -> Batch:
         return {k: put(x, sharding) for k, x in batch.items()} if sharding else batch
 
-    pending = None  # fetch a batch while the device works on the next one
-    for prompts, texts in _blocks(examples, batch_size):
-        batch = placed(arrays(prompts, [len(prompt) for prompt in prompts]))
-        read = _read(model, params, batch)
-        for start in range(0, len(texts), batch_size):
-            chosen = texts[start : start + batch_size]
-            batch = arrays([x.encoded for x in chosen], [x.prompt for x in chosen])
-            outputs = _score(model, params, read, placed(batch))
-            if pending is not None:
-                collect(results, *pending)
-            pending = ([x.row for x in chosen], batch["labels"], outputs)
-    if pending is not None:
-        collect(results, *pending)
-    return [scores for scores in results if scores is not None]
+    def batches() -> Iterator[Scored]:
+        for prompts, texts in _blocks(examples, batch_size):
+            batch = placed(arrays(prompts, [len(prompt) for prompt in prompts]))
+            read = _read(model, params, batch)
+            for start in range(0, len(texts), batch_size):
+                chosen = texts[start : start + batch_size]
+                batch = arrays([x.encoded for x in chosen], [x.prompt for x in chosen])
+                outputs = _score(model, params, read, placed(batch))
+                yield [x.row for x in chosen], batch["labels"], outputs
+
+    return collected(len(examples), batches())
 
 
 def fitted(count: int, most: int) -> int:
@@ -177,25 +172,16 @@ def _score(
         params, prompts, batch["numbers"], batch["input_ids"], batch["attention_mask"]
     )
     rows, length = labels_RxS.shape
-    columns = min(length, max(1, TOKENS // rows))
-    number = -(-length // columns)
     target_RxS = jnp.where(labels_RxS == IGNORE, 0, labels_RxS)
 
-    def cut(x: jax.Array) -> jax.Array:  # (number, R, columns, …)
-        blank = [(0, 0), (0, number * columns - length)] + [(0, 0)] * (x.ndim - 2)
-        parts = jnp.pad(x, blank).reshape(rows, number, columns, *x.shape[2:])
-        return jnp.swapaxes(parts, 0, 1)
-
-    def part(_, xs):
-        hidden_RxCxD, target_RxC = xs
+    def part(hidden_RxCxD, target_RxC):
         logits = jnp.einsum(
             "rcd,vd->rcv",
             hidden_RxCxD,
             head.astype(hidden.dtype),
             preferred_element_type=jnp.float32,
         )
-        return None, logit_scores(logits, target_RxC)
+        return logit_scores(logits, target_RxC)
 
-    _, found = jax.lax.scan(part, None, (cut(hidden[:, :-1]), cut(target_RxS)))
-    whole = lambda x: jnp.swapaxes(x, 0, 1).reshape(rows, -1)[:, :length]
-    return tuple(whole(x) for x in found)
+    columns = min(length, max(1, TOKENS // rows))
+    return by_columns(part, (hidden[:, :-1], target_RxS), columns)

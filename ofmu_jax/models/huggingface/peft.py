@@ -16,7 +16,7 @@ from ofmu_jax.models.huggingface import weights
 from ofmu_jax.models.llama.adapters import Adapter
 from ofmu_jax.models.llama.model import LlamaConfig
 from ofmu_jax.models.tensor_files import new_folder
-from ofmu_jax.models.tensor_writer import Entry, write_file
+from ofmu_jax.models.tensor_writer import write_tensors
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -62,8 +62,7 @@ def save_adapter(
     }
     with new_folder(pathlib.Path(folder)) as partial:
         (partial / CONFIG).write_text(json.dumps(content, indent=2) + "\n")
-        entries = {k: Entry(x.dtype, x.shape) for k, x in tensors.items()}
-        write_file(partial / WEIGHTS, entries, tensors.__getitem__)
+        write_tensors(partial / WEIGHTS, tensors)
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
 

@@ -66,12 +66,18 @@ def attend(
     scores = jnp.matmul(
         query, key_BxGxMxK.swapaxes(-1, -2), preferred_element_type=jnp.float32
     ).reshape(batch, heads, length, keys)
+    weights = softmax(scores, mask_BxLxM, size).astype(query.dtype)
+    mixed = weights.reshape(*query.shape[:3], keys) @ value_BxGxMxK
+    return mixed.reshape(query_BxHxLxK.shape)
+
+
+def softmax(scores: jax.Array, mask_BxLxM: jax.Array, size: int) -> jax.Array:
+    """Weights of the keys, float32, from Q Kᵀ of the shape (B, …, L, M) or (B, …, M)
+    where L is 1; ``size`` is K."""
     scores *= size**-0.5  # in float32: bfloat16 would round the query again
     # A finite floor: a row with no key to attend to stays finite.
     scores = jnp.where(mask_BxLxM[:, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
-    mixed = weights.reshape(*query.shape[:3], keys) @ value_BxGxMxK
-    return mixed.reshape(query_BxHxLxK.shape)
+    return jax.nn.softmax(scores, axis=-1)
 
 
 def _fused(query_BxHxLxK, key_BxGxMxK, value_BxGxMxK, mask_BxLxM) -> jax.Array:

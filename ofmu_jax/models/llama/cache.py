@@ -141,9 +141,6 @@ def attend(
     dtype, wide = query_BxHxLxK.dtype, lambda x: x.astype(jnp.float32)
     query = query_BxHxLxK.reshape(batch, keys_BxGxKxM.shape[1], -1, size)
     scores = jnp.sum(wide(query[..., None]) * wide(keys_BxGxKxM[:, :, None]), -2)
-    scores *= size**-0.5
-    floor = jnp.finfo(jnp.float32).min
-    scores = jnp.where(mask_BxLxM[:, None], scores, floor)
-    weights = jax.nn.softmax(scores, axis=-1).astype(dtype)
+    weights = attention.softmax(scores, mask_BxLxM, size).astype(dtype)
     mixed = jnp.sum(wide(weights[..., None]) * wide(values_BxGxMxK[:, :, None]), -2)
     return mixed.astype(dtype).reshape(batch, heads, 1, size)

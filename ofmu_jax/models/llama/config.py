@@ -19,6 +19,7 @@ REMAT: dict[str, Callable | None] = {
 # pass needs, and slices it again, which few layers do not repay.
 SCANNED = 8
 ATTENTION = ("auto", "xla", "cudnn")
+COMPUTATION = ("dtype", "remat", "attention", "scan_layers")  # fields of `LlamaConfig`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +62,7 @@ class LlamaConfig:
     @property
     def computation(self) -> dict[str, Any]:
         """The fields that say how it is computed; the others are what is computed."""
-        names = ("dtype", "remat", "attention", "scan_layers")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in COMPUTATION}
 
     @property
     def scanned(self) -> bool:
