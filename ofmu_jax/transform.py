@@ -8,7 +8,7 @@ import optax
 from ofmu_jax._loops import METRICS as METRICS
 from ofmu_jax._loops import Loops
 from ofmu_jax._loops import OfmuState as OfmuState
-from ofmu_jax.bilevel import Params, StepLossFn
+from ofmu_jax.bilevel import LOOKAHEAD_MAX_STEP, AdaptiveRho, Params, StepLossFn
 
 
 def ofmu(
@@ -16,14 +16,17 @@ def ofmu(
     inner_optimizer: optax.GradientTransformation,
     inner_steps: int = 5,
     beta: float | jax.Array = 0.1,
-    rho: float | jax.Array | optax.Schedule = 1e-3,
+    rho: float | jax.Array | optax.Schedule | AdaptiveRho | str = 1e-3,
     similarity: str = "cosine",
     base: str = "inner",
     curvature: str = "vjp",
     outer_steps: int = 1,
     retain_direction: str = "fresh",
+    penalty: str = "gradient_norm",
     penalty_gradient: str = "exact",
     penalty_clip: float | jax.Array | None = None,
+    maximum: float | jax.Array | None = None,
+    lookahead_max_step: float | jax.Array = LOOKAHEAD_MAX_STEP,
     forget_target: float | jax.Array | None = None,
     unroll: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
@@ -101,8 +104,11 @@ def ofmu(
         curvature,
         outer_steps,
         retain_direction,
+        penalty,
         penalty_gradient,
         penalty_clip,
+        maximum,
+        lookahead_max_step,
         forget_target,
         unroll,
     )

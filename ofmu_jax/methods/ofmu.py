@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import optax
 
 from ofmu_jax import choices, transform
-from ofmu_jax.bilevel import is_static_zero
-from ofmu_jax.bounds import Count, Positive, Term
+from ofmu_jax.bilevel import LOOKAHEAD_MAX_STEP, AdaptiveRho, is_static_zero
+from ofmu_jax.bounds import Count, NotNegative, Positive, Term
 from ofmu_jax.methods import inner_optimizers as inner
 from ofmu_jax.methods import schedules
 from ofmu_jax.methods.base import BatchLoss, Method, Range, Spec, minibatch
@@ -17,7 +17,9 @@ from ofmu_jax.methods.inner_optimizers import InnerOptimizer
 NAME = "ofmu"  # in every registry
 # Fields that are options of `ofmu_jax.ofmu` as they are.
 PASSED = ("inner_steps", "outer_steps", "beta", "similarity", "base", "curvature")
-PASSED += ("retain_direction", "penalty_gradient", "penalty_clip")
+PASSED += ("retain_direction", "lookahead_max_step")
+PASSED += ("penalty", "penalty_gradient", "penalty_clip")
+_FIRST_ORDER = ("finite_difference", "lookahead")  # no gradient is differentiated
 _EXACT = {"curvature": "jvp", "penalty_gradient": "exact"}  # without differences
 
 
@@ -44,13 +46,24 @@ class OfmuConfig:
     """Weight of the gradient similarity in Φ; 0 leaves it and its cost out."""
     similarity: choices.Similarity = "cosine"
     rho: Term = 1e-2
-    """Weight of ‖∇Φ‖² in F; 0 leaves it and its cost out."""
+    """Weight of the penalty in F; 0 leaves it and its cost out."""
+    rho_control: Literal["schedule", "adaptive"] = "schedule"
+    """schedule: ρ grows by a factor; adaptive: it starts at --ofmu.rho and follows the
+    gap to the maximum of Φ, up while there is one and down when there is none."""
     rho_growth: Positive = 1.02
     """γ: ρ grows by this factor every outer iteration."""
+    rho_rate: Positive = 0.1
+    """μ: the adaptive ρ changes by this times the gap, less its tolerance."""
+    rho_tolerance: NotNegative = 0.1
+    """The gap, in nats, at which an adaptive ρ falls."""
     base: choices.Base = "inner"
     """Where the outer step starts: from the inner result, or where that began."""
     curvature: choices.Curvature = "linearize"
     retain_direction: choices.RetainDirection = "frozen"
+    lookahead_max_step: Positive = LOOKAHEAD_MAX_STEP
+    """The longest shift of curvature lookahead, in norms of the parameters."""
+    penalty: choices.Penalty = "gradient_norm"
+    """‖∇Φ‖², or the gap of Φ to its maximum."""
     penalty_gradient: choices.PenaltyGradient = "secant"
     penalty_clip: Positive | None = 1.0
     """The penalty's norm is at most this multiple of the retain gradient's."""
@@ -64,12 +77,15 @@ class OfmuConfig:
     ) -> Method:
         """The method, of losses as `ofmu_method` takes them; ``options`` go there."""
         rho: Any = self.rho
-        if not is_static_zero(rho):
+        if not is_static_zero(rho) and self.rho_control == "adaptive":
+            rho = AdaptiveRho(rho, self.rho_rate, self.rho_tolerance)
+        elif not is_static_zero(rho):
             rho = schedules.exponential(rho, self.rho_growth)
+        maximum = inner.maximum_of(self.forget_loss, self.beta, self.similarity)
         ascent = inner.inner_optimizer(
             self.inner_optimizer,
             self.inner_learning_rate,
-            maximum=inner.maximum_of(self.forget_loss, self.beta, self.similarity),
+            maximum=maximum,
             longest=self.inner_max_step,
         )
         return ofmu_method(
@@ -78,6 +94,7 @@ class OfmuConfig:
             outer_optimizer=outer_optimizer,
             inner_optimizer=ascent,
             rho=rho,
+            maximum=maximum,
             **{name: getattr(self, name) for name in PASSED},
             **options,
         )
@@ -109,6 +126,8 @@ def paper_setting(config: Config, **plain: Any) -> Config:
         base="outer",
         curvature="vjp",
         retain_direction="fresh",
+        rho_control="schedule",
+        penalty="gradient_norm",
         penalty_gradient="exact",
         penalty_clip=None,
         **plain,
@@ -130,8 +149,9 @@ def derivatives(config: OfmuConfig) -> dict[str, bool]:
 def second_derivatives(config: OfmuConfig) -> bool:
     """Whether a term is computed by differentiating gradients, not by their
     differences."""
-    curved = config.beta and config.curvature != "finite_difference"
-    return bool(curved or (config.rho and config.penalty_gradient == "exact"))
+    curved = config.beta and config.curvature not in _FIRST_ORDER
+    exact = config.penalty == "gradient_norm" and config.penalty_gradient == "exact"
+    return bool(curved or (config.rho and exact))
 
 
 def unfit(config: OfmuConfig, dtype: str) -> Iterator[str]:
@@ -222,6 +242,7 @@ def gradient_evaluations(
     rho=1e-3,
     curvature: str = "vjp",
     retain_direction: str = "fresh",
+    penalty: str = "gradient_norm",
     penalty_gradient: str = "exact",
     **_,
 ) -> float:
@@ -230,25 +251,37 @@ def gradient_evaluations(
     Counted from the operations (a Hessian-vector product costs two gradients, an
     exact product with ∇²Φ twice ∇Φ itself):
     ∇Φ costs 6 with exact curvature, 8 where its products start anew (``"jvp"``), 4
-    with differences, and half of that with a frozen direction; the exact penalty
-    costs twice ∇Φ, three times with ``"jvp"``.
+    with differences or a look-ahead, and half of that with a direction that is held,
+    which costs 1 where it is ``"frozen"`` and nothing where it is ``"carried"``. A
+    look-ahead that is held makes ∇Φ 1, and costs 2 where it is frozen. The exact penalty
+    costs twice ∇Φ, three times with ``"jvp"``; the value gap one ∇Φ, or nothing where
+    it is carried.
     """
-    if is_static_zero(beta):
-        phi = 1.0
-    else:
-        phi = {"finite_difference": 4.0, "jvp": 8.0}.get(curvature, 6.0)
-        phi /= 2 if retain_direction == "frozen" else 1
-    once = 1.0 if retain_direction == "frozen" and not is_static_zero(beta) else 0.0
+    similar = not is_static_zero(beta)
+    held = similar and retain_direction != "fresh"
+    ahead = held and curvature == "lookahead"
+    phi, once = 1.0, 0.0
+    if similar and not ahead:
+        phi = {"finite_difference": 4.0, "lookahead": 4.0, "jvp": 8.0}.get(
+            curvature, 6.0
+        )
+        phi /= 2 if held else 1
+    if held and retain_direction == "frozen":
+        once = 2.0 if ahead else 1.0
     inner = once + inner_steps * phi
     retain = 1.0
-    if is_static_zero(rho):
+    if is_static_zero(rho) or penalty_gradient == "carried":
         return inner + outer_steps * retain
     if penalty_gradient == "secant":
         return inner + phi + outer_steps * retain
-    if penalty_gradient == "finite_difference":
+    if penalty == "value_gap":
+        outer = phi
+    elif penalty_gradient == "finite_difference":
         outer = 2 * phi
+    elif curvature == "lookahead" and similar and not held:
+        outer = 18.0  # of exact second derivatives
     else:
         outer = phi * {"finite_difference": 4.5, "jvp": 4.0}.get(curvature, 3.0)
-    # ∇Φ contains the retain gradient unless its direction is frozen or β = 0.
-    shared = retain_direction == "fresh" and not is_static_zero(beta)
+    # ∇Φ contains the retain gradient unless its direction is held or β = 0.
+    shared = similar and not held
     return inner + outer_steps * (outer + (0.0 if shared else retain))
