@@ -13,7 +13,7 @@ from ofmu_jax import _trees, bilevel
 from ofmu_jax._options import Options
 from ofmu_jax.bilevel import Params, StepLossFn
 
-METRICS = ("phi", "forget_loss", "retain_loss", "cosine", "phi_grad_norm", "rho", "gap")
+METRICS = ("phi", "forget_loss", "retain_loss", "cosine", "phi_grad_norm", "rho")
 
 
 class OfmuState(NamedTuple):
@@ -32,7 +32,6 @@ class OfmuState(NamedTuple):
     cosine: jax.Array  # of ∇L_f and ∇L_r; shape=()
     phi_grad_norm: jax.Array  # ‖∇Φ‖; shape=()
     rho: jax.Array  # the ρ it used; shape=()
-    gap: jax.Array  # Φ* − Φ, NaN without a known maximum; shape=()
     inner_moves: jax.Array  # inner steps that did not rest; shape=(), dtype=int32
     carried: Params  # for the next update: ĝ_r, or the shift of the look-ahead; or ()
 
@@ -43,12 +42,13 @@ class Loops(Options):
 
     def init(self, params: Params) -> OfmuState:
         theta = bilevel.widen(_trees.differentiable(params))
-        zero = jnp.zeros((), _metric_dtype(theta))
+        dtype = _metric_dtype(theta)
         return OfmuState(
             outer_iteration=jnp.zeros((), jnp.int32),
             inner_state=self.inner_optimizer.init(theta),
             outer_state=self.outer_optimizer.init(theta),
-            **dict.fromkeys(METRICS, zero),
+            # An array each: a step that takes the state's memory over needs that.
+            **{name: jnp.zeros((), dtype) for name in METRICS},
             inner_moves=jnp.zeros((), jnp.int32),
             carried=optax.tree.zeros_like(theta) if self.carries else (),
         )
@@ -95,8 +95,6 @@ class Loops(Options):
             change = optax.tree.sub(change, start)
         metrics = {n: x[-1] for n, x in ascent.trace.items() if self.inner_steps > 0}
         metrics |= {n: x[0] for n, x in records.items()} | {"rho": rho}
-        maximum = jnp.nan if self.maximum is None else self.maximum
-        metrics["gap"] = maximum - metrics["phi"]
         carried = state.carried
         if self.carries:
             carried, c = self._carry(ascent, g_r, state)
@@ -114,7 +112,7 @@ class Loops(Options):
         """The ρ of this update."""
         rho = bilevel.AdaptiveRho() if isinstance(self.rho, str) else self.rho
         if isinstance(rho, bilevel.AdaptiveRho):
-            later = rho.following(state.rho, state.gap)
+            later = rho.following(state.rho, self.maximum - state.phi)
             return jnp.where(state.outer_iteration == 0, rho.initial, later)
         if callable(rho):  # counted in the width of the parameters, so ρ has it too
             return rho(state.outer_iteration.astype(f"int{8 * dtype.itemsize}"))
@@ -131,8 +129,8 @@ class Loops(Options):
         return of_wide
 
     def _held(self, losses, start: Params, state: OfmuState) -> dict[str, Any]:
-        """What of the retain gradient holds for a whole update, if anything: ĝ_r, or the
-        look-ahead made of it; ``"frozen"`` is taken at θ_k on the batch of step 0."""
+        """What of the retain gradient holds for a whole update, if anything: ĝ_r, or
+        the look-ahead of it; ``"frozen"`` is taken at θ_k on the batch of step 0."""
         if not self.similar or self.retain_direction == "fresh":
             return {}
         zero = jnp.zeros((), jnp.int32)

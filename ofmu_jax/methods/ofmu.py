@@ -212,6 +212,7 @@ def ofmu_method(forget_loss: BatchLoss, retain_loss: BatchLoss, **options) -> Me
     tx = transform.ofmu(**options)
     inner_steps = options.get("inner_steps", 5)
     outer_steps = options.get("outer_steps", 1)
+    maximum = options.get("maximum")
 
     def update(params, state, batches):
         unused: Any = None  # the transform takes the retain gradient itself
@@ -223,6 +224,8 @@ def ofmu_method(forget_loss: BatchLoss, retain_loss: BatchLoss, **options) -> Me
             retain_loss=lambda p, i: retain_loss(p, minibatch(batches["retain"], i)),
         )
         metrics = {name: getattr(state, name) for name in transform.METRICS}
+        if maximum is not None:
+            metrics["gap"] = maximum - state.phi
         return optax.apply_updates(params, updates), state, metrics
 
     return Method(
@@ -253,9 +256,9 @@ def gradient_evaluations(
     ∇Φ costs 6 with exact curvature, 8 where its products start anew (``"jvp"``), 4
     with differences or a look-ahead, and half of that with a direction that is held,
     which costs 1 where it is ``"frozen"`` and nothing where it is ``"carried"``. A
-    look-ahead that is held makes ∇Φ 1, and costs 2 where it is frozen. The exact penalty
-    costs twice ∇Φ, three times with ``"jvp"``; the value gap one ∇Φ, or nothing where
-    it is carried.
+    look-ahead that is held makes ∇Φ 1, and costs 2 where it is frozen. The exact
+    penalty costs twice ∇Φ, three times with ``"jvp"``; the value gap one ∇Φ, or
+    nothing where it is carried.
     """
     similar = not is_static_zero(beta)
     held = similar and retain_direction != "fresh"
