@@ -6,14 +6,10 @@ from typing import Any, get_args
 import optax
 
 from ofmu_jax import bilevel
-from ofmu_jax.choices import Base, PenaltyGradient
+from ofmu_jax.choices import PENALTY_GRADIENTS_OF, Base, PenaltyGradient
 
 BASES = get_args(Base)
 PENALTY_GRADIENTS = get_args(PenaltyGradient)
-PENALTY_GRADIENTS_OF = {
-    "gradient_norm": ("exact", "finite_difference", "secant"),
-    "value_gap": ("exact", "carried"),
-}
 _BY_DIFFERENCES = ("finite_difference", "secant")
 
 
@@ -93,7 +89,6 @@ class Options:
             ("base", BASES),
             ("curvature", bilevel.CURVATURES),
             ("retain_direction", bilevel.RETAIN_DIRECTIONS),
-            ("penalty", bilevel.PENALTIES),
             ("penalty_gradient", PENALTY_GRADIENTS),
         ):
             bilevel.check_choice(name, getattr(self, name), choices)
@@ -102,8 +97,8 @@ class Options:
         if isinstance(self.rho, str):
             bilevel.check_choice("rho", self.rho, ("adaptive",))
         adaptive = isinstance(self.rho, (str, bilevel.AdaptiveRho))
-        if self.penalised:
-            bilevel.check_maximum(self.penalty, self.maximum)
+        if self.penalised or self.penalty not in bilevel.PENALTIES:
+            bilevel.maximum_for(self.penalty, self.maximum)
             fitting = PENALTY_GRADIENTS_OF[self.penalty]
             if self.penalty_gradient not in fitting:
                 raise ValueError(

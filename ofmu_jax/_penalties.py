@@ -7,7 +7,7 @@ theory of penalties assumes (arXiv 2302.05185), and its gradient is that of Φ.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -72,14 +72,18 @@ def value_gap(phi: PhiEvaluation, maximum: float | jax.Array) -> Penalty:
     return Penalty(phi, gap, gradient)
 
 
-def check_maximum(penalty: str, maximum: object) -> None:
-    """Raises ValueError where the value gap has no maximum to be taken from."""
-    if penalty == "value_gap" and maximum is None:
+def maximum_for(penalty: str, maximum: Any) -> Any:
+    """Φ* as it is, 0 where it is not needed; ValueError where a value gap has none."""
+    _trees.check_choice("penalty", penalty, PENALTIES)
+    if penalty == "gradient_norm":
+        return 0.0
+    if maximum is None:
         raise ValueError(
             "penalty='value_gap' is the gap to the maximum of Φ: pass maximum=, 0 "
             "for a forget loss that 0 bounds (and beta more with the plain cosine); "
             "an unbounded loss has none: penalty='gradient_norm'."
         )
+    return maximum
 
 
 def evaluate_outer(

@@ -44,9 +44,9 @@ from ofmu_jax._penalties import AdaptiveRho as AdaptiveRho
 from ofmu_jax._penalties import OuterEvaluation as OuterEvaluation
 from ofmu_jax._penalties import Penalty as Penalty
 from ofmu_jax._penalties import PenaltyFn as PenaltyFn
-from ofmu_jax._penalties import check_maximum as check_maximum
 from ofmu_jax._penalties import evaluate_outer as evaluate_outer
 from ofmu_jax._penalties import gradient_norm as gradient_norm
+from ofmu_jax._penalties import maximum_for as maximum_for
 from ofmu_jax._penalties import value_gap as value_gap
 from ofmu_jax._trees import LossFn as LossFn
 from ofmu_jax._trees import Params as Params
@@ -130,12 +130,11 @@ def outer_objective(
     maximum: float | jax.Array | None = None,
 ) -> jax.Array:
     """F(θ), a scalar (arXiv 2509.22483, outer problem); see `outer_gradient`."""
-    check_choice("penalty", penalty, PENALTIES)
-    check_maximum(penalty, maximum)
+    highest = maximum_for(penalty, maximum)
     theta, *losses = _prepare(params, forget_loss, retain_loss)
     options = {"beta": beta, "similarity": similarity}
     if penalty == "value_gap":
-        gap = maximum - inner_objective(theta, *losses, **options)
+        gap = highest - inner_objective(theta, *losses, **options)
         return losses[1](theta) + rho * jnp.maximum(gap, 0)
     gradient = evaluate_phi(theta, *losses, **options).gradient
     return losses[1](theta) + rho * optax.tree.norm(widen(gradient), squared=True)
@@ -170,8 +169,7 @@ def outer_gradient(
     [-1.]
     """
     check_choice("curvature", curvature, CURVATURES)
-    check_choice("penalty", penalty, PENALTIES)
-    check_maximum(penalty, maximum)
+    highest = maximum_for(penalty, maximum)
     theta, forget_loss, retain_loss = _prepare(params, forget_loss, retain_loss)
     phi_fn = functools.partial(
         evaluate_phi,
@@ -181,15 +179,13 @@ def outer_gradient(
         similarity=similarity,
         curvature=curvature,
     )
-    differences = curvature == "finite_difference"
+    how = "vjp" if curvature == "lookahead" else curvature
+    noisy = {"phi_is_difference": curvature == "finite_difference"}
 
     def penalty_fn(p: Params) -> Penalty:
         if penalty == "value_gap":
-            return value_gap(phi_fn(p), maximum)
-        how = "vjp" if curvature == "lookahead" else curvature
-        return gradient_norm(
-            *phi_curvature(phi_fn, p, how, phi_is_difference=differences)
-        )
+            return value_gap(phi_fn(p), highest)
+        return gradient_norm(*phi_curvature(phi_fn, p, how, **noisy))
 
     return _trees.like(
         params, evaluate_outer(theta, retain_loss, penalty_fn, rho=rho).gradient

@@ -8,3 +8,8 @@ RetainDirection = Literal["fresh", "frozen", "carried"]
 Base = Literal["inner", "outer"]
 Penalty = Literal["gradient_norm", "value_gap"]
 PenaltyGradient = Literal["exact", "finite_difference", "secant", "carried"]
+# Of each penalty.
+PENALTY_GRADIENTS_OF: dict[str, tuple[PenaltyGradient, ...]] = {
+    "gradient_norm": ("exact", "finite_difference", "secant"),
+    "value_gap": ("exact", "carried"),
+}

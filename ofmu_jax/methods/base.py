@@ -103,8 +103,8 @@ class Spec:
     # config -> whether a step differentiates a gradient, so that attention has to be
     # computed by what can be differentiated twice.
     second_derivatives: Callable[[Any], bool] = lambda config: False
-    # Field that says how a derivative is taken -> whether that has an effect.
-    derivatives: Callable[[Any], Mapping[str, bool]] = lambda config: {}
+    # Field that says how a derivative is taken -> what can; empty if it has no effect.
+    derivatives: Callable[[Any], Mapping[str, tuple[str, ...]]] = lambda config: {}
     # (config, dtype) -> why it cannot work; (…, given model or None) -> what to know.
     unfit: Callable[[Any, str], Iterable[str]] = lambda config, dtype: ()
     cautions: Callable[[Any, str, str | None], Iterable[str]] = lambda *_: ()

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import optax
 
@@ -14,6 +14,7 @@ from ofmu_jax.methods import schedules
 from ofmu_jax.methods.base import BatchLoss, Method, Range, Spec, minibatch
 from ofmu_jax.methods.inner_optimizers import InnerOptimizer
 
+RhoControl = Literal["schedule", "adaptive"]
 NAME = "ofmu"  # in every registry
 # Fields that are options of `ofmu_jax.ofmu` as they are.
 PASSED = ("inner_steps", "outer_steps", "beta", "similarity", "base", "curvature")
@@ -47,7 +48,7 @@ class OfmuConfig:
     similarity: choices.Similarity = "cosine"
     rho: Term = 1e-2
     """Weight of the penalty in F; 0 leaves it and its cost out."""
-    rho_control: Literal["schedule", "adaptive"] = "schedule"
+    rho_control: RhoControl = "schedule"
     """schedule: ρ grows by a factor; adaptive: it starts at --ofmu.rho and follows the
     gap to the maximum of Φ, up while there is one and down when there is none."""
     rho_growth: Positive = 1.02
@@ -141,9 +142,13 @@ def inner_rate(config: OfmuConfig, optimizer: InnerOptimizer) -> float:
     return 0.5 if optimizer == "polyak" else OfmuConfig.inner_learning_rate
 
 
-def derivatives(config: OfmuConfig) -> dict[str, bool]:
-    """Fields that say how derivatives are taken, and whether their term is there."""
-    return {"curvature": bool(config.beta), "penalty_gradient": bool(config.rho)}
+def derivatives(config: OfmuConfig) -> dict[str, tuple[str, ...]]:
+    """Field that says how a derivative is taken -> what can; nothing without a term."""
+    fitting = choices.PENALTY_GRADIENTS_OF[config.penalty]
+    return {
+        "curvature": get_args(choices.Curvature) if config.beta else (),
+        "penalty_gradient": fitting if config.rho else (),
+    }
 
 
 def second_derivatives(config: OfmuConfig) -> bool:
@@ -225,7 +230,7 @@ def ofmu_method(forget_loss: BatchLoss, retain_loss: BatchLoss, **options) -> Me
         )
         metrics = {name: getattr(state, name) for name in transform.METRICS}
         if maximum is not None:
-            metrics["gap"] = maximum - state.phi
+            metrics["gap"] = maximum - metrics["phi"]
         return optax.apply_updates(params, updates), state, metrics
 
     return Method(
