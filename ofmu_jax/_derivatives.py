@@ -146,12 +146,16 @@ def look_ahead(
 
     With ĝ_r held, ∇Φ(θ) = g_f − βS'(c) H_f u_f = g_f(θ − βS'(c) u_f) + O(β²).
     """
-    unit_f, inverse = unit(forget_gradient)
-    unit_r, _ = unit(retain_gradient)
-    c = _trees.inner_product(unit_f, unit_r)
+    c = _trees.cosine(forget_gradient, retain_gradient)
     _, slope = similarity_and_slope(c, similarity)
-    shift = _turned(unit_f, unit_r, c, -beta * slope * inverse)
-    return Lookahead(_trees.clip_to(shift, max_step * norm(params)), c)
+    # u_f as a sum of the gradients: no other tree is held, and its length is known.
+    inverse_f, inverse_r = unit(forget_gradient)[1], unit(retain_gradient)[1]
+    sine = jnp.sqrt(jnp.maximum(1 - c**2, jnp.finfo(c.dtype).tiny))
+    longest = max_step * norm(params) / sine
+    weight = -jnp.clip(beta * slope * inverse_f, -longest, longest)
+    towards = optax.tree.scale(weight * inverse_r, retain_gradient)
+    away = -weight * c * inverse_f
+    return Lookahead(optax.tree.add_scale(towards, away, forget_gradient), c)
 
 
 def _gradient_and_product(loss: LossFn, params: Params, curvature: str):

@@ -36,6 +36,13 @@ class OfmuState(NamedTuple):
     carried: Params  # for the next update: ĝ_r, or the shift of the look-ahead; or ()
 
 
+class _Carried(NamedTuple):
+    """What an update leaves to the next one."""
+
+    tree: Params  # `OfmuState.carried`
+    cosine: jax.Array  # c of the gradients that the tree was made of; shape=()
+
+
 @dataclasses.dataclass(frozen=True)
 class Loops(Options):
     """One outer iteration in parts."""
@@ -85,27 +92,26 @@ class Loops(Options):
             lookahead_max_step=self.lookahead_max_step,
             **held,
             forget_target=self.forget_target,
-            keep_last=self.secant or self.penalty_carried or self.carries,
+            keep_gradient=self.secant or self.penalty_carried or self.holds_shift,
+            keep_step=self.secant,
             unroll=self.unroll,
         )
-        change, outer_state, records, g_r = self._descend(
-            ascent, state.outer_state, losses, rho, held, extra_args
+        change, outer_state, records, carried = self._descend(
+            ascent, state, losses, rho, held, extra_args
         )
         if self.base == "inner":  # `change` is θ_{k+1} there
             change = optax.tree.sub(change, start)
         metrics = {n: x[-1] for n, x in ascent.trace.items() if self.inner_steps > 0}
         metrics |= {n: x[0] for n, x in records.items()} | {"rho": rho}
-        carried = state.carried
-        if self.carries:
-            carried, c = self._carry(ascent, g_r, state)
-            metrics |= {"cosine": c} if self.holds_shift else {}
+        if self.carries and self.holds_shift:
+            metrics["cosine"] = carried.cosine
         return _trees.like(params, change), OfmuState(
             outer_iteration=jnp.asarray(optax.safe_increment(state.outer_iteration)),
             inner_state=ascent.optimizer_state,
             outer_state=outer_state,
             **{name: jnp.asarray(metrics[name], dtype) for name in METRICS},
             inner_moves=jnp.sum(ascent.trace["moved"], dtype=jnp.int32),
-            carried=carried,
+            carried=carried.tree,
         )
 
     def _rho(self, state: OfmuState, dtype: jnp.dtype) -> Any:
@@ -155,15 +161,14 @@ class Loops(Options):
             max_step=self.lookahead_max_step,
         )
 
-    def _carry(self, ascent: bilevel.Ascent, g_r: Params, state: OfmuState):
-        """What the next update holds, of the last gradients of this one, and the
-        cosine it was made with; where they are not finite, what this one held."""
-        if self.holds_shift:
-            new, c = self._look_ahead(ascent.params, ascent.last_gradient, g_r)
-        else:
-            new, c = bilevel.unit(g_r)[0], ascent.trace["cosine"][-1]
-        finite = jnp.isfinite(bilevel.norm(new)) & jnp.isfinite(c)
-        return optax.tree.where(finite, (new, c), (state.carried, state.cosine))
+    def _carry(self, ascent: bilevel.Ascent, g_r: Params, old: _Carried) -> _Carried:
+        """Of the last gradients; ``old`` where they are not finite."""
+        if not self.holds_shift:
+            unit, finite = bilevel.unit(g_r)[0], jnp.isfinite(bilevel.norm(g_r))
+            return optax.tree.where(finite, _Carried(unit, old.cosine), old)
+        new = self._look_ahead(ascent.params, ascent.last_gradient, g_r)
+        new = _Carried(new.shift, new.cosine.astype(old.cosine.dtype))
+        return optax.tree.where(jnp.isfinite(new.cosine), new, old)
 
     def _phi_at(self, losses, step, held) -> bilevel.PhiFn:
         """Φ of one step as a function of parameters, for the penalty."""
@@ -216,17 +221,17 @@ class Loops(Options):
             found = bilevel.value_gap(phi, self.maximum)
         return lambda theta: found
 
-    def _descend(self, ascent, outer_state, losses, rho, held, extra_args):
+    def _descend(self, ascent, before, losses, rho, held, extra_args):
         """The outer steps from θ'_T: where they end (or, for base "outer", the sum of
-        their updates), the optimizer's state, per step what was found, and the last
-        g_r if it is to be carried."""
+        their updates), the optimizer's state, per step what was found, and what the
+        next update gets."""
         last_step = jnp.array(self.inner_steps - 1, jnp.int32)
         last_phi = self._phi_at(losses, last_step, held)
         of_last = self.secant or self.penalty_carried
         once = self._penalty_of_last(last_phi, ascent) if of_last else None
 
         def descend(carry, step):
-            theta, total, state, _ = carry
+            theta, total, state, carried = carry
             phi_fn, penalty = self._phi_at(losses, step, held), None
             if self.penalised:
                 penalty = once or self._penalty(phi_fn)
@@ -259,16 +264,19 @@ class Loops(Options):
             change = optax.tree.cast_like(change, theta)
             if total is not None:
                 total = optax.tree.add(total, change)
-            g_r = outer.retain_gradient if self.carries else None
-            return (optax.tree.add(theta, change), total, state, g_r), _record(outer)
+            if self.carries:
+                carried = self._carry(ascent, outer.retain_gradient, carried)
+            theta = optax.tree.add(theta, change)
+            return (theta, total, state, carried), _record(outer)
 
         total = optax.tree.zeros_like(ascent.params) if self.base == "outer" else None
         steps = jnp.arange(self.outer_steps, dtype=jnp.int32) + self.inner_steps
-        g_r = optax.tree.zeros_like(ascent.params) if self.carries else None
-        carry = (ascent.params, total, outer_state, g_r)
+        # Written over in each step, so that g_r needs no memory of its own.
+        carried = _Carried(before.carried, before.cosine)
+        carry = (ascent.params, total, before.outer_state, carried)
         carry, records = bilevel.scan(descend, carry, steps, self.unroll)
-        theta, total, outer_state, g_r = carry
-        return (theta if total is None else total), outer_state, records, g_r
+        theta, total, outer_state, carried = carry
+        return (theta if total is None else total), outer_state, records, carried
 
 
 def _record(outer: bilevel.OuterEvaluation) -> dict[str, jax.Array]:

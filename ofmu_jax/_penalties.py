@@ -26,7 +26,9 @@ class Penalty(NamedTuple):
 
     phi: PhiEvaluation
     value: jax.Array  # ‖∇Φ‖² or (Φ* − Φ)₊; shape=()
-    gradient: Params  # of that value
+    # Its gradient is factor · direction: no tree more is held than there is.
+    factor: jax.Array  # shape=()
+    direction: Params
 
 
 PenaltyFn = Callable[[Params], Penalty]
@@ -62,14 +64,13 @@ class AdaptiveRho(NamedTuple):
 
 def gradient_norm(phi: PhiEvaluation, product: Params) -> Penalty:
     """‖∇Φ‖², of ∇²Φ ∇Φ."""
-    return Penalty(phi, norm(phi.gradient) ** 2, optax.tree.scale(2, product))
+    return Penalty(phi, norm(phi.gradient) ** 2, jnp.asarray(2.0), product)
 
 
 def value_gap(phi: PhiEvaluation, maximum: float | jax.Array) -> Penalty:
     """(Φ* − Φ)₊."""
     gap = jnp.maximum(maximum - phi.phi, 0)
-    gradient = optax.tree.scale(jnp.where(gap > 0, -1.0, 0.0), phi.gradient)
-    return Penalty(phi, gap, gradient)
+    return Penalty(phi, gap, jnp.where(gap > 0, -1.0, 0.0), phi.gradient)
 
 
 def maximum_for(penalty: str, maximum: Any) -> Any:
@@ -112,8 +113,10 @@ def evaluate_outer(
         g_r = widen(g_r)
     if penalty is None:
         return OuterEvaluation(g_r, l_r, l_r, g_r, None)
-    pull = optax.tree.scale(rho, penalty.gradient)
+    weight = rho * penalty.factor
     if penalty_clip is not None:
-        pull = _trees.clip_to(pull, penalty_clip * norm(g_r))
-    objective = l_r + rho * penalty.value
-    return OuterEvaluation(optax.tree.add(g_r, pull), objective, l_r, g_r, penalty.phi)
+        length = jnp.abs(weight) * norm(penalty.direction)
+        limit = penalty_clip * norm(g_r)
+        weight *= jnp.where(length > limit, limit / jnp.where(length > 0, length, 1), 1)
+    gradient = optax.tree.add_scale(g_r, weight, penalty.direction)
+    return OuterEvaluation(gradient, l_r + rho * penalty.value, l_r, g_r, penalty.phi)

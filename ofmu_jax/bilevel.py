@@ -210,7 +210,8 @@ def inner_ascent(
     lookahead: Lookahead | None = None,
     lookahead_max_step: float | jax.Array = LOOKAHEAD_MAX_STEP,
     forget_target: float | jax.Array | None = None,
-    keep_last: bool = False,
+    keep_gradient: bool = False,
+    keep_step: bool = False,
     unroll: bool = False,
 ) -> Ascent:
     """T steps of ascent on Φ, one `lax.scan`: θ' ← θ' + inner_optimizer(∇Φ(θ')).
@@ -229,7 +230,8 @@ def inner_ascent(
       inner_steps: T, a Python integer.
       optimizer_state: of the inner optimizer; None starts a new one.
       forget_target: the loss that counts as forgotten; −CE has no maximum of its own.
-      keep_last: also return ∇Φ(θ'_{T−1}) and the last step, for the secant penalty.
+      keep_gradient: also return ∇Φ(θ'_{T−1}), for penalties that use it again.
+      keep_step: also return the last step, for the secant.
       unroll: write the steps out in the program, which then has no loop.
       beta, similarity, curvature, retain_direction, lookahead, lookahead_max_step: see
         `evaluate_phi`.
@@ -237,7 +239,8 @@ def inner_ascent(
     theta, forget_loss, retain_loss = _prepare(params, forget_loss, retain_loss)
     optimizer = optax.with_extra_args_support(inner_optimizer)
     state = optimizer.init(theta) if optimizer_state is None else optimizer_state
-    zeros = optax.tree.zeros_like(theta) if keep_last else None
+    zeros = optax.tree.zeros_like(theta)
+    blank = (zeros if keep_gradient else None, zeros if keep_step else None)
 
     def ascend(carry, step):
         theta, state, _, _ = carry
@@ -268,12 +271,10 @@ def inner_ascent(
         )
         new = (optax.apply_updates(theta, updates), new_state)
         new_theta, new_state = optax.tree.where(moves, new, (theta, state))
-        last = (None, None)
-        if keep_last:
-            last = (
-                optax.tree.cast_like(phi.gradient, theta),
-                optax.tree.sub(new_theta, theta),
-            )
+        last = (
+            optax.tree.cast_like(phi.gradient, theta) if keep_gradient else None,
+            optax.tree.sub(new_theta, theta) if keep_step else None,
+        )
         record = {
             "phi": phi.phi,
             "forget_loss": phi.forget_loss,
@@ -284,7 +285,7 @@ def inner_ascent(
         return (new_theta, new_state, *last), record
 
     steps = jnp.arange(inner_steps, dtype=jnp.int32)
-    carry, trace = scan(ascend, (theta, state, zeros, zeros), steps, unroll)
+    carry, trace = scan(ascend, (theta, state, *blank), steps, unroll)
     theta, state, gradient, step = carry
     return Ascent(_trees.complete(theta, params), state, trace, gradient, step)
 

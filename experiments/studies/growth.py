@@ -43,9 +43,9 @@ class Growth:
     axes: tuple[Axis, ...] = ("depth", "width", "batch", "steps", "length", "devices")
     """depth and width: over the number of parameters; steps: over T; devices: as many
     simulated ones share this machine's cores, and the rows of one batch."""
-    terms: bool = False
-    """With both of the paper's terms, which takes minutes to compile; else the recipe
-    that commands default to."""
+    paper: bool = False
+    """The paper's literal form, which takes minutes to compile; else the recipe that
+    commands default to."""
     rounds: Count = 5
     output: pathlib.Path | None = None
     """Where all numbers are written as JSON, and a figure (.svg) beside it."""
@@ -53,7 +53,7 @@ class Growth:
     @property
     def recipe(self) -> str:
         """Its name among the methods."""
-        return "ofmu, both terms" if self.terms else "ofmu"
+        return "ofmu, paper" if self.paper else "ofmu"
 
 
 class Point(NamedTuple):

@@ -285,7 +285,8 @@ def test_float64_stays_float64_and_steps_are_int32():
             inner_optimizer=optax.sgd(0.1),
             inner_steps=2,
             beta=0.3,
-            keep_last=True,
+            keep_gradient=True,
+            keep_step=True,
         )
         assert set(seen) == {(np.dtype("float64"), np.dtype("int32"), True)}
         floats = [x for x in jax.tree.leaves(ascent) if x.dtype != bool]

@@ -204,7 +204,8 @@ def test_secant_is_first_order_in_the_inner_step():
                 inner_optimizer=optax.sgd(eta),
                 inner_steps=1,
                 beta=0.7,
-                keep_last=True,
+                keep_gradient=True,
+                keep_step=True,
             )
             product = bilevel.secant_product(
                 gradient(ascent.params), ascent.last_gradient, ascent.last_step

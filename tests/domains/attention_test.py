@@ -13,6 +13,8 @@ from ofmu_jax.models.llama.model import LlamaConfig
 
 EXACT = Ofmu(beta=0.1, rho=0.0, curvature="linearize")
 
+NORM = {"penalty": "gradient_norm"}
+
 
 @pytest.mark.parametrize(
     ("options", "expected"),
@@ -20,12 +22,14 @@ EXACT = Ofmu(beta=0.1, rho=0.0, curvature="linearize")
         ({"beta": 0.0, "rho": 0.0, "curvature": "vjp"}, False),
         ({"beta": 0.1, "rho": 0.0, "curvature": "vjp"}, True),
         ({"beta": 0.1, "rho": 0.1, "curvature": "finite_difference"}, False),
-        ({"beta": 0.0, "rho": 0.1, "penalty_gradient": "exact"}, True),
-        ({"beta": 0.0, "rho": 0.1, "penalty_gradient": "secant"}, False),
+        ({"beta": 0.0, "rho": 0.1, **NORM, "penalty_gradient": "exact"}, True),
+        ({"beta": 0.0, "rho": 0.1, "penalty_gradient": "exact"}, False),
+        ({}, False),
+        ({"beta": 0.0, "rho": 0.1, **NORM, "penalty_gradient": "secant"}, False),
     ],
 )
 def test_which_settings_differentiate_a_gradient(options, expected):
-    config = dataclasses.replace(Ofmu(penalty_gradient="secant"), **options)
+    config = dataclasses.replace(Ofmu(), **options)
     assert Demo.specs["ofmu"].second_derivatives(config) == expected
 
 

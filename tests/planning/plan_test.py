@@ -293,7 +293,10 @@ def test_bytes_of_a_base_in_nf4_on_paper():
 
 def test_rows_of_a_plan():
     names = [(name, *o.values()) for name, _, o in table.variants(Plan())]
-    assert len(names) == 12 and ("ofmu", "linearize", "secant") in names
+    assert len(names) == 10 and ("ofmu", "lookahead", "carried") in names
+    norm = dataclasses.replace(Plan().ofmu, penalty="gradient_norm")
+    names = [(name, *o.values()) for name, _, o in table.variants(Plan(ofmu=norm))]
+    assert len(names) == 15 and ("ofmu", "linearize", "secant") in names
     plain = dataclasses.replace(Plan().ofmu, beta=0.0, rho=0.0)
     found = list(table.variants(Plan(methods=("npo", "ofmu"), ofmu=plain)))
     assert [name for name, *_ in found] == ["npo", "ofmu"]  # nothing to choose
