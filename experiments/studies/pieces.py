@@ -45,10 +45,16 @@ def pieces(shape: Shape) -> dict[str, Method]:
 
     name, differences = f"OFMU, T = {shape.inner_steps}", "finite_difference"
 
-    def ofmu(curvature: Curvature, penalty: PenaltyGradient, **options) -> Method:
+    def ofmu(
+        curvature: Curvature, penalty_gradient: PenaltyGradient, **options
+    ) -> Method:
         weights = {"beta": BETA, "rho": RHO} | options
         curved = weights["beta"] and curvature not in (differences, "lookahead")
-        loss = twice if curved or (weights["rho"] and penalty == "exact") else once
+        loss = (
+            twice
+            if curved or (weights["rho"] and penalty_gradient == "exact")
+            else once
+        )
         return methods.ofmu_method(
             loss,
             loss,
@@ -56,7 +62,7 @@ def pieces(shape: Shape) -> dict[str, Method]:
             inner_optimizer=optimizer,
             inner_steps=shape.inner_steps,
             curvature=curvature,
-            penalty_gradient=penalty,
+            penalty_gradient=penalty_gradient,
             **weights,
         )
 

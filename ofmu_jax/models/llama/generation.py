@@ -15,8 +15,8 @@ from ofmu_jax.models.llama.model import Llama, Params
 from ofmu_jax.parallel.distributed import to_host
 from ofmu_jax.parallel.sharding import put
 
-SLOTS = 128  # of a new cache, at least; it grows by as much as it has
-SHORTEST = 32  # that prompts are padded to
+SLOTS = 64  # of a new cache, at least; it grows by as much as it has
+SHORTEST = 16  # that prompts are padded to
 FEWEST = 16  # rows that are not worth gathering into fewer
 JOINED = 8  # one row in so many has to be free before prompts are read for them
 GATHERED = 4  # one row in so many has to go on before they are gathered
@@ -124,8 +124,6 @@ class _Course:
         self.before_batch, self.joins = before_batch, sharding is None
         # Taken from the end: short ones first, and together what has about one length.
         self.waiting = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        longest = max(map(len, prompts), default=1) - 1
-        self.width = max(SHORTEST, 1 << max(longest - 1, 0).bit_length())
         self.found = [np.zeros(0, np.int32)] * len(prompts)
         self.owner: dict[int, int] = {}  # row -> prompt
 
@@ -137,10 +135,9 @@ class _Course:
     def begin(self) -> None:
         """New rows, all with new prompts."""
         count, self.size = len(self.waiting), self.most
-        # As few sizes as there are when rows are gathered: each is compiled.
-        smaller = self.size // GATHERED
-        while self.joins and smaller >= max(count, FEWEST):
-            self.size, smaller = smaller, smaller // GATHERED
+        # Fewer than half full costs more than that some wait, and join later.
+        while self.joins and self.size > FEWEST and self.size > count:
+            self.size //= 2
         self.owner, batch = self._take(range(self.size))
         self.length = self._room(len(self.prompts[i]) for i in self.owner.values())
         self.state = decoding.begin(
@@ -213,7 +210,9 @@ class _Course:
         count = min(len(rows), len(self.waiting))
         chosen = [self.waiting.pop() for _ in range(count)]
         ids = [self.prompts[i] for i in chosen]
-        batch = decoding.padded(ids, len(rows), self.width)
+        longest = max(map(len, ids)) - 1
+        length = max(SHORTEST, 1 << max(longest - 1, 0).bit_length())
+        batch = decoding.padded(ids, len(rows), length)
         if self.sharding is not None:
             batch = decoding.Prompts(*(put(x, self.sharding) for x in batch))
         return dict(zip(rows, chosen, strict=False)), batch
