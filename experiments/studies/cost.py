@@ -21,7 +21,7 @@ from experiments.stages.files import write_json
 from experiments.studies import pictures, registries
 from experiments.studies.against import torch_updates
 from experiments.studies.measuring import Case, Cost, measured
-from experiments.studies.pieces import ASCENT, INNER, OUTER, pieces
+from experiments.studies.pieces import ASCENT, INNER, OUTER, of_images, pieces
 from experiments.studies.shapes import Shape, start, token_batches
 from experiments.studies.torch_times import COMPILED, EAGER
 from ofmu_jax.models.resnet import SHAPES
@@ -47,8 +47,11 @@ class Costs(Shape):
     """methods: all of the registry at their defaults. pieces: OFMU's options on plain
     SGD. variants: what is kept for the backward pass, with a loop over layers or not.
     Images have methods alone."""
+    only: tuple[str, ...] = ()
+    """Of every part these alone, by name, beside the first, which is the unit."""
     against: Literal["nothing", "torch"] = "nothing"
-    """torch: PyTorch takes turns, eager and torch.compile; in place of the parts."""
+    """torch: PyTorch takes turns, eager and torch.compile; in place of the parts.
+    Images have gradient ascent and GradDiff there."""
     output: pathlib.Path | None = None
     """Where all numbers are written as JSON, and a figure (.svg) beside it."""
 
@@ -62,8 +65,6 @@ def run(config: Costs) -> Found:
     for shape in shapes:
         if shape.model not in SHAPES:
             shape.config()  # an unknown name is refused before anything is timed
-        elif config.against == "torch":
-            raise ValueError(f"--against torch runs no {shape.model}: language alone.")
     found: Found = {**provenance.made("experiments.benchmark"), "shape": config}
     found["models"] = {}
     if config.against != "torch":
@@ -71,24 +72,47 @@ def run(config: Costs) -> Found:
         jax.config.update("jax_enable_compilation_cache", False)
     for shape in shapes:
         parts = found["models"][shape.model] = {}
-        asked = ("torch",) if config.against == "torch" else config.parts
-        for part in ("methods",) if shape.model in SHAPES else asked:
+        asked = config.parts
+        if config.against == "torch":
+            asked = ("torch",)
+        elif shape.model in SHAPES:
+            asked = ("methods",)
+        for part in asked:
             with jax.default_matmul_precision("highest"):  # as commands and PyTorch do
-                parts[part] = PARTS[part](shape)
+                parts[part] = (
+                    beside_torch(shape)
+                    if part == "torch"
+                    else timed(shape, *CASES[part](shape), config.only)
+                )
             if config.output is not None:
                 write_json(config.output, found)
                 pictures.write(config.output, pictures.costs(found["models"]))
     return found
 
 
-def methods_of(shape: Shape) -> Found:
-    """Name -> `Cost` as a dict, or None for a method without updates."""
+def methods_of(shape: Shape) -> tuple[dict[str, Case], list[str]]:
+    """Every method with updates, and the names of those without."""
     if shape.model in SHAPES:
-        cases, without = registries.images(shape)
-    else:
-        cases, without = registries.language(shape), []
-    costs, _ = measured(cases, shape.rounds)
-    return _as_dicts(costs) | dict.fromkeys(without)
+        return registries.images(shape)
+    return registries.language(shape), []
+
+
+def timed(
+    shape: Shape, cases: dict[str, Case], without: Sequence[str], only: Sequence[str]
+) -> Found:
+    """Name -> `Cost` as a dict, or None for a method without updates.
+
+    Raises:
+      ValueError: ``only`` names what is not there.
+    """
+    if unknown := [name for name in only if name not in cases]:
+        raise ValueError(
+            f"--only {unknown[0]!r} is none of what is timed here: {', '.join(cases)}."
+        )
+    unit = next(iter(cases), None)
+    chosen = {k: v for k, v in cases.items() if not only or k == unit or k in only}
+    costs, _ = measured(chosen, shape.rounds)
+    return _as_dicts(costs) | ({} if only else dict.fromkeys(without))
 
 
 def measure(shape: Shape, names: Sequence[str] = ()) -> dict[str, Cost]:
@@ -129,18 +153,21 @@ def beside_torch(shape: Shape) -> Found:
     Raises:
       TorchError: it is not installed.
     """
-    names = [name for ours in ALIKE.values() for name in ours]
-    with torch_updates(shape) as (calls, failed):
-        costs, theirs = measured(cases_of(shape, names), shape.rounds, calls)
+    if shape.model in SHAPES:
+        cases = of_images(shape)
+    else:
+        cases = cases_of(shape, [name for ours in ALIKE.values() for name in ours])
+    exact = shape.model not in SHAPES
+    with torch_updates(shape, exact=exact) as (calls, failed):
+        costs, theirs = measured(cases, shape.rounds, calls)
     seconds = {name: cost.seconds for name, cost in costs.items()}
     return {"ours": seconds, "theirs": theirs, "failed": failed}
 
 
-PARTS: Mapping[str, Callable[[Shape], Found]] = {
+CASES: Mapping[str, Callable[[Shape], tuple[dict[str, Case], list[str]]]] = {
     "methods": methods_of,
-    "pieces": lambda shape: _as_dicts(measure(shape)),
-    "variants": lambda shape: _as_dicts(measured(variants(shape), shape.rounds)[0]),
-    "torch": beside_torch,
+    "pieces": lambda shape: (cases_of(shape, ()), []),
+    "variants": lambda shape: (variants(shape), []),
 }
 
 
@@ -174,7 +201,7 @@ def torch_table(title: str, found: Found) -> Table:
     for column in ("ours", EAGER, COMPILED, f"{EAGER} / ours", f"{COMPILED} / ours"):
         rows.add_column(column, justify="right")
     for theirs, names in ALIKE.items():
-        for name in names:
+        for name in (name for name in names if name in found["ours"]):
             ours = found["ours"][name]
             times = [
                 found["theirs"].get(f"{way}: {theirs}") for way in (EAGER, COMPILED)
@@ -192,7 +219,7 @@ def main(config: Costs) -> None:
     """Measures, writes and prints.
 
     Raises:
-      ValueError: a model that is not known, or PyTorch that is not there.
+      ValueError: a model or a name that is not known, or PyTorch that is not there.
     """
     found = run(config)
     for model, parts in found["models"].items():

@@ -53,8 +53,9 @@ def measured(
         )
         memory[name] = analysis.temp_size_in_bytes
         runs[name] = functools.partial(program, params, state, batches)
-    # After another process had the machine, its caches are cold, and threads asleep.
-    woken = {next(iter(group)) for group in (runs, beside) if group and beside}
+    # After another process, or after the largest program of all, caches are cold and
+    # threads asleep: what comes first is what others are divided by.
+    woken = {next(iter(group)) for group in (runs, beside) if group}
     times = interleaved({**runs, **(beside or {})}, rounds, woken)
     median = {name: statistics.median(values) for name, values in times.items()}
     costs = {

@@ -5,15 +5,19 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
-from experiments.studies.shapes import Shape, forward
+from experiments.studies.measuring import Case
+from experiments.studies.shapes import CLASSES, Shape, forward
 from ofmu_jax import bilevel, methods
 from ofmu_jax.choices import Curvature, PenaltyGradient
 from ofmu_jax.losses import likelihood
 from ofmu_jax.methods import Method
 from ofmu_jax.methods.base import minibatch
 from ofmu_jax.methods.ofmu import gradient_evaluations
+from ofmu_jax.models import resnet
 
 RATE, BETA, RHO = 1e-3, 0.1, 1e-3
 ASCENT = "gradient ascent"
@@ -41,10 +45,16 @@ def pieces(shape: Shape) -> dict[str, Method]:
 
     name, differences = f"OFMU, T = {shape.inner_steps}", "finite_difference"
 
-    def ofmu(curvature: Curvature, penalty: PenaltyGradient, **options) -> Method:
+    def ofmu(
+        curvature: Curvature, penalty_gradient: PenaltyGradient, **options
+    ) -> Method:
         weights = {"beta": BETA, "rho": RHO} | options
         curved = weights["beta"] and curvature not in (differences, "lookahead")
-        loss = twice if curved or (weights["rho"] and penalty == "exact") else once
+        loss = (
+            twice
+            if curved or (weights["rho"] and penalty_gradient == "exact")
+            else once
+        )
         return methods.ofmu_method(
             loss,
             loss,
@@ -52,7 +62,7 @@ def pieces(shape: Shape) -> dict[str, Method]:
             inner_optimizer=optimizer,
             inner_steps=shape.inner_steps,
             curvature=curvature,
-            penalty_gradient=penalty,
+            penalty_gradient=penalty_gradient,
             **weights,
         )
 
@@ -75,6 +85,36 @@ def pieces(shape: Shape) -> dict[str, Method]:
         f"{name}: frozen direction, differences, secant": frozen(differences, "secant"),
         f"{name}: look-ahead, value gap": ofmu("lookahead", "carried", **FIRST_ORDER),
         f"{name}: no similarity, no penalty": ofmu("vjp", "exact", beta=0.0, rho=0.0),
+    }
+
+
+def of_images(shape: Shape) -> dict[str, Case]:
+    """Gradient ascent and GradDiff of a residual network that normalises by its batch,
+    plain SGD, its running averages left alone."""
+    config = resnet.ResNetConfig(shape.model, CLASSES, dtype=shape.dtype)
+    init = jax.jit(resnet.init_variables, static_argnums=(0, 2))
+    params, stats = init(config, jax.random.key(0), shape.image_size)
+
+    def loss(params, batch) -> jax.Array:
+        logits, _ = resnet.apply(config, params, stats, batch["images"], True)
+        losses = optax.softmax_cross_entropy_with_integer_labels
+        return jnp.mean(losses(logits, batch["labels"]))
+
+    ascent = lambda params, batch: -loss(params, batch)
+    optimizer = optax.sgd(RATE)
+    rng, size = np.random.default_rng(0), shape.image_size
+
+    def batch() -> dict[str, np.ndarray]:
+        pixels = rng.uniform(0, 255, (1, shape.batch_size, size, size, 3))
+        labels = rng.integers(0, CLASSES, (1, shape.batch_size), dtype=np.int32)
+        return {"images": pixels.astype(np.float32), "labels": labels}
+
+    batches = jax.device_put({"forget": batch(), "retain": batch()})
+    return {
+        ASCENT: Case(methods.gradient_ascent(ascent, optimizer), params, batches),
+        "GradDiff": Case(
+            methods.weighted_difference(ascent, loss, optimizer), params, batches
+        ),
     }
 
 

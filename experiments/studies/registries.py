@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from experiments.studies.measuring import Case
-from experiments.studies.shapes import Shape, forward, start, token_batches
+from experiments.studies.shapes import CLASSES, Shape, forward, start, token_batches
 from ofmu_jax import methods
 from ofmu_jax.data.vision.images import Labelled
 from ofmu_jax.methods.language.ofmu import Ofmu
@@ -24,7 +24,6 @@ from ofmu_jax.models.llama.model import hidden_states
 
 BUDGET = 1000  # gradients of a whole run, of which some methods make a schedule
 NLL = 3.0  # of a row's tokens: a number stands for any other
-CLASSES = 10
 # What its terms cost is the difference of the two.
 WITHOUT_TERMS = {"beta": 0.0, "rho": 0.0}
 LANGUAGE_OFMU = {"ofmu, neither term": Ofmu(**WITHOUT_TERMS)}

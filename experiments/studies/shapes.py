@@ -32,6 +32,7 @@ SMALL = LlamaConfig(
     num_kv_heads=2,
     head_dim=32,
 )
+CLASSES = 10  # of images
 OWN = {"tiny": TINY, "small": SMALL}
 
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.studies.pieces import ASCENT, BETA, INNER, OUTER, RATE, RHO
-from experiments.studies.shapes import Shape
+from experiments.studies.shapes import CLASSES, Shape
 from ofmu_jax.models.huggingface.config import config_to_hf
+from ofmu_jax.models.resnet import SHAPES, ResNetConfig
 
 EAGER, COMPILED = "PyTorch eager", "torch.compile"
 Updates = dict[str, Callable[[], Any]]
@@ -27,15 +28,24 @@ def updates(shape: Shape, remats: Sequence[str], *, exact: bool) -> Updates:
     ``torch.compile`` has no double backward: what is ``exact`` runs in eager mode.
     """
     import torch  # pyrefly: ignore[missing-import]
+
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if shape.model in SHAPES:
+        return _first_order(shape, *_images(shape, device), "")
+    return _language(shape, device, remats, exact=exact)
+
+
+def _language(
+    shape: Shape, device: str, remats: Sequence[str], *, exact: bool
+) -> Updates:
+    import torch  # pyrefly: ignore[missing-import]
     import transformers
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
     config = config_to_hf(shape.config())
     size = (shape.batch_size, shape.length)
     with torch.device(device):
-        forget, retain = (torch.randint(config.vocab_size, size) for _ in range(2))
-    low = torch.autocast(device, torch.bfloat16)
+        rows = [torch.randint(config.vocab_size, size) for _ in range(2)]
     base: Any = None
 
     def model_of(remat: str, attention: str) -> Any:
@@ -55,49 +65,90 @@ def updates(shape: Shape, remats: Sequence[str], *, exact: bool) -> Updates:
             made.tie_weights()
         return made
 
-    def ready(model: Any, forward: Any, gradients: Callable) -> Callable[[], None]:
-        """One step of SGD along what ``gradients`` gives."""
-        parameters = list(model.parameters())
-        optimizer = torch.optim.SGD(parameters, lr=RATE)
-
-        def run() -> None:
-            with contextlib.nullcontext() if shape.dtype == "float32" else low:
-                found = gradients(forward, parameters, forget, retain)
-            for parameter, gradient in zip(parameters, found, strict=True):
-                parameter.grad = gradient
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            if device == "cuda":
-                torch.cuda.synchronize()
-
-        return run
-
     found: Updates = {}
     for remat in remats:
-        model = model_of(remat, "sdpa")
         suffix = f", remat {remat}" if remat != "none" else ""
-        for way, forward in ((EAGER, model), (COMPILED, torch.compile(model))):
-            for name, gradients in ((ASCENT, ascent), ("GradDiff", difference)):
-                found[f"{way}: {name}{suffix}"] = ready(model, forward, gradients)
+        found |= _first_order(shape, model_of(remat, "sdpa"), mean_nll, rows, suffix)
     if exact:
         model = model_of("none", "eager")  # fused attention is differentiable once
+        loss = functools.partial(mean_nll, model)
         inner = functools.partial(inner_gradient, beta=BETA)
         outer = functools.partial(outer_gradient, beta=BETA, rho=RHO)
         up = lambda *arguments: [-g for g in inner(*arguments)]
-        found[f"{EAGER}: {INNER}"] = ready(model, model, up)
-        found[f"{EAGER}: {OUTER}"] = ready(model, model, outer)
+        found[f"{EAGER}: {INNER}"] = _ready(shape, model, loss, up, rows)
+        found[f"{EAGER}: {OUTER}"] = _ready(shape, model, loss, outer, rows)
     return found
 
 
-def ascent(forward: Any, parameters: Any, forget: Any, retain: Any) -> Any:
+def _images(shape: Shape, device: str) -> tuple[Any, Callable, list[Any]]:
+    """A network in training mode, its loss of (network, rows), and two batches."""
+    import torch  # pyrefly: ignore[missing-import]
+
+    from experiments.studies.torch_resnet import Network
+
+    config = ResNetConfig(shape.model, CLASSES)
+    with torch.device(device):
+        model = Network(config).train()
+        size = (shape.batch_size, 3, shape.image_size, shape.image_size)
+        labels = (shape.batch_size,)
+        rows = [
+            (255 * torch.rand(size), torch.randint(CLASSES, labels)) for _ in range(2)
+        ]
+    loss = lambda forward, batch: torch.nn.functional.cross_entropy(
+        forward(batch[0]), batch[1]
+    )
+    return model, loss, rows
+
+
+def _first_order(
+    shape: Shape, model: Any, loss: Callable, rows: list[Any], suffix: str
+) -> Updates:
+    """Gradient ascent and GradDiff, eager and compiled."""
+    import torch  # pyrefly: ignore[missing-import]
+
+    found: Updates = {}
+    for way, forward in ((EAGER, model), (COMPILED, torch.compile(model))):
+        for name, gradients in ((ASCENT, ascent), ("GradDiff", difference)):
+            of = functools.partial(loss, forward)
+            found[f"{way}: {name}{suffix}"] = _ready(shape, model, of, gradients, rows)
+    return found
+
+
+def _ready(
+    shape: Shape, model: Any, loss: Callable, gradients: Callable, rows: list[Any]
+) -> Callable[[], None]:
+    """One step of SGD along what ``gradients`` gives."""
+    import torch  # pyrefly: ignore[missing-import]
+
+    parameters = list(model.parameters())
+    device = parameters[0].device.type
+    optimizer = torch.optim.SGD(parameters, lr=RATE)
+    low = torch.autocast(device, torch.bfloat16)
+
+    def run() -> None:
+        with contextlib.nullcontext() if shape.dtype == "float32" else low:
+            found = gradients(loss, parameters, *rows)
+        for parameter, gradient in zip(parameters, found, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+Loss = Callable[[Any], Any]  # of a batch
+
+
+def ascent(loss: Loss, parameters: Any, forget: Any, retain: Any) -> Any:
     """−∇L_f."""
-    return _gradient(-mean_nll(forward, forget), parameters)
+    return _gradient(-loss(forget), parameters)
 
 
-def difference(forward: Any, parameters: Any, forget: Any, retain: Any) -> Any:
+def difference(loss: Loss, parameters: Any, forget: Any, retain: Any) -> Any:
     """∇L_r − ∇L_f."""
-    loss = mean_nll(forward, retain) - mean_nll(forward, forget)
-    return _gradient(loss, parameters)
+    return _gradient(loss(retain) - loss(forget), parameters)
 
 
 def _gradient(loss: Any, parameters: Any, **options: Any) -> Any:
@@ -112,7 +163,7 @@ def mean_nll(forward: Callable[..., Any], ids: Any) -> Any:
 
 
 def inner_gradient(
-    forward: Callable[..., Any],
+    loss: Loss,
     parameters: Sequence[Any],
     forget: Any,
     retain: Any,
@@ -121,16 +172,16 @@ def inner_gradient(
     graph: bool = False,
 ) -> Any:
     """∇Φ of Φ = L_f − β cos(∇L_f, ∇L_r), differentiable itself where ``graph``."""
-    loss = mean_nll(forward, forget)
-    g_f = _gradient(loss, parameters, create_graph=True)
-    g_r = _gradient(mean_nll(forward, retain), parameters, create_graph=True)
+    forgets = loss(forget)
+    g_f = _gradient(forgets, parameters, create_graph=True)
+    g_r = _gradient(loss(retain), parameters, create_graph=True)
     dot = lambda a, b: sum((x * y).sum() for x, y in zip(a, b, strict=True))
     cosine = dot(g_f, g_r) * (dot(g_f, g_f) * dot(g_r, g_r)) ** -0.5
-    return _gradient(loss - beta * cosine, parameters, create_graph=graph)
+    return _gradient(forgets - beta * cosine, parameters, create_graph=graph)
 
 
 def outer_gradient(
-    forward: Callable[..., Any],
+    loss: Loss,
     parameters: Sequence[Any],
     forget: Any,
     retain: Any,
@@ -138,9 +189,9 @@ def outer_gradient(
     rho: float,
 ) -> Any:
     """∇F of F = L_r + ρ‖∇Φ‖², a third derivative."""
-    gradient = inner_gradient(forward, parameters, forget, retain, beta, graph=True)
+    gradient = inner_gradient(loss, parameters, forget, retain, beta, graph=True)
     penalty = rho * sum((g**2).sum() for g in gradient)
-    return _gradient(mean_nll(forward, retain) + penalty, parameters)
+    return _gradient(loss(retain) + penalty, parameters)
 
 
 def main() -> int:

@@ -56,12 +56,13 @@ def as_stored(leaf, layer, transposed):
 def test_gradients_agree(both, which):
     model, config, params, rows = both
     names, tensors = zip(*model.named_parameters(), strict=True)
+    loss = functools.partial(torch_times.mean_nll, model)
     ids = [torch.from_numpy(rows[part]) for part in ("f", "r")]
     if which == "inner":
-        theirs = torch_times.inner_gradient(model, tensors, *ids, BETA)
+        theirs = torch_times.inner_gradient(loss, tensors, *ids, BETA)
         mine = ours(bilevel.inner_gradient, config, params, rows)
     else:
-        theirs = torch_times.outer_gradient(model, tensors, *ids, BETA, RHO)
+        theirs = torch_times.outer_gradient(loss, tensors, *ids, BETA, RHO)
         mine = ours(bilevel.outer_gradient, config, params, rows, rho=RHO)
     apart = square = 0.0
     for name, gradient in zip(names, theirs, strict=True):

@@ -27,7 +27,7 @@ from ofmu_jax.evals.language.scores import (
 )
 from ofmu_jax.parallel.sharding import put
 
-SHORTEST = 16  # that prompts and texts are padded to
+SHORTEST = 16  # that texts are padded to
 TOKENS = 256  # whose logits are there at once
 FEWEST = 8  # rows that a batch is not made smaller than
 
@@ -79,29 +79,39 @@ def score_answers(
     """
     check_examples(examples, batch_size)
 
-    def arrays(rows: Sequence[Encoded], numbers: Sequence[int]) -> Batch:
+    blocks = list(_blocks(examples, batch_size))
+    # One shape of prompts, and one number of texts, for all: few programs to compile.
+    most = lambda rows: fitted(max(map(len, rows), default=1), batch_size)
+    prompts_P, texts_R = (
+        batch_size if sharding else most(rows)
+        for rows in ([x for x, _ in blocks], [x for _, x in blocks])
+    )
+    width = max((len(x) for prompts, _ in blocks for x in prompts), default=1)
+
+    def arrays(
+        rows: Sequence[Encoded], numbers: Sequence[int], count: int, length: int
+    ) -> Batch:
         before_batch()
-        count = batch_size if sharding else fitted(len(rows), batch_size)
-        length = bucket(max(map(len, rows)))
         batch = pad_right(rows, length, pad_id=pad_id, **padding)
         batch |= {"numbers": np.asarray(numbers, np.int32)}
         blank = count - len(rows)
-        return {
+        padded = {
             name: np.pad(x, [(0, blank)] + [(0, 0)] * (x.ndim - 1))
             for name, x in batch.items()
         }
-
-    def placed(batch: Batch) -> Batch:
-        return {k: put(x, sharding) for k, x in batch.items()} if sharding else batch
+        return {k: put(x, sharding) if sharding else x for k, x in padded.items()}
 
     def batches() -> Iterator[Scored]:
-        for prompts, texts in _blocks(examples, batch_size):
-            batch = placed(arrays(prompts, [len(prompt) for prompt in prompts]))
+        for prompts, texts in blocks:
+            owned = [len(prompt) for prompt in prompts]
+            batch = arrays(prompts, owned, prompts_P, wide(width))
             read = _read(model, params, batch)
             for start in range(0, len(texts), batch_size):
                 chosen = texts[start : start + batch_size]
-                batch = arrays([x.encoded for x in chosen], [x.prompt for x in chosen])
-                outputs = _score(model, params, read, placed(batch))
+                rows = [x.encoded for x in chosen]
+                length = bucket(max(map(len, rows)))
+                batch = arrays(rows, [x.prompt for x in chosen], texts_R, length)
+                outputs = _score(model, params, read, batch)
                 yield [x.row for x in chosen], batch["labels"], outputs
 
     return collected(len(examples), batches())
@@ -119,8 +129,13 @@ def fitted(count: int, most: int) -> int:
     return size
 
 
+def wide(length: int) -> int:
+    """The length that prompts are padded to: 32, 64, 128, …"""
+    return max(2 * SHORTEST, 1 << max(length - 1, 0).bit_length())
+
+
 def bucket(length: int) -> int:
-    """The length that is padded to: 16, 24, 32, 48, 64, 96, …
+    """The length that texts are padded to: 16, 24, 32, 48, 64, 96, …
 
     >>> bucket(3), bucket(17), bucket(25), bucket(64)
     (16, 24, 32, 64)
