@@ -16,6 +16,7 @@ from experiments.ablation.runs import CHECKED, Measured
 from experiments.ablation.statistics import statistic
 from experiments.config.language import LanguageRun
 from experiments.domains.base import Domain
+from experiments.report import glossary
 from experiments.report.page import fill, svg
 from experiments.report.summary import DASH, cell, number
 from experiments.shell import provenance
@@ -33,6 +34,7 @@ COLUMNS = {
 }
 # With --evaluate as well.
 FULL = {"model_utility": "model utility", "forget_quality_ks": "forget quality ks"}
+FULL |= {name: glossary.metric(name).label for name in glossary.LEAKS}
 SPREADS = ("forget_range", "retain_range", "spread", "usable")
 
 

@@ -95,7 +95,8 @@ def section(name: str, result: Row) -> str:
 def _variants(result: Row, group: str) -> str:
     table = report.of_group(result, group)
     measured = summary.present({"metrics": v["statistics"]} for v in table)
-    columns = {k: label for k, label in report.COLUMNS.items() if k in measured}
+    both = report.COLUMNS | report.FULL
+    columns = {k: label for k, label in both.items() if k in measured}
     rows = [["Variant", *columns.values()]]
     for row in table:
         label = f"**{row['label']}**" if row["base"] else row["label"]

@@ -11,6 +11,9 @@ from experiments.domains.verdict import RETAIN as RETAIN
 from ofmu_jax.methods.language import registry as language
 from ofmu_jax.methods.vision import registry as vision
 
+# How much of the forgotten answers a model still says, which no p-value shows.
+LEAKS = ("forget_Q_A_ROUGE", "extraction_strength", "exact_memorization")
+
 _TEXT = resources.files("experiments.report").joinpath("glossary.toml")
 _ENTRIES = tomllib.loads(_TEXT.read_text(encoding="utf-8"))
 

@@ -20,12 +20,10 @@ CORE = (
     "mia_confidence",
     "model_utility",
     "forget_quality_ks",
+    *glossary.LEAKS,
     "forget_truth_ratio",
-    "extraction_strength",
     "mia_min_k",
     "forget_quality",
-    "exact_memorization",
-    "forget_Q_A_ROUGE",
     "retain_Q_A_ROUGE",
 )
 

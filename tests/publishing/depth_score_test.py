@@ -31,7 +31,8 @@ def test_every_aggregate_equals_theirs(content):
         found = depth_score.scores(model, content["full_utility"])
         assert len(found) == 7
         for name, value in found.items():
-            assert value == pytest.approx(model[name], abs=1e-10), (model["model"], name)
+            who = f"{model['model']}, {name}"
+            assert value == pytest.approx(model[name], abs=1e-10), who
 
 
 def test_the_best_of_each_method(content):
