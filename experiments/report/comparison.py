@@ -11,6 +11,7 @@ from experiments.report.summary import DASH, cell, mean, mebibytes, number
 from experiments.report.words import count, spent
 
 Row = Mapping[str, Any]
+ADJACENCY = "adjacency gap →0"
 LEAKED = tuple(f"{glossary.metric(n).label} (→ retrained)" for n in glossary.LEAKS)
 HEADS = (
     "Method",
@@ -21,13 +22,22 @@ HEADS = (
     "forget quality D ↓",
     "its p, range over seeds",
     *LEAKED,
+    ADJACENCY,
     "like retrained (TOST)",
     "time",
     "gradient evaluations",
     "step memory, MiB",
 )
 # Columns for a console, the most important first.
-NARROW = (*HEADS[:4], LEAKED[0], HEADS[4], "gradient evaluations", "time")
+NARROW = (
+    *HEADS[:2],
+    ADJACENCY,
+    *HEADS[2:4],
+    LEAKED[0],
+    HEADS[4],
+    "gradient evaluations",
+    "time",
+)
 NARROW += ("like retrained (TOST)",)
 
 
@@ -71,6 +81,7 @@ def _texts(row: Row, compared: Row, goal: Row | None) -> list[str]:
         cell(row["metrics"].get("forget_quality_ks")),
         _range(compared["forget_quality_p"]),
         *(_beside(row, goal, name) for name in glossary.LEAKS),
+        cell(row["metrics"].get("adjacency_gap")),
         equivalence_text(compared.get("equivalence")),
         spent(mean(row.get("seconds")), mean(row.get("compile_seconds"))),
         DASH if evaluations is None else f"{evaluations:,.0f}",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
+from experiments.domains.verdict import ADJACENT as ADJACENT
 from experiments.domains.verdict import FORGET as FORGET
 from experiments.domains.verdict import RETAIN as RETAIN
 from ofmu_jax.methods.language import registry as language

@@ -14,6 +14,9 @@ COSTS = ("seconds", "compile_seconds", "gradient_evaluations", "peak_bytes")
 CORE = (
     *glossary.FORGET,
     *glossary.RETAIN,
+    "adjacent_Q_A_Prob",
+    "adjacent_accuracy",
+    "adjacency_gap",
     "test_accuracy",
     "average_gap",
     "unlearning_accuracy",
