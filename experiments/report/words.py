@@ -149,7 +149,8 @@ def _kept(
 
 
 def _quantity(name: str) -> str:
-    part = "forget" if "forget" in name else "retain"
+    parts = (part for part in ("forget", "adjacent") if part in name)
+    part = next(parts, "retain")
     if "accuracy" in name:
         return f"the accuracy on the {part} examples"
     words = ", in words never trained on," if "heldout" in name else ""

@@ -8,12 +8,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ofmu_jax.data.language.unicode import folded
-
-if TYPE_CHECKING:
-    from ofmu_jax.data.language.requests.topics import Topics
 
 Path = str | os.PathLike[str]
 
@@ -64,7 +61,8 @@ class UnlearningData:
         perturbed answers where there are any; may be ().
       adjacent_heldout: these facts asked in words never trained on; may be ().
       request: what kind of request it is, see `requests.entangled`.
-      topics: what the rows are about, found out when it is called.
+      topics: what the rows are about (`requests.topics.Topics`), found out when it is
+        called; None: nothing says so.
     """
 
     name: str
@@ -83,7 +81,7 @@ class UnlearningData:
     adjacent_eval: tuple[QA, ...] = ()
     adjacent_heldout: tuple[QA, ...] = ()
     request: str = "whole"
-    topics: Callable[[], Topics] | None = dataclasses.field(
+    topics: Callable[[], Any] | None = dataclasses.field(
         default=None, compare=False, repr=False
     )
 
