@@ -2,6 +2,7 @@
 
 import pytest
 
+from experiments.ablation import report as ablations
 from experiments.domains.language.goals import distance
 from experiments.domains.verdict import Facts, verdict
 from experiments.report import comparison, glossary, ranking, summary
@@ -63,3 +64,13 @@ def test_a_trial_is_scored_by_the_neighbours_too():
     check = {"forget_prob": 0.2, "retain_prob": 0.85, "adjacent_prob": 0.6}
     assert distance(check, goal) == pytest.approx(0.1 + 0.3)
     assert distance(check | {"adjacent_prob": 1.0}, goal) == pytest.approx(0.1 + 0.05)
+
+
+def test_ablations_show_adjacent_rows_where_there_are_some():
+    variant = lambda **found: {
+        "variants": [{"statistics": {"forget_prob": {}} | found}]
+    }
+    assert ablations.columns_of(variant()) == ablations.COLUMNS
+    found = ablations.columns_of(variant(adjacent_prob={}, adjacency_gap={}))
+    added = [name for name in found if name not in ablations.COLUMNS]
+    assert added == ["adjacent_prob", "adjacency_gap"]
