@@ -18,9 +18,14 @@ def lead(report: Row) -> str:
     if found := report.get("nothing_to_forget"):
         parts.append(nothing(found))
     if "forget" in counts and "retain" in counts:
+        near = ""
+        if counts.get(
+            "adjacent_eval"
+        ):  # of language; of images they are no retain ones
+            near = f", {counts['adjacent']:,} of these adjacent to the former"
         parts.append(
             f"{count(counts['forget'], 'example')} of {data['name']} had to be "
-            f"forgotten, {counts['retain']:,} had to be kept."
+            f"forgotten, {counts['retain']:,} had to be kept{near}."
         )
     unlearned = [m for m in models if m["role"] == "unlearned"]
     verdicts = report["verdicts"]

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from tofu_rows import row, write
 
-from experiments.config.language import BudgetConfig, Demo, Request, Tofu
+from experiments.config.language import (
+    BudgetConfig,
+    Demo,
+    EvalConfig,
+    ModelConfig,
+    Request,
+    Tofu,
+    TrainConfig,
+)
+from experiments.deletion import check
 from experiments.domains.base import Model
 from experiments.domains.language import refuse
 from experiments.domains.language.data import (
@@ -18,6 +27,8 @@ from experiments.domains.language.data import (
 )
 from experiments.domains.language.domain import LanguageDomain
 from experiments.domains.language.goals import distance
+from experiments.pipeline import execute
+from experiments.report import write as write_report
 from ofmu_jax.data.language.requests import entangled
 
 TINY = Demo(people=6, forget_people=2, budget=BudgetConfig(60, batch_size=4))
@@ -31,7 +42,7 @@ def domain():
 
 def test_the_title_and_the_sizes_say_so(domain):
     about = domain.about
-    assert about.title.endswith("fictitious people, half of the questions of each")
+    assert about.title == "Forgetting half of the facts of 2 of 6 fictitious people"
     assert about.sizes["name"].endswith("/half")
     assert about.sizes["counts"]["adjacent"] == 24  # half of 2 × 8 facts × 3 wordings
     assert about.sizes["counts"]["forget"] == 24
@@ -42,6 +53,8 @@ def test_a_whole_request_is_what_it_was(domain):
     data, title = load_data(TINY)
     whole = LanguageDomain.on(TINY, data, title)
     assert title == "Forgetting 2 of 6 fictitious people"
+    of = lambda request: load_data(dataclasses.replace(TINY, request=request))[1]
+    assert of("attribute:food") == "Forgetting the food of 6 fictitious people"
     assert len(whole.evaluated_by()[1]) == 7 == len(evaluated_sets(data))
     assert len(domain.evaluated_by()[1]) == 9
     assert whole.look.sets.keys() == {"forget", "retain"}
@@ -108,7 +121,7 @@ def test_tuning_plays_an_entangled_request(domain, tmp_path):
 def test_tofu(data_dir):
     run = Tofu(data_dir=data_dir / "tofu", split="forget01", max_retain=200)
     data, title = load_data(dataclasses.replace(run, request="half"))
-    assert title == "TOFU forget01, half of the questions of each"
+    assert title == "TOFU forget01, half of the questions of each author"
     assert (len(data.forget), len(data.adjacent)) == (20, 20)
     general = data.real_authors + data.world_facts
     assert data.retain[: len(general)] == general  # they stay, and are generic
@@ -138,3 +151,35 @@ def test_rows_that_are_given(tmp_path):
     assert "has to know all 4 retain rows, the 2 adjacent ones too" in note
     alone = dataclasses.replace(run, retain_model=None)
     assert refuse.adjacent_notes(alone, data) == []
+
+
+@pytest.mark.slow
+def test_a_tuned_run_from_end_to_end(tmp_path):
+    run = dataclasses.replace(
+        HALF,
+        output_dir=tmp_path / "out",
+        seeds=(0,),
+        methods=("grad_diff",),
+        tune=2,
+        model_size=ModelConfig(32, 64, 2, 2, 1, 2048),
+        train=TrainConfig(epochs=2, batch_size=16),
+        budget=BudgetConfig(gradient_evaluations=24, batch_size=4, checks=2),
+        evaluation=EvalConfig(
+            batch_size=32, max_new_tokens=4, max_rows=4, bootstrap=20
+        ),
+    )
+    execute.execute(run)
+    content = write_report.load_report(run.output_dir)
+    by_role = {row["role"]: row["metrics"] for row in content["models"]}
+    goal = by_role["retrained"]["adjacent_Q_A_Prob"]
+    for role in ("target", "unlearned"):
+        metrics = by_role[role]
+        expected = metrics["adjacent_Q_A_Prob"] - goal
+        assert metrics["adjacency_gap"] == pytest.approx(expected, abs=1e-12)
+    for trial in content["tuning"]["grad_diff"]:
+        assert "adjacent_prob" in trial["check"]
+        assert trial["score"] == distance(trial["check"], trial["reference"])
+    assert content["summary"][-1]["metrics"]["adjacency_gap"]["n"] == 1
+    # The record holds, the rows of the request and the gap scored again among it.
+    checks = list(check.verify(check.Verify(run.output_dir)))
+    assert checks and all(found.holds for found in checks)

@@ -38,8 +38,7 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
         case Demo():
             data = fictitious_people(run.data_seed, run.people, run.forget_people)
             data = entangled.entangle(data, run.request)
-            title = f"Forgetting {run.forget_people} of {run.people} fictitious people"
-            title += entangled.in_words(run.request)
+            title = _title(run)
         case Tofu():
             data = load_tofu(
                 run.split,
@@ -66,6 +65,17 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
         case _:
             raise TypeError(f"unknown run {type(run).__name__}")
     return data, title
+
+
+def _title(run: Demo) -> str:
+    """What of whom is forgotten."""
+    kind, _, name = run.request.partition(":")
+    if kind == entangled.ATTRIBUTE:
+        return f"Forgetting the {name} of {run.people} fictitious people"
+    half = "half of the facts of " if kind == entangled.HALF else ""
+    title = f"{half}{run.forget_people} of {run.people} fictitious people"
+    near = ", neighbours watched" if kind == entangled.NEIGHBOURS else ""
+    return f"Forgetting {title}{near}"
 
 
 def with_general_knowledge(data: UnlearningData) -> UnlearningData:

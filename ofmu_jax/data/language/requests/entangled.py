@@ -44,15 +44,15 @@ def check_request(request: str) -> None:
 
 
 def in_words(request: str) -> str:
-    """What a title says of a request, after its data.
+    """What a title says of a request, after the authors that it is about.
 
     >>> in_words("half"), in_words("attribute:award")
-    (', half of the questions of each', ', the attribute award of everyone')
+    (', half of the questions of each author', ', the attribute award of everyone')
     """
     kind, _, name = request.partition(":")
     return {
         WHOLE: "",
-        HALF: ", half of the questions of each",
+        HALF: ", half of the questions of each author",
         ATTRIBUTE: f", the attribute {name} of everyone",
         NEIGHBOURS: ", neighbours watched",
     }[kind]
