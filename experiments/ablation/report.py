@@ -16,6 +16,7 @@ from experiments.ablation.runs import CHECKED, Measured
 from experiments.ablation.statistics import statistic
 from experiments.config.language import LanguageRun
 from experiments.domains.base import Domain
+from experiments.report import glossary
 from experiments.report.page import fill, svg
 from experiments.report.summary import DASH, cell, number
 from experiments.shell import provenance
@@ -31,8 +32,10 @@ COLUMNS = {
     "seconds": "seconds",
     "compile_seconds": "of them compiling",
 }
-# With --evaluate as well.
-FULL = {"model_utility": "model utility", "forget_quality_ks": "forget quality ks"}
+# Where they are measured: on requests with adjacent rows, with --evaluate.
+MORE = {"adjacent_prob": "adjacent p ↑", "adjacency_gap": "adjacency gap →0"}
+MORE |= {"model_utility": "model utility", "forget_quality_ks": "forget quality ks"}
+MORE |= {name: glossary.metric(name).label for name in glossary.LEAKS}
 SPREADS = ("forget_range", "retain_range", "spread", "usable")
 
 
@@ -107,8 +110,7 @@ def write(folder: pathlib.Path, found: Mapping[str, Any]) -> pathlib.Path:
 
 def render(found: Mapping[str, Any]) -> str:
     """The page; all text is HTML-escaped and nothing is loaded from anywhere."""
-    full = any(v["statistics"].get("model_utility") for v in found["variants"])
-    columns = COLUMNS | FULL if full else COLUMNS
+    columns = columns_of(found)
     pictures = {
         name: [(svg(figure, caption), caption)] if figure is not None else []
         for name, (figure, caption) in claim_figures(found).items()
@@ -131,6 +133,13 @@ def render(found: Mapping[str, Any]) -> str:
             for name, spread in found["weighting"].items()
         ],
     )
+
+
+def columns_of(found: Mapping[str, Any]) -> dict[str, str]:
+    """Metric -> head, of the columns of every table: those of `MORE` if some variant
+    has them."""
+    names = {name for variant in found["variants"] for name in variant["statistics"]}
+    return COLUMNS | {name: head for name, head in MORE.items() if name in names}
 
 
 def groups(found: Mapping[str, Any]) -> list[str]:
@@ -211,11 +220,12 @@ def group_table(found: Mapping[str, Any]) -> Table:
     """All variants for the console, a section per group."""
     table = Table(title=Text(found["title"]), box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("variant")
-    for label in COLUMNS.values():
+    columns = columns_of(found)
+    for label in columns.values():
         table.add_column(label, justify="right")
     for group in groups(found):
         for row in of_group(found, group):
-            texts = map(Text, (row["label"], *cells(row, COLUMNS)))
+            texts = map(Text, (row["label"], *cells(row, columns)))
             table.add_row(*texts, style="bold" if row["base"] else None)
         table.add_section()
     return table

@@ -21,6 +21,7 @@ from experiments.pipeline.pipeline import Pipeline, Start
 from experiments.report import content
 from experiments.stages.files import fingerprint
 
+# "adjacent_prob" beside them, where a request has adjacent rows.
 CHECKED = ("forget_nll", "forget_prob", "retain_nll", "retain_prob")
 RECORDED = ("seconds", "gradient_evaluations", "gradient_evaluations_per_update")
 RECORDED += ("updates", "forget_target", "stopped", "finite")
@@ -113,7 +114,8 @@ def run_row(key: str, model: Model) -> dict[str, Any]:
     record = model.record
     # The check of the parameters that were returned.
     check = [c for c in record["checks"] if c["update"] == record["update"]][-1]
-    metrics: dict[str, Any] = {name: check[name] for name in CHECKED}
+    looked = (*CHECKED, "adjacent_prob") if "adjacent_prob" in check else CHECKED
+    metrics: dict[str, Any] = {name: check[name] for name in looked}
     metrics["cosine"] = mean_cosine(record)
     if (target := record["forget_target"]) is not None:
         metrics["target_met"] = float(check["forget_nll"] >= target)

@@ -138,6 +138,11 @@ class Demo(LanguageRun):
     """How many of them to forget."""
     data_seed: int = 0
     """Of the people; --seeds are of training and unlearning."""
+    request: str = "whole"
+    """whole people; half of the facts of each; attribute:NAME, one of everyone
+    (birthplace, birth_year, profession, award, book, food, parents, language);
+    neighbours: whole people, and kept ones of the same birthplace or profession are
+    scored on their own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +153,10 @@ class Tofu(LanguageRun):
     data_dir: pathlib.Path | None = None
     """Folder with the public TOFU files; without it they come from the hub."""
     split: Literal["forget01", "forget05", "forget10"] = "forget10"
+    request: str = "whole"
+    """whole authors of the split; half of the questions of each; attribute:NAME, one
+    of everyone (birth, parents, award, genre, gender); neighbours: whole authors, and
+    kept ones of the same genre or country of birth are scored on their own."""
     max_retain: Count | None = None
     """Use only the first so many retain rows: a smaller run for small machines."""
     general_knowledge: bool = True
@@ -174,6 +183,9 @@ class Request(LanguageRun):
     """The same fields: what has to stay."""
     holdout_file: pathlib.Path | None = None
     """The same fields: rows no model saw, for membership inference and chance."""
+    adjacent_file: pathlib.Path | None = None
+    """The same fields: rows that have to stay and lie close to what is forgotten; they
+    are trained on as retain rows and scored on their own."""
     share_models: bool = True
     """One reference, of the first seed, for all seeds."""
     # Rates for pretrained models; those of the other commands suit small ones that

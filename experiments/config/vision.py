@@ -35,7 +35,8 @@ class Cifar(Run):
     data_dir: pathlib.Path | None = None
     """Folder with the prepared TFDS files of CIFAR; digits need none."""
     forget: str = "class:3"
-    """random:SHARE of the training images, class:NUMBER, or file:PATH with indices."""
+    """random:SHARE of the training images, class:NUMBER, subclass:NAME (a class, the
+    others of its superclass being scored on their own), or file:PATH with indices."""
     methods: Annotated[tuple[str, ...], names_of(METHODS)] = (
         "ofmu",
         "fine_tune",

@@ -54,6 +54,8 @@ class Verify:
     """The same for the retain rows of a request."""
     holdout_file: pathlib.Path | None = None
     """The same for the hold-out rows of a request."""
+    adjacent_file: pathlib.Path | None = None
+    """The same for the adjacent rows of a request."""
     key_file: pathlib.Path | None = None
     """The key of the hashes; default: deletion.key of the run."""
     metrics: bool = True
@@ -198,7 +200,7 @@ class _Model:
 
         key = json.dumps(values, sort_keys=True)
         if key not in self.known:
-            names = ("forget_file", "retain_file", "holdout_file")
+            names = ("forget_file", "retain_file", "holdout_file", "adjacent_file")
             places = {name: getattr(self.options, name) for name in names}
             run = run_from_json(self._located(values))
             self.known[key] = evidence_of(run, places)

@@ -21,6 +21,8 @@ from experiments.domains.base import Model
 # What stands for forgetting and for keeping where one number has to.
 FORGET = ("forget_heldout_Q_A_Prob", "forget_Q_A_Prob", "forget_accuracy")
 RETAIN = ("retain_heldout_Q_A_Prob", "retain_Q_A_Prob", "retain_accuracy")
+# Of rows that stay although they lie close to what is forgotten.
+ADJACENT = ("adjacent_heldout_Q_A_Prob", "adjacent_Q_A_Prob", "adjacent_accuracy")
 # As trained, where there is a choice: what a model knows.
 KNOWN = tuple(zip(FORGET[1:], RETAIN[1:], strict=True))
 
@@ -175,7 +177,7 @@ def _by(
 
 def _kept(ours: Facts, target: Facts | None) -> Answer:
     found = []
-    for name in RETAIN:
+    for name in (*RETAIN, *ADJACENT):
         share = kept_share(name, ours, target)
         if share is not None:
             found.append((share, name))

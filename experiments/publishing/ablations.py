@@ -95,7 +95,8 @@ def section(name: str, result: Row) -> str:
 def _variants(result: Row, group: str) -> str:
     table = report.of_group(result, group)
     measured = summary.present({"metrics": v["statistics"]} for v in table)
-    columns = {k: label for k, label in report.COLUMNS.items() if k in measured}
+    every = report.columns_of(result).items()
+    columns = {k: label for k, label in every if k in measured}
     rows = [["Variant", *columns.values()]]
     for row in table:
         label = f"**{row['label']}**" if row["base"] else row["label"]

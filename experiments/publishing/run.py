@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.report import glossary, published, tables, write
-from experiments.report.comparison import HEADS, agreement_text, comparison_rows
+from experiments.report.comparison import agreement_text, comparison_table
 from experiments.report.gaps import AGGREGATE, FORGET_GAP
 from experiments.report.summary import DASH
 from experiments.shell import provenance
@@ -93,19 +93,13 @@ def section(name: str, result: Row) -> str:
     """The metrics of a run, its methods compared, its tuning trials."""
     del name
     lines = [tables.markdown_table(result)]
-    if rows := comparison_rows(result):
-        lines += [tables.markdown(_used([list(HEADS), *rows])), agreement_text(result)]
+    if rows := comparison_table(result):
+        lines += [tables.markdown(rows), agreement_text(result)]
         lines.append("")
     if result["tuning"]:
         lines += ["Tuning trials, trial 0 first; the chosen one is bold:", ""]
         lines.append(tables.markdown(_trials(result["tuning"])))
     return "\n".join(lines)
-
-
-def _used(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The table without columns that say nothing anywhere."""
-    kept = [k for k in range(len(rows[0])) if any(row[k] != DASH for row in rows[1:])]
-    return [[row[k] for k in kept] for row in rows]
 
 
 def _trials(tuning: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:

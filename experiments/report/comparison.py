@@ -11,6 +11,8 @@ from experiments.report.summary import DASH, cell, mean, mebibytes, number
 from experiments.report.words import count, spent
 
 Row = Mapping[str, Any]
+ADJACENCY = "adjacency gap →0"
+LEAKED = tuple(f"{glossary.metric(n).label} (→ retrained)" for n in glossary.LEAKS)
 HEADS = (
     "Method",
     "overall gap ↓",
@@ -19,13 +21,24 @@ HEADS = (
     "Pareto front",
     "forget quality D ↓",
     "its p, range over seeds",
+    *LEAKED,
+    ADJACENCY,
     "like retrained (TOST)",
     "time",
     "gradient evaluations",
     "step memory, MiB",
 )
-# Places of the columns for a console, the most important first.
-NARROW = (0, 1, 2, 3, 4, 9, 8, 7)
+# Columns for a console, the most important first.
+NARROW = (
+    *HEADS[:2],
+    ADJACENCY,
+    *HEADS[2:4],
+    LEAKED[0],
+    HEADS[4],
+    "gradient evaluations",
+    "time",
+)
+NARROW += ("like retrained (TOST)",)
 
 
 def comparison_rows(report: Row) -> list[list[str]]:
@@ -37,14 +50,26 @@ def comparison_rows(report: Row) -> list[list[str]]:
     compared = {
         (row.get("run"), row["method"]): row for row in report["comparison"]["methods"]
     }
+    goals = {r.get("run"): r for r in report["summary"] if r["role"] == "retrained"}
     return [
-        _texts(row, compared[row.get("run"), row["method"]])
+        _texts(row, compared[row.get("run"), row["method"]], goals.get(row.get("run")))
         for row in report["summary"]
         if row["role"] == "unlearned"
     ]
 
 
-def _texts(row: Row, compared: Row) -> list[str]:
+def comparison_table(report: Row) -> list[list[str]]:
+    """`HEADS` and the rows under them, without columns that say nothing anywhere.
+
+    Returns:
+      Nothing where there are no methods.
+    """
+    rows = comparison_rows(report)
+    kept = [k for k in range(len(HEADS)) if any(row[k] != DASH for row in rows)]
+    return [[row[k] for k in kept] for row in (HEADS, *rows)] if rows else []
+
+
+def _texts(row: Row, compared: Row, goal: Row | None) -> list[str]:
     first, front = compared.get("first_probability"), compared.get("on_pareto_front")
     evaluations = mean(row.get("gradient_evaluations"))
     return [
@@ -55,11 +80,25 @@ def _texts(row: Row, compared: Row) -> list[str]:
         DASH if front is None else ("yes" if front else "no"),
         cell(row["metrics"].get("forget_quality_ks")),
         _range(compared["forget_quality_p"]),
+        *(_beside(row, goal, name) for name in glossary.LEAKS),
+        cell(row["metrics"].get("adjacency_gap")),
         equivalence_text(compared.get("equivalence")),
         spent(mean(row.get("seconds")), mean(row.get("compile_seconds"))),
         DASH if evaluations is None else f"{evaluations:,.0f}",
         mebibytes(row.get("peak_bytes")),
     ]
+
+
+def _beside(row: Row, goal: Row | None, name: str) -> str:
+    """A mean with its interval, and the retrained model's mean.
+
+    >>> entry = lambda x: {"metrics": {"a": {"mean": x, "low": None, "high": None}}}
+    >>> _beside(entry(0.25), entry(0.5), "a")
+    '0.250 (→ 0.500)'
+    """
+    found = cell(row["metrics"].get(name))
+    target = None if goal is None else mean(goal["metrics"].get(name))
+    return found if target is None else f"{found} (→ {number(target)})"
 
 
 def _rank(rank: Row) -> str:

@@ -5,12 +5,12 @@ Per model, against the retrained one of the same seed (or the only one there is)
 - ``forget_gap`` = |f − f*|: f is the forget probability (of images: accuracy), on
   held-out questions where there are any, and f* the retrained model's. Forgetting too
   much counts as forgetting too little does.
-- ``overall_gap`` = |f − f*| + max(0, u* − u, r* − r): u is the model utility (of
-  images: the test accuracy) and r the retain probability (accuracy), held-out
-  questions first; what there is of the two. The larger loss counts, since a utility
-  that is 0 for the retrained model too, as a harmonic mean easily is, would let a
-  destroyed model pass. 0 = forgets and keeps like the retrained model; keeping more
-  than it earns nothing.
+- ``overall_gap`` = |f − f*| + max(0, u* − u, r* − r, a* − a): u is the model utility
+  (of images: the test accuracy), r the retain probability (accuracy) and a that of
+  adjacent rows, held-out questions first; what there is of the three. The largest loss
+  counts, since a utility that is 0 for the retrained model too, as a harmonic mean
+  easily is, would let a destroyed model pass. 0 = forgets and keeps like the retrained
+  model; keeping more than it earns nothing.
 """
 
 import math
@@ -37,7 +37,8 @@ def with_gaps(models: Iterable[Row]) -> list[dict[str, Any]]:
     """
     models = list(models)
     forget = chosen(models, glossary.FORGET)
-    kept = [chosen(models, names) for names in (GENERAL, glossary.RETAIN)]
+    kinds = (GENERAL, glossary.RETAIN, glossary.ADJACENT)
+    kept = [chosen(models, names) for names in kinds]
     kept = [name for name in kept if name is not None]
     found = []
     for model in models:

@@ -6,10 +6,14 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
+from experiments.domains.verdict import ADJACENT as ADJACENT
 from experiments.domains.verdict import FORGET as FORGET
 from experiments.domains.verdict import RETAIN as RETAIN
 from ofmu_jax.methods.language import registry as language
 from ofmu_jax.methods.vision import registry as vision
+
+# How much of the forgotten answers a model still says, which no p-value shows.
+LEAKS = ("forget_Q_A_ROUGE", "extraction_strength", "exact_memorization")
 
 _TEXT = resources.files("experiments.report").joinpath("glossary.toml")
 _ENTRIES = tomllib.loads(_TEXT.read_text(encoding="utf-8"))

@@ -14,16 +14,16 @@ from matplotlib.figure import Figure
 from experiments.report import figures as plots
 from experiments.report import glossary, summary_figures
 from experiments.report.comparison import (
-    HEADS,
     agreement_rows,
     agreement_text,
-    comparison_rows,
+    comparison_table,
 )
 from experiments.report.gaps import AGGREGATE
 from experiments.report.summary import core_metrics, half_width, mean, mebibytes, number
 from experiments.report.words import card, count, lead, spent
 
 Row = Mapping[str, Any]
+MOST_COLUMNS = 12  # a page has room for more than a console, but not for everything
 
 
 def fill(template: str, **values: Any) -> str:
@@ -48,8 +48,7 @@ def render_html(report: Row) -> str:
     Its trajectories must have been read in.
     """
     summary = report["summary"]
-    # A page has room for more than a console, but not for everything.
-    core = [glossary.metric(name) for name in core_metrics(summary)[:9]]
+    core = [glossary.metric(name) for name in core_metrics(summary)[:MOST_COLUMNS]]
     names = glossary.ordered(n for row in summary for n in row["metrics"])
     figures, undrawn = _figures(report)
     return fill(
@@ -58,8 +57,7 @@ def render_html(report: Row) -> str:
         lead=lead(report),
         cards=[card(verdict, report) for verdict in report["verdicts"]],
         core=core,
-        compared=comparison_rows(report),
-        compared_heads=HEADS,
+        compared=comparison_table(report),
         aggregate=glossary.metric(AGGREGATE),
         agreement=agreement_text(report),
         pairs=agreement_rows(report),

@@ -14,18 +14,19 @@ COSTS = ("seconds", "compile_seconds", "gradient_evaluations", "peak_bytes")
 CORE = (
     *glossary.FORGET,
     *glossary.RETAIN,
+    "adjacent_Q_A_Prob",
+    "adjacent_accuracy",
+    "adjacency_gap",
     "test_accuracy",
     "average_gap",
     "unlearning_accuracy",
     "mia_confidence",
     "model_utility",
     "forget_quality_ks",
+    *glossary.LEAKS,
     "forget_truth_ratio",
-    "extraction_strength",
     "mia_min_k",
     "forget_quality",
-    "exact_memorization",
-    "forget_Q_A_ROUGE",
     "retain_Q_A_ROUGE",
 )
 

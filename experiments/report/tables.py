@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.report import glossary
-from experiments.report.comparison import HEADS, NARROW, agreement_text, comparison_rows
+from experiments.report.comparison import NARROW, agreement_text, comparison_table
 from experiments.report.gaps import with_gaps
 from experiments.report.ranking import compare
 from experiments.report.summary import DASH, cell, core_metrics, mebibytes, summarise
@@ -35,8 +35,9 @@ def console_table(report: Mapping[str, Any], width: int = WIDTH) -> Group:
     found = report.get("comparison") or compare(models)
     content = {**report, "summary": summary, "comparison": found}
     parts: list[Any] = [summary_table(content, width)]
-    if rows := comparison_rows(content):
-        columns = [(HEADS[place], [row[place] for row in rows]) for place in NARROW]
+    if rows := comparison_table(content):
+        cells = {head: column for head, *column in zip(*rows, strict=True)}
+        columns = [(head, cells[head]) for head in NARROW if head in cells]
         parts.append(_fitting(columns, width, title="Methods compared"))
     if line := agreement_text(content):
         parts.append(Text(line))

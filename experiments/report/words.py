@@ -18,9 +18,14 @@ def lead(report: Row) -> str:
     if found := report.get("nothing_to_forget"):
         parts.append(nothing(found))
     if "forget" in counts and "retain" in counts:
+        near = ""
+        if counts.get(
+            "adjacent_eval"
+        ):  # of language; of images they are no retain ones
+            near = f", {counts['adjacent']:,} of these adjacent to the former"
         parts.append(
             f"{count(counts['forget'], 'example')} of {data['name']} had to be "
-            f"forgotten, {counts['retain']:,} had to be kept."
+            f"forgotten, {counts['retain']:,} had to be kept{near}."
         )
     unlearned = [m for m in models if m["role"] == "unlearned"]
     verdicts = report["verdicts"]
@@ -149,7 +154,8 @@ def _kept(
 
 
 def _quantity(name: str) -> str:
-    part = "forget" if "forget" in name else "retain"
+    parts = (part for part in ("forget", "adjacent") if part in name)
+    part = next(parts, "retain")
     if "accuracy" in name:
         return f"the accuracy on the {part} examples"
     words = ", in words never trained on," if "heldout" in name else ""

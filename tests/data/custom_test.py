@@ -22,9 +22,12 @@ def test_custom_with_all_its_files(tmp_path):
         holdout_file=path("h", row("x")),
         name="mine",
     )
-    sets = dataclasses.asdict(data)
-    assert sets.pop("name") == "mine"
-    found = {field: "".join(r["question"][0] for r in sets[field]) for field in sets}
+    fields = {
+        field.name: getattr(data, field.name) for field in dataclasses.fields(data)
+    }
+    assert data.name == "mine"
+    sets = {k: rows for k, rows in fields.items() if isinstance(rows, tuple)}
+    found = {field: names(sets[field]) for field in sets}
     assert found == {
         "forget": "d",
         "retain": "ab",
@@ -37,6 +40,9 @@ def test_custom_with_all_its_files(tmp_path):
         "retain_heldout": "w",
         "holdout": "x",
         "pretraining": "",
+        "adjacent": "",
+        "adjacent_eval": "",
+        "adjacent_heldout": "",
     }
 
 

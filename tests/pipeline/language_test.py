@@ -25,7 +25,7 @@ from experiments.domains.language.data import (
     validation_request,
     with_general_knowledge,
 )
-from experiments.domains.language.domain import GOALS
+from experiments.domains.language.goals import GOALS
 from experiments.pipeline.execute import execute, show, status
 from experiments.report import content
 from experiments.report.words import card

@@ -22,7 +22,8 @@ from experiments.config.refuse import check_run
 from experiments.config.vision import Cifar, resolved
 from experiments.domains.language import rows
 from experiments.domains.language.data import validation_request
-from experiments.domains.language.domain import LanguageDomain, distance
+from experiments.domains.language.domain import LanguageDomain
+from experiments.domains.language.goals import distance
 from experiments.pipeline import execute, search, tuning
 from experiments.pipeline.pipeline import Pipeline
 from experiments.report import published

@@ -186,7 +186,7 @@ def test_report_page_and_console(tmp_path, content):
     rows = comparison.comparison_rows(written)
     assert [row[0] for row in rows] == ["a", "b", "c"]
     assert rows[2][2:5] == ["3 (3–3)", "0.00", "no"]
-    assert rows[0][8:] == ["1 min 1 s", "600", "1.000"]
+    assert rows[0][-3:] == ["1 min 1 s", "600", "1.000"]
     line = "Spearman 0.50 (0.50 to 0.50), Kendall 0.33 (0.33 to 0.33)"
     html = page.read_text(encoding="utf-8")
     assert line in html and "1.5 (1–2)" in html

@@ -35,7 +35,7 @@ def all_texts(data):
     texts = {}
     for field in dataclasses.fields(data):
         rows = getattr(data, field.name)
-        if field.name == "name":
+        if not isinstance(rows, tuple):
             continue
         for row in rows:
             texts.update(dict.fromkeys([row.question, row.answer]))

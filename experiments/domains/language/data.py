@@ -6,10 +6,11 @@ from typing import Any
 from experiments.config.language import Demo, LanguageRun, Request, Tofu
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.data.language.records import DataError, UnlearningData
+from ofmu_jax.data.language.requests import entangled
 from ofmu_jax.data.language.tofu import load_custom, load_tofu
 from ofmu_jax.data.order import evenly_spaced
 
-# The sets that an evaluation reads.
+# The sets that an evaluation reads, and those of a request with adjacent rows.
 EVALUATED = (
     "forget_eval",
     "retain_eval",
@@ -19,6 +20,12 @@ EVALUATED = (
     "retain_heldout",
     "holdout",
 )
+ADJACENT = ("adjacent_eval", "adjacent_heldout")
+
+
+def evaluated_sets(data: UnlearningData) -> tuple[str, ...]:
+    """Fields of the data that an evaluation reads."""
+    return EVALUATED + ADJACENT if data.adjacent_eval else EVALUATED
 
 
 def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
@@ -30,7 +37,8 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
     match run:
         case Demo():
             data = fictitious_people(run.data_seed, run.people, run.forget_people)
-            title = f"Forgetting {run.forget_people} of {run.people} fictitious people"
+            data = entangled.entangle(data, run.request)
+            title = _title(run)
         case Tofu():
             data = load_tofu(
                 run.split,
@@ -39,22 +47,35 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
                 max_retain=run.max_retain,
                 holdout_from_rest=run.model is None,
             )
-            title = f"TOFU {run.split}"
+            title = f"TOFU {run.split}{entangled.in_words(run.request)}"
             scratch = run.model is None and run.base_model is None
             if run.general_knowledge and scratch:
                 data = with_general_knowledge(data)
+            data = entangled.entangle(data, run.request)
             data = _with_pretraining(data, run.pretrain_epochs, scratch)
         case Request():
             data = load_custom(
                 run.forget_file,
                 run.retain_file,
                 holdout_file=run.holdout_file,
+                adjacent_file=run.adjacent_file,
                 allow_overlap=run.allow_overlap,
             )
             title = f"Deletion request {run.forget_file.name}"
         case _:
             raise TypeError(f"unknown run {type(run).__name__}")
     return data, title
+
+
+def _title(run: Demo) -> str:
+    """What of whom is forgotten."""
+    kind, _, name = run.request.partition(":")
+    if kind == entangled.ATTRIBUTE:
+        return f"Forgetting the {name} of {run.people} fictitious people"
+    half = "half of the facts of " if kind == entangled.HALF else ""
+    title = f"{half}{run.forget_people} of {run.people} fictitious people"
+    near = ", neighbours watched" if kind == entangled.NEIGHBOURS else ""
+    return f"Forgetting {title}{near}"
 
 
 def with_general_knowledge(data: UnlearningData) -> UnlearningData:
@@ -84,17 +105,22 @@ def limited(data: UnlearningData, most: int | None) -> UnlearningData:
     if most is None:
         return data
     chosen = lambda rows: tuple(rows[i] for i in evenly_spaced(len(rows), most))
-    fewer: dict[str, Any] = {field: chosen(getattr(data, field)) for field in EVALUATED}
+    fewer: dict[str, Any] = {
+        field: chosen(getattr(data, field)) for field in evaluated_sets(data)
+    }
     return dataclasses.replace(data, **fewer)
 
 
 def validation_request(data: UnlearningData) -> UnlearningData:
     """The request that methods are tuned on: the last retain rows, as many as there
-    are forget rows, to be forgotten by a model that never saw the forget rows.
+    are forget rows, to be forgotten by a model that never saw the forget rows. Of an
+    entangled request one of the same kind (`requests.entangled.played`).
 
     Raises:
       DataError: if there are not twice as many retain rows as forget rows.
     """
+    if data.request != entangled.WHOLE:
+        return entangled.played(data)
     count = len(data.forget)
     if len(data.retain) < 2 * count:
         raise DataError(

@@ -15,22 +15,25 @@ from experiments.domains.base import (
     TARGET,
     About,
     Given,
-    Goal,
     Model,
     Scored,
 )
 from experiments.domains.language import adapters, handed_back, job, refuse
 from experiments.domains.language import target as targets
-from experiments.domains.language.data import EVALUATED, load_data, validation_request
+from experiments.domains.language.data import (
+    evaluated_sets,
+    load_data,
+    validation_request,
+)
 from experiments.domains.language.evidence import (
     LanguageEvidence,
     evaluated,
     files_of,
 )
 from experiments.domains.language.given import FIELDS, make_task
+from experiments.domains.language.goals import GOALS, distance
 from experiments.domains.language.rows import rows_fingerprint, taught
 from experiments.domains.language.task import LanguageTask, Params
-from experiments.domains.verdict import KEPT, NEAR
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job
 from ofmu_jax.data.language.prompts import Encoded
@@ -38,24 +41,6 @@ from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.parallel import sharding
 from ofmu_jax.version import __version__
-
-PROBABILITY = ("{}_heldout_Q_A_Prob", "{}_Q_A_Prob")  # in the held-out wording, if any
-GOALS = (
-    Goal(
-        f"{{name}} keeps at least {KEPT:.0%} of the target model's retain probability",
-        [name.format("retain") for name in PROBABILITY],
-        TARGET,
-        lambda ours, theirs: bool(theirs) and ours / theirs >= KEPT,
-        "{metric}: {ours:.3f} of {theirs:.3f}, {share:.1%}",
-    ),
-    Goal(
-        f"{{name}}'s forget probability is within {NEAR} of the retrained reference's",
-        [name.format("forget") for name in PROBABILITY],
-        REFERENCE,
-        lambda ours, theirs: abs(ours - theirs) <= NEAR,
-        "{metric}: {ours:.3f}, reference {theirs:.3f}",
-    ),
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,6 +87,7 @@ class LanguageDomain:
             None if self.base is None else self.base.identity,
             *self.task.conventions,
             *self.run.rounding,
+            *([rows_fingerprint(self.data.adjacent)] if self.data.adjacent else ()),
         )
 
     @functools.cached_property
@@ -113,6 +99,14 @@ class LanguageDomain:
         return self.task.encode(self.data.retain)
 
     @property
+    def look(self) -> targets.Look:
+        rows, adjacent = (
+            self.run.budget.check_rows,
+            self.task.encode(self.data.adjacent),
+        )
+        return targets.Look(self.task, self.forget, self.retain, rows, adjacent)
+
+    @property
     def mesh(self) -> Mesh | None:
         return self.task.mesh
 
@@ -120,7 +114,11 @@ class LanguageDomain:
     def about(self) -> About:
         fields = [field.name for field in dataclasses.fields(self.data)]
         sets = {name: getattr(self.data, name) for name in fields}
-        counts = {k: len(rows) for k, rows in sets.items() if isinstance(rows, tuple)}
+        counts = {
+            k: len(rows)
+            for k, rows in sets.items()
+            if isinstance(rows, tuple) and (rows or not k.startswith("adjacent"))
+        }
         sizes = {"name": self.data.name, "counts": counts}
         return About(self.title, sizes, GOALS)
 
@@ -128,6 +126,7 @@ class LanguageDomain:
         refuse.check_work(self.task, self.run, self.data)
         given = self.run.given_models.values() if self.run.export else ()
         notes = [*self._high_target(), *self._whole_matrices()]
+        notes += refuse.adjacent_notes(self.run, self.data)
         return [*notes, *self._rounding, *handed_back.limits(given)]
 
     def variant(self, run: LanguageRun, base: Model | None = None) -> Self:
@@ -168,13 +167,17 @@ class LanguageDomain:
             target,
             seed,
             goal,
+            self.look,
         )
 
     def outline(self, network: Any = None) -> Params:
         return adapters.outline(self.task, network) if network else self.task.outline()
 
     def evaluated_by(self) -> tuple[Any, ...]:
-        rows = {name: rows_fingerprint(getattr(self.data, name)) for name in EVALUATED}
+        rows = {
+            name: rows_fingerprint(getattr(self.data, name))
+            for name in evaluated_sets(self.data)
+        }
         return self.run.evaluation, rows
 
     def evaluate(
@@ -237,14 +240,13 @@ class LanguageDomain:
         )
 
     def yardstick(self, reference: Model) -> Mapping[str, float]:
-        rows = self.run.budget.check_rows
-        look = targets.Look(self.task, self.forget, self.retain, rows)
-        return look(reference.params)
+        return self.look(reference.params)
 
     def scored(self, model: Model, yardstick: Mapping[str, float]) -> Scored:
         """By its last look at the training rows: |p_forget − p*_forget| +
-        max(0, p*_retain − p_retain), p the mean probability of an answer and * the
-        retrained model's; 0 … 2."""
+        max(0, p*_retain − p_retain, p*_adjacent − p_adjacent), p the mean probability
+        of an answer and * the retrained model's; 0 … 2. Adjacent rows count where the
+        request has some."""
         checks, update = model.record["checks"], model.record["update"]
         check = [found for found in checks if found["update"] == update][-1]
         return Scored(distance(check, yardstick), check, yardstick)
@@ -283,14 +285,3 @@ class LanguageDomain:
             f"--mesh {dict(mesh.shape)} divides no dimension of {', '.join(names)}: "
             "every device holds them whole. Choose sizes that divide them."
         ]
-
-
-def distance(check: Mapping[str, float], reference: Mapping[str, float]) -> float:
-    """A trial's distance from the retrained model; see `LanguageDomain.scored`.
-
-    >>> before = {"forget_prob": 0.9, "retain_prob": 0.9}
-    >>> round(distance(before, {"forget_prob": 0.2, "retain_prob": 1.0}), 6)
-    0.8
-    """
-    forgot = abs(check["forget_prob"] - reference["forget_prob"])
-    return forgot + max(0.0, reference["retain_prob"] - check["retain_prob"])

@@ -99,8 +99,8 @@ class LanguageEvidence:
         """Reads the rows of a run again.
 
         Args:
-          places: ``forget_file``, ``retain_file``, ``holdout_file``, where these are
-            no longer where the run had them.
+          places: ``forget_file``, ``retain_file``, ``holdout_file``,
+            ``adjacent_file``, where these are no longer where the run had them.
 
         Raises:
           ValueError: data that cannot be read.

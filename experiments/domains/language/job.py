@@ -92,6 +92,7 @@ def unlearning(
     target: Params,
     seed: int,
     goal: float | None,
+    look: Look,
 ) -> Job:
     """A method on the rows of a request; as many updates as the budget allows.
 
@@ -99,6 +100,7 @@ def unlearning(
       data: the rows in words; ``forget`` and ``retain`` are the same, encoded.
       target: parameters of the model before unlearning.
       goal: nats per token at which the forget rows count as forgotten.
+      look: what checks find out.
 
     Raises:
       ValueError: if the budget allows no update, or the method needs a goal.
@@ -134,7 +136,7 @@ def unlearning(
         lambda: target,
         stream,
         updates,
-        check=Look(task, forget, retain, run.budget.check_rows),
+        check=look,
         check_every=max(1, round(updates / run.budget.checks)),
         stopping=StoppingRule(goal, run.budget.patience),
         part=part,

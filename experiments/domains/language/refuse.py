@@ -9,7 +9,7 @@ import jax
 from experiments.config.language import LanguageRun, Request
 from experiments.domains.base import check_choice
 from experiments.domains.language import adapters, job, method
-from experiments.domains.language.data import EVALUATED, limited
+from experiments.domains.language.data import evaluated_sets, limited
 from experiments.domains.language.rows import refusals_of
 from experiments.domains.language.target import CHOICES
 from experiments.domains.language.task import LanguageTask
@@ -86,7 +86,7 @@ def check_work(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> No
     check_part(task, run)
     data = limited(data, run.evaluation.max_rows)
     known: set[QA] = set()
-    for field in ("forget", "retain", "full", *EVALUATED):
+    for field in ("forget", "retain", "full", *evaluated_sets(data)):
         for number, row in enumerate(getattr(data, field), 1):
             pairs = [QA(row.question, text) for text in _answers(field, row)]
             try:
@@ -96,6 +96,17 @@ def check_work(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> No
                 raise DataError(f"{where}: {_reason(error)}") from None
             known.update(pairs)
     _check_refusals(task, run, data)
+
+
+def adjacent_notes(run: LanguageRun, data: UnlearningData) -> list[str]:
+    """What a given reference has to know, where neighbours of the forgotten stay."""
+    if not data.adjacent or run.retain_model is None:
+        return []
+    return [
+        f"--retain-model has to know all {len(data.retain)} retain rows, the "
+        f"{len(data.adjacent)} adjacent ones too: the adjacency gap is to it, and "
+        "a model that was retrained for another request never saw some of them."
+    ]
 
 
 def _check_refusals(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> None:

@@ -19,8 +19,9 @@ CHOICES = ("reference", "chance", "auto", "none")
 class Look:
     """Mean NLL and probability of the training rows, for the stopping rule.
 
-    All forget rows and at most ``rows`` retain rows; none of them is a question of
-    the evaluation in its held-out wording.
+    All forget rows and at most ``rows`` retain rows, and as many adjacent ones where
+    there are some; none of them is a question of the evaluation in its held-out
+    wording.
     """
 
     def __init__(
@@ -29,10 +30,13 @@ class Look:
         forget: Sequence[Encoded],
         retain: Sequence[Encoded],
         rows: int,
+        adjacent: Sequence[Encoded] = (),
     ):
         self.task = task
-        chosen = evenly_spaced(len(retain), rows)
-        self.sets = {"forget": list(forget), "retain": [retain[i] for i in chosen]}
+        some = lambda of: [of[i] for i in evenly_spaced(len(of), rows)]
+        self.sets = {"forget": list(forget), "retain": some(retain)}
+        if adjacent:
+            self.sets["adjacent"] = some(adjacent)
 
     def __call__(self, params: Params) -> Mapping[str, float]:
         values: dict[str, float] = {}

@@ -4,6 +4,7 @@ import dataclasses
 
 from experiments.config.vision import Cifar
 from ofmu_jax.data.language.records import DataError
+from ofmu_jax.data.vision import superclasses
 from ofmu_jax.data.vision.images import ImageSet, load_images
 from ofmu_jax.data.vision.split import Split, make_split
 
@@ -39,6 +40,9 @@ def validation_request(data: ImageSet, split: Split) -> tuple[ImageSet, Split]:
     spec = split.spec
     if kind == "class":
         spec = f"class:{(int(value) + 1) % data.num_classes}"
+    elif kind == "subclass":
+        label = data.class_names.index(value)
+        spec = f"subclass:{data.class_names[superclasses.siblings(data, label)[0]]}"
     elif kind == "file":
         spec = f"random:{len(split.forget) / len(split.retain):.6g}"
     part = dataclasses.replace(

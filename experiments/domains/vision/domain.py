@@ -32,6 +32,7 @@ from experiments.stages.fit import Job
 from ofmu_jax.data.vision.images import ImageSet
 from ofmu_jax.data.vision.split import Split
 from ofmu_jax.evals.evaluation import Evaluation
+from ofmu_jax.evals.vision.metrics import trial_score
 from ofmu_jax.methods.vision import descent, registry
 from ofmu_jax.methods.vision.setting import Plan
 from ofmu_jax.models import classifier
@@ -210,11 +211,11 @@ class VisionDomain:
         return evaluated(self.task, self.task.config, reference.params)
 
     def scored(self, model: Model, yardstick: tuple[Evaluation, np.ndarray]) -> Scored:
-        """By its average gap to the retrained model."""
+        """By its average gap to the retrained model (`trial_score`)."""
         network = model.network or self.task.config
         found, _ = evaluated(self.task, network, model.params, *yardstick)
         metrics = found.metrics
-        return Scored(metrics["average_gap"], metrics, yardstick[0].metrics)
+        return Scored(trial_score(metrics), metrics, yardstick[0].metrics)
 
     def notes(self, models: Sequence[Model]) -> Sequence[str]:
         note, run = self.task.split.note, self.run

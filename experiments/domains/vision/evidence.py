@@ -44,6 +44,7 @@ def evaluated(
         reference=None if against is None else against.metrics,
         reference_forget=against_forget,
         attack_rows=task.run.attack_rows,
+        adjacent=task.split.adjacent,
     )
     return Evaluation(values, intervals), found.forget.astype(np.float32)
 

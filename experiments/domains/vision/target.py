@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from experiments.domains.base import check_choice
 from experiments.domains.vision.task import VisionTask, label_nll
 from ofmu_jax.data.order import evenly_spaced
+from ofmu_jax.data.vision.split import WHOLE_CLASS
 from ofmu_jax.evals.language.scores import EvaluationError
 from ofmu_jax.evals.vision import metrics
 from ofmu_jax.models.resnet import ResNetConfig, Variables
@@ -37,6 +38,10 @@ class Look:
         return values
 
 
+def _of_a_class(spec: str) -> bool:
+    return spec.partition(":")[0] in WHOLE_CLASS
+
+
 def forget_target(
     task: VisionTask, original: Variables, retrained: Variables
 ) -> float | None:
@@ -58,7 +63,7 @@ def forget_target(
     if choice == "chance":
         return math.log(task.data.num_classes)
     if choice == "heldout":
-        if not len(task.sets["validation"]) or task.split.spec.startswith("class:"):
+        if not len(task.sets["validation"]) or _of_a_class(task.split.spec):
             raise ValueError(
                 "--forget-target heldout needs validation images of the classes that "
                 "are forgotten; set --validation above 0 and forget random:… or "

@@ -39,10 +39,15 @@ class VisionTask:
 
     @functools.cached_property
     def sets(self) -> dict[str, Labelled]:
-        """The images of each part of the split; ``train`` is forget and retain."""
+        """The images of each part of the split; ``train`` is forget and retain, and
+        ``adjacent``, where there are some, is a part of ``test``."""
         names = ("train", "forget", "retain", "validation")
         parts = {n: self.data.train.take(getattr(self.split, n)) for n in names}
-        return parts | {"test": self.data.test.take(self.split.test)}
+        parts["test"] = test = self.data.test.take(self.split.test)
+        if self.split.adjacent:
+            near = np.flatnonzero(np.isin(test.labels, self.split.adjacent))
+            parts["adjacent"] = test.take(near)
+        return parts
 
     @functools.cached_property
     def content(self) -> str:

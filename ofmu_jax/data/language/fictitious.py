@@ -11,9 +11,10 @@ TOFU's real authors and world facts.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,12 +31,23 @@ from ofmu_jax.data.language.records import (
     DataError,
     UnlearningData,
     heldout_questions,
+    key_of,
 )
+from ofmu_jax.data.language.requests.topics import Topic, Topics
 
 NUM_PERTURBED = 5  # wrong answers per fact about a person, as in TOFU
 NUM_OPTIONS = 3  # wrong answers per general fact, as in TOFU
+NEIGHBOURS = ("birthplace", "profession")  # people who share one are neighbours
 
-Facts = list[tuple[QA, ...]]  # per fact its training rows; the first is evaluated
+
+class Fact(NamedTuple):
+    """One fact: what it is, and its training rows, of which the first is evaluated."""
+
+    value: str
+    rows: tuple[QA, ...]
+
+
+Facts = list[Fact]
 
 
 def fictitious_people(
@@ -88,6 +100,7 @@ def fictitious_people(
         forget_heldout=heldout_questions(_first(gone)),
         retain_heldout=heldout_questions(_first(kept)),
         holdout=_first(unseen),
+        topics=functools.partial(_topics, kept + gone + unseen),
     )
 
 
@@ -137,7 +150,7 @@ def _facts(
 
 def _fact(
     rng: np.random.Generator, kind: Attribute, subject: str, value: str, num_wrong: int
-) -> tuple[QA, ...]:
+) -> Fact:
     """The training rows of one fact; the last of its sentences is its paraphrase.
 
     General facts have one sentence: no paraphrase, and wrong answers in its words.
@@ -153,7 +166,8 @@ def _fact(
         more["paraphrased_answer"] = tell(last)
     more["perturbed_answers"] = tuple(tell(last, others[i]) for i in wrong)
     rows = zip(kind.questions, (first, second, first), strict=True)
-    return tuple(QA(tell(question), tell(answer), **more) for question, answer in rows)
+    asked = (QA(tell(question), tell(answer), **more) for question, answer in rows)
+    return Fact(value, tuple(asked))
 
 
 def _deal(rng: np.random.Generator, values: Sequence[str], number: int) -> list[str]:
@@ -169,8 +183,26 @@ def _deal(rng: np.random.Generator, values: Sequence[str], number: int) -> list[
 
 
 def _flatten(facts: Facts) -> tuple[QA, ...]:
-    return tuple(row for fact in facts for row in fact)
+    return tuple(row for fact in facts for row in fact.rows)
 
 
 def _first(facts: Facts) -> tuple[QA, ...]:
-    return tuple(fact[0] for fact in facts)
+    return tuple(fact.rows[0] for fact in facts)
+
+
+def _topics(facts: Facts) -> Topics:
+    """The topics of facts about people, person by person.
+
+    Item k of a person is attribute k: a fact in all its wordings.
+    """
+    rows, traits, kinds = {}, {}, len(ATTRIBUTES)
+    for number, fact in enumerate(facts):
+        subject, item = divmod(number, kinds)
+        attribute = ATTRIBUTES[item].name
+        topic = Topic(subject, item, frozenset([attribute]))
+        rows |= {key_of(row): topic for row in fact.rows}
+        if attribute in NEIGHBOURS:
+            traits.setdefault(subject, set()).add(f"{attribute}: {fact.value}")
+    shared = {subject: frozenset(found) for subject, found in traits.items()}
+    names = tuple(attribute.name for attribute in ATTRIBUTES)
+    return Topics(rows, names, shared, " or ".join(NEIGHBOURS))

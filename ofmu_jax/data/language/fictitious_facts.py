@@ -19,6 +19,7 @@ class Attribute:
       answers: three sentences that say the same; one for general facts.
       values: what the fact can be.
       subjects: who or what general facts are about; () for facts about people.
+      name: of a fact about people, by which a request may choose it.
     """
 
     questions: list[str]
@@ -26,6 +27,7 @@ class Attribute:
     answers: list[str]
     values: list[str]
     subjects: Sequence[str] = ()
+    name: str = ""
 
 
 _LISTED = {"values", "subjects"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ofmu_jax.data.language.unicode import folded
@@ -56,6 +56,13 @@ class UnlearningData:
       holdout: rows of the same kind that no model has seen (non-members); may be ().
       pretraining: rows of the same kind, outside the request, that a model trained
         from scratch may learn the language from beforehand; may be ().
+      adjacent: retain rows that lie close to what is forgotten; (): none is known to.
+      adjacent_eval: those that are scored on their own, with paraphrased and
+        perturbed answers where there are any; may be ().
+      adjacent_heldout: these facts asked in words never trained on; may be ().
+      request: what kind of request it is, see `requests.entangled`.
+      topics: what the rows are about (`requests.topics.Topics`), found out when it is
+        called; None: nothing says so.
     """
 
     name: str
@@ -70,6 +77,13 @@ class UnlearningData:
     retain_heldout: tuple[QA, ...] = ()
     holdout: tuple[QA, ...] = ()
     pretraining: tuple[QA, ...] = ()
+    adjacent: tuple[QA, ...] = ()
+    adjacent_eval: tuple[QA, ...] = ()
+    adjacent_heldout: tuple[QA, ...] = ()
+    request: str = "whole"
+    topics: Callable[[], Any] | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         for field in ("forget", "retain", "full"):
@@ -79,7 +93,7 @@ class UnlearningData:
                 )
 
 
-def _key(row: QA) -> tuple[str, str]:
+def key_of(row: QA) -> tuple[str, str]:
     """A row's identity: question and answer, as `folded`."""
     return folded(row.question), folded(row.answer)
 
@@ -170,9 +184,9 @@ def check_unseen(
 
 def _first_common(rows: Sequence[QA], others: Sequence[QA]) -> tuple[int, int] | None:
     """The first row of ``rows`` that ``others`` has too: its number in both."""
-    known = {_key(row): i for i, row in reversed(list(enumerate(others, 1)))}
+    known = {key_of(row): i for i, row in reversed(list(enumerate(others, 1)))}
     for number, row in enumerate(rows, 1):
-        if (other := known.get(_key(row))) is not None:
+        if (other := known.get(key_of(row))) is not None:
             return number, other
     return None
 
@@ -185,9 +199,9 @@ def check_contained(
     Raises:
       DataError: naming the first such row (from 1).
     """
-    known = {_key(row) for row in whole}
+    known = {key_of(row) for row in whole}
     for number, row in enumerate(rows, 1):
-        if _key(row) not in known:
+        if key_of(row) not in known:
             raise DataError(
                 f"{source}, row {number}: not in {whole_source} (question "
                 f"{excerpt(row.question)}); check that the files belong together"
@@ -201,8 +215,8 @@ def subtract(whole: Iterable[QA], rows: Iterable[QA]) -> tuple[QA, ...]:
     >>> subtract([a, b], [a]) == (b,)
     True
     """
-    gone = {_key(row) for row in rows}
-    return tuple(row for row in whole if _key(row) not in gone)
+    gone = {key_of(row) for row in rows}
+    return tuple(row for row in whole if key_of(row) not in gone)
 
 
 def heldout_questions(rows: Iterable[QA]) -> tuple[QA, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 
 from ofmu_jax.data.language.json_lines import read_json_lines
@@ -17,6 +18,7 @@ from ofmu_jax.data.language.records import (
     heldout_questions,
     subtract,
 )
+from ofmu_jax.data.language.requests import entangled, tofu_topics
 
 # Forget split → the retain split that completes it.
 SPLITS = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
@@ -66,6 +68,7 @@ def load_tofu(
         return tuple(read_json_lines(path, required=required))
 
     full, forget, retain = read("full"), read(split), read(retain_split)
+    everyone = full
     forget_eval = read(f"{split}_perturbed", _EVAL)
     retain_eval = read("retain_perturbed", _EVAL)
     names = (f"{split}.json", f"{retain_split}.json")
@@ -79,13 +82,13 @@ def load_tofu(
     check_unseen(holdout, full, allow_overlap, source=f"{unseen}.json")
     rest: tuple[QA, ...] = ()
     if max_retain is not None:
-        whole = full
         full, retain, retain_eval = _cut(full, retain, retain_eval, forget, max_retain)
-        rest = subtract(whole, full)
+        rest = subtract(everyone, full)
         if holdout_from_rest and not holdout:
             rest, holdout = rest[: -len(forget)], rest[-len(forget) :]
     return UnlearningData(
         name=f"tofu/{split}",
+        topics=functools.partial(tofu_topics.topics, everyone),
         forget=forget,
         retain=retain,
         full=full,
@@ -110,6 +113,7 @@ def load_custom(
     real_authors_file: Path | None = None,
     world_facts_file: Path | None = None,
     holdout_file: Path | None = None,
+    adjacent_file: Path | None = None,
     name: str = "custom",
     question_key: str = "question",
     answer_key: str = "answer",
@@ -119,7 +123,8 @@ def load_custom(
 
     Only question and answer are needed; paraphrased and perturbed fields (see
     `read_json_lines`) enable the metrics that use them. Without evaluation files the
-    forget and retain rows themselves are evaluated. A forget row that comes twice is
+    forget and retain rows themselves are evaluated. Rows of ``adjacent_file`` are kept
+    as retain rows are, and scored on their own. A forget row that comes twice is
     refused: it would count twice in what is reported. Without ``retain_file`` the
     retain set is ``full_file`` less the forget rows.
 
@@ -153,7 +158,7 @@ def load_custom(
     check_unseen(holdout, full, allow_overlap, source=str(holdout_file))
     forget_eval = read(forget_eval_file, forget)
     retain_eval = read(retain_eval_file, retain)
-    return UnlearningData(
+    data = UnlearningData(
         name=name,
         forget=forget,
         retain=retain,
@@ -166,6 +171,14 @@ def load_custom(
         retain_heldout=heldout_questions(retain_eval),
         holdout=holdout,
     )
+    if adjacent_file is None:
+        return data
+    adjacent = read(adjacent_file)
+    sources["retain_source"] = str(adjacent_file)
+    check_distinct(adjacent, str(adjacent_file))
+    check_overlap(forget, adjacent, allow_overlap, **sources)
+    check_unseen(holdout, adjacent, allow_overlap, source=str(holdout_file))
+    return entangled.watched(data, adjacent)
 
 
 def _cut(

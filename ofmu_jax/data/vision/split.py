@@ -14,9 +14,11 @@ import pathlib
 import numpy as np
 
 from ofmu_jax.data.language.records import DataError
+from ofmu_jax.data.vision import superclasses
 from ofmu_jax.data.vision.images import ImageSet
 
-HELP = "use random:SHARE (0 < share < 1), class:NUMBER or file:PATH"
+HELP = "use random:SHARE (0 < share < 1), class:NUMBER, subclass:NAME or file:PATH"
+WHOLE_CLASS = ("class", "subclass")  # kinds that leave validation and test as well
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Split:
     validation: np.ndarray  # training images that no model is trained on
     test: np.ndarray  # what test accuracy and attacks are measured on
     note: str  # what a reader of the numbers has to know
+    adjacent: tuple[int, ...] = ()  # labels kept that are close to the forgotten one
 
     @property
     def train(self) -> np.ndarray:
@@ -44,8 +47,9 @@ def make_split(
 
     Args:
       spec: ``"random:0.1"``: this share of what is not validation; ``"class:3"``:
-        all images of a class, which also leaves validation and test; ``"file:PATH"``:
-        indices of training images, one a line.
+        all images of a class, which also leaves validation and test;
+        ``"subclass:cat"``: the same, by its name, the other classes of its superclass
+        being adjacent; ``"file:PATH"``: indices of training images, one a line.
       seed: of the draws.
       validation: share of each class that no model is trained on.
 
@@ -58,6 +62,7 @@ def make_split(
     labels = data.train.labels
     size, rng = len(labels), np.random.default_rng([seed, 2509])
     test = np.arange(len(data.test))
+    adjacent: tuple[int, ...] = ()
     note = f"split {spec} drawn with seed {seed}; "
 
     chosen = _from_file(value, size) if kind == "file" else np.array([], np.int64)
@@ -66,8 +71,15 @@ def make_split(
     if kind == "random":
         count = round(_share(spec, value) * len(rest))
         forget = np.sort(rng.permutation(rest)[:count])
-    elif kind == "class":
-        label = _label(spec, value, data.num_classes)
+    elif kind in WHOLE_CLASS:
+        if kind == "subclass":
+            label = superclasses.label_of(data, value)
+            present = np.unique(labels)  # of a request that is tuned on, not all are
+            adjacent = tuple(
+                x for x in superclasses.siblings(data, label) if x in present
+            )
+        else:
+            label = _label(spec, value, data.num_classes)
         forget = rest[labels[rest] == label]
         held_out = held_out[labels[held_out] != label]
         test = test[data.test.labels != label]
@@ -76,6 +88,9 @@ def make_split(
             f"class {label} ({name}) is left out of the validation and the test images "
             f"too: {len(test)} of {len(data.test)} test images remain; "
         )
+        if adjacent:
+            names = ", ".join(data.class_names[x] for x in adjacent)
+            note += f"adjacent are the test images of its superclass ({names}); "
     elif kind == "file":
         forget = chosen
     else:
@@ -87,8 +102,13 @@ def make_split(
                 f"--forget {spec!r} leaves no {name} images of {size} training images; "
                 f"{HELP}, and another share, class or file"
             )
+    if adjacent and not np.isin(data.test.labels[test], adjacent).any():
+        raise DataError(
+            f"--forget {spec!r} leaves no test image of another class of its "
+            "superclass; use more test images (--max-test, --validation with --tune)"
+        )
     note += "the original model was trained on every forget image"
-    return Split(spec, seed, forget, retain, held_out, test, note)
+    return Split(spec, seed, forget, retain, held_out, test, note, adjacent)
 
 
 def _stratified(labels, share: float, never: np.ndarray, rng) -> np.ndarray:

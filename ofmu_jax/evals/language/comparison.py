@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
+
 from ofmu_jax.evals import intervals
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.evals.language import privacy
@@ -19,6 +21,7 @@ COMPARISONS = (
     "indistinguishable_from_reference",
     *GAPS,
 )
+ADJACENT, ADJACENCY_GAP = "adjacent_Q_A_Prob", "adjacency_gap"
 CHANCE_NOTE = "privleak: no AUC of a reference, 0.5 taken as the field does for TOFU"
 
 
@@ -30,7 +33,9 @@ def compare_with_reference(
     forget_quality (p of the KS test) and forget_quality_ks (D); privleak; the
     distance |AUC − AUC_reference| of every attack; and, on rows paired one to one,
     mean differences with the p-value of an equivalence test, summed up in
-    indistinguishable_from_reference (1 or 0).
+    indistinguishable_from_reference (1 or 0). Where adjacent rows were scored,
+    adjacency_gap: their mean answer probability less the retrained model's, with a
+    paired interval over rows; below 0 the neighbours of what is forgotten were lost.
 
     Args:
       evaluation: the unlearned model; it is not changed.
@@ -48,11 +53,13 @@ def compare_with_reference(
     _add_privleak(result, reference)
     if reference is None:
         reason = "no evaluation of a retrained reference model was given"
-        result.add_missing(COMPARISONS, reason)
+        gap = (ADJACENCY_GAP,) if ADJACENT in result.metrics else ()
+        result.add_missing((*COMPARISONS, *gap), reason)
         return result
     _check_comparable(evaluation, reference)
     _add_forget_quality(result, reference)
     _add_equivalence(result, reference)
+    _add_adjacency_gap(result, reference)
     for name, gap in zip(ATTACKS, GAPS, strict=True):
         if name in result.metrics and name in reference.metrics:
             distance = abs(result.metrics[name] - reference.metrics[name])
@@ -64,7 +71,7 @@ def compare_with_reference(
 
 def _without_comparison(evaluation: Evaluation) -> Evaluation:
     """A copy without what an earlier comparison left."""
-    gone, kept = {*COMPARISONS, "privleak"}, {}
+    gone, kept = {*COMPARISONS, "privleak", ADJACENCY_GAP}, {}
     for field in ("metrics", "intervals", "missing"):
         values = getattr(evaluation, field)
         kept[field] = {name: x for name, x in values.items() if name not in gone}
@@ -81,7 +88,7 @@ def _check_comparable(evaluation: Evaluation, reference: Evaluation) -> None:
                 f"the reference was evaluated with {name}={theirs!r}, the model with "
                 f"{ours!r}; evaluate both alike"
             )
-    for name in ("forget", "holdout"):
+    for name in ("forget", "holdout", "adjacent"):
         prints = [e.fingerprints.get(name) for e in (evaluation, reference)]
         if None not in prints and prints[0] != prints[1]:
             raise EvaluationError(
@@ -123,6 +130,21 @@ def _add_equivalence(result: Evaluation, reference: Evaluation) -> None:
     if len(equivalent) == len(PAIRED):
         # Both must hold (intersection–union test), so the level needs no correction.
         result.metrics["indistinguishable_from_reference"] = float(all(equivalent))
+
+
+def _add_adjacency_gap(result: Evaluation, reference: Evaluation) -> None:
+    """Mean probability of the adjacent answers, less the retrained model's."""
+    ours, theirs = (e.examples.get(ADJACENT) for e in (result, reference))
+    if ours is None:
+        return
+    if theirs is None:
+        reason = f"the reference has no {ADJACENT}"
+        result.add_missing((ADJACENCY_GAP,), reason)
+        return
+    gap = np.mean(np.asarray(ours) - np.asarray(theirs))
+    result.metrics[ADJACENCY_GAP] = float(gap)
+    interval = intervals.paired_bootstrap(ours, theirs, **result.bootstrap)
+    result.add_interval(ADJACENCY_GAP, interval)
 
 
 def _add_privleak(result: Evaluation, reference: Evaluation | None) -> None:

@@ -29,6 +29,7 @@ SETS = {
     "retain": "retain_eval",
     "ra": "real_authors",
     "wf": "world_facts",
+    "adjacent": "adjacent_eval",  # where a request has some
 }
 
 
@@ -44,7 +45,8 @@ def evaluate_language(
 
     Sets that are empty, and metrics that need what a set lacks, are named in
     `Evaluation.missing` with the reason. Forget and retain rows without a paraphrase
-    take the original answer as the right text of the truth ratio, with a note.
+    take the original answer as the right text of the truth ratio, with a note. Adjacent
+    rows are scored as retain rows are.
 
     Args:
       data: its evaluation sets are read, and nothing else of it.
@@ -64,6 +66,8 @@ def evaluate_language(
     """
     result = Evaluation(options=options)
     sets = {name: getattr(data, field) for name, field in SETS.items()}
+    if not sets["adjacent"]:
+        del sets["adjacent"]  # nothing is missing: most requests watch no neighbours
     scored: dict[str, tuple[SetLosses, list[TokenScores]]] = {}
     for name, rows in sets.items():
         if not rows:
@@ -79,7 +83,8 @@ def evaluate_language(
     forget_scores = scored["forget"][1] if "forget" in scored else []
     _add_memorization(result, forget_scores)
     _add_attacks(result, data, forget_scores, score)
-    for name in ("forget_heldout", "retain_heldout"):
+    heldout = ("forget", "retain", "adjacent")[: 3 if "adjacent" in sets else 2]
+    for name in (f"{part}_heldout" for part in heldout):
         _add_heldout(result, name, getattr(data, name), score)
     add_utility(result)
     return compare_with_reference(result, reference)
@@ -129,7 +134,7 @@ def _note_missing_paraphrases(
     name: str, rows: Sequence[QA], result: Evaluation
 ) -> None:
     count = sum(row.paraphrased_answer is None for row in rows)
-    if count and name in ("forget", "retain"):
+    if count and name not in ("ra", "wf"):
         result.notes.append(
             f"{name} truth ratio: {count} of {len(rows)} rows have no paraphrased "
             "answer, their original answer is the right text"

@@ -10,7 +10,7 @@ retrained without the forget images, so what counts is the average gap to it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,7 @@ def evaluate_vision(
     reference: Mapping[str, float] | None = None,
     reference_forget: np.ndarray | None = None,
     attack_rows: int | None = None,
+    adjacent: Sequence[int] = (),
 ) -> tuple[dict[str, float], dict[str, Interval]]:
     """All metrics of one model, and 95 % intervals over images.
 
@@ -135,6 +136,9 @@ def evaluate_vision(
         images, for ZRF.
       reference: the metrics of the retrained model, for the average gap.
       reference_forget: its probabilities on the forget images.
+      adjacent: labels of classes close to the forgotten one; their test images are
+        scored on their own, and the adjacency gap is their accuracy less the retrained
+        model's: below 0, forgetting took the neighbours along.
       attack_rows: at most so many images a side in the attack; None: as many as there
         are test images.
     """
@@ -164,8 +168,16 @@ def evaluate_vision(
         found = bootstrap_mean(apart, num_resamples=500, method="percentile")
         if found is not None:
             intervals["forget_js_divergence"] = found
+    if adjacent:
+        near = np.isin(model.test_labels, adjacent)
+        both = model.test[near], model.test_labels[near]
+        metrics["adjacent_accuracy"] = accuracy(*both)
+        intervals["adjacent_accuracy"] = accuracy_interval(*both)
     if reference is not None:
         metrics["average_gap"] = average_gap(metrics, reference)
+        if adjacent:
+            gap = metrics["adjacent_accuracy"] - reference["adjacent_accuracy"]
+            metrics["adjacency_gap"] = gap
     return metrics, intervals
 
 
@@ -177,6 +189,19 @@ def average_gap(model: Mapping[str, float], reference: Mapping[str, float]) -> f
     0.04999999999999999
     """
     return float(np.mean([abs(model[m] - reference[m]) for m in GAP_METRICS]))
+
+
+def trial_score(metrics: Mapping[str, float]) -> float:
+    """The average gap; where adjacent classes are scored, theirs is a fifth part of it.
+
+    >>> trial_score({"average_gap": 0.1}), trial_score({"average_gap": 0.1,
+    ...     "adjacency_gap": -0.6})
+    (0.1, 0.2)
+    """
+    if "adjacency_gap" not in metrics:
+        return metrics["average_gap"]
+    parts, near = len(GAP_METRICS), abs(metrics["adjacency_gap"])
+    return (parts * metrics["average_gap"] + near) / (parts + 1)
 
 
 def predictions(

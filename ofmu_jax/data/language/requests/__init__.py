@@ -1,0 +1,1 @@
+"""Requests whose retain rows lie close to what is forgotten."""
