@@ -13,6 +13,7 @@ from ofmu_jax.methods.ofmu import NAME
 
 # OFMU's configuration is a field of the run itself.
 BASELINES = {name: spec for name, spec in METHODS.items() if name != NAME}
+UNBOUNDED = ("grad_diff", "pcgrad", "gru")  # whose forget loss nothing else holds back
 Baselines: Any = group_of("Baselines", BASELINES)
 
 
@@ -91,7 +92,7 @@ def small_models() -> Any:
         loss = spec.config.loss
         if spec.needs_hidden_fn:
             loss = dataclasses.replace(loss, layer=1)
-        rate = 1e-4 if name == "grad_diff" else 3e-4
+        rate = 1e-4 if name in UNBOUNDED else 3e-4
         fields[name] = dataclasses.replace(spec.config, loss=loss, learning_rate=rate)
     return Baselines(**fields)
 

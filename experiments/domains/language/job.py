@@ -106,10 +106,10 @@ def unlearning(
     method, updates = num_updates(name, run, task)
     carries = run.specs[name].carries(run.config_of(name))
     if carries.target_nll is not None and goal is None:
+        own = "saul.loss.unit nats" if name == "saul" else f"{name}.forget-loss npo"
         raise ValueError(
             f"{name} ascends to a forget target and there is none: set "
-            "--budget.forget-target to reference, chance or a number, or choose "
-            f"another --{name.replace('_', '-')}.forget-loss."
+            f"--budget.forget-target to reference, chance or a number, or --{own}."
         )
     texts = refusals_of(run)[0] if carries.alternative else ()
     part = part_of(run)

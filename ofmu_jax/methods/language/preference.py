@@ -25,6 +25,14 @@ class NpoConfig(GradDiffConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class NpoSamConfig(NpoConfig):
+    """γ NPO at a point that it is worst at nearby + α R."""
+
+    radius: Positive = 1e-2
+    """ρ, how near."""
+
+
+@dataclasses.dataclass(frozen=True)
 class SimNpoConfig(GradDiffConfig):
     """γ SimNPO + α R."""
 
@@ -53,6 +61,14 @@ NPO = baseline(
     NpoConfig(),
     plain(preference.npo, "beta", mean_over=rows),
     _SEARCH,
+    carries=_REFERENCE,
+)
+NPO_SAM = baseline(
+    "NPO with SAM",
+    "2502.05374",
+    NpoSamConfig(),
+    plain(preference.npo, "beta", mean_over=rows, forget_radius="radius"),
+    _SEARCH | {"radius": Range(1e-3, 1e-1, log=True)},
     carries=_REFERENCE,
 )
 SIMNPO = baseline(
