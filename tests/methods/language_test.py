@@ -206,6 +206,7 @@ EXPECTED = {
     "hamu": (1, ascent, 1, nll, 2),
     "saul": (1, ascent, 1, nll, 4),
     "npo_sam": (1, npo, 1, nll, 3),
+    "altpo": (1, dpo, 2, nll, 3),
 }
 
 

@@ -44,6 +44,7 @@ METHODS: dict[str, Spec] = {
     "ngdiff": surgery.NGDIFF,
     "hamu": surgery.HAMU,
     "saul": surgery.SAUL,
+    "altpo": preference.ALTPO,
     "npo_sam": preference.NPO_SAM,
 }
 
