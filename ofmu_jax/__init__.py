@@ -1,5 +1,6 @@
 """Machine unlearning in JAX: OFMU (arXiv 2509.22483) and the tools around it."""
 
+from ofmu_jax.bilevel import AdaptiveRho as AdaptiveRho
 from ofmu_jax.bilevel import inner_ascent as inner_ascent
 from ofmu_jax.bilevel import inner_gradient as inner_gradient
 from ofmu_jax.bilevel import inner_objective as inner_objective

@@ -35,21 +35,19 @@ class PhiEvaluation(NamedTuple):
     retain_loss: jax.Array  # L_r(θ), NaN where it was not needed; shape=()
     cosine: jax.Array  # c, NaN where it was not needed; shape=()
     gradient: Params  # ∇Φ(θ)
-    forget_gradient: Params  # g_f
+    forget_gradient: Params | None  # g_f; None where only ∇Φ was kept
     retain_gradient: Params | None  # g_r; None if it was not needed
 
 
-class OuterEvaluation(NamedTuple):
-    """What one evaluation of ∇F yields; trees are float32 or wider."""
+class Lookahead(NamedTuple):
+    """Where the forget gradient is taken in place of a Hessian product."""
 
-    gradient: Params  # ∇F(θ), its penalty clipped if that was asked for
-    retain_loss: jax.Array  # L_r(θ); shape=()
-    retain_gradient: Params  # g_r
-    phi: PhiEvaluation | None  # None without a penalty
+    shift: Params  # −β S'(c) u_f, cut to a longest length
+    cosine: jax.Array  # the c it was made with; shape=()
 
 
 PhiFn = Callable[[Params], PhiEvaluation]
-CurvatureFn = Callable[[Params], tuple[PhiEvaluation, Params]]  # Φ and ∇²Φ ∇Φ
+LOOKAHEAD_MAX_STEP = 2e-3  # the longest shift, in norms of the parameters
 
 
 def similarity_and_slope(c: jax.Array, similarity: str) -> tuple[jax.Array, jax.Array]:
@@ -67,6 +65,8 @@ def evaluate_phi(
     similarity: str = "cosine",
     curvature: str = "vjp",
     retain_direction: Params | None = None,
+    lookahead: Lookahead | None = None,
+    lookahead_max_step: float | jax.Array = LOOKAHEAD_MAX_STEP,
 ) -> PhiEvaluation:
     """Φ, its gradient and what was found on the way.
 
@@ -77,9 +77,14 @@ def evaluate_phi(
       similarity: ``"cosine"`` (the paper's) or ``"squared_cosine"``.
       curvature: how ∇²L u is computed: ``"vjp"``, ``"linearize"`` (both keep the
         first pass for the second), ``"jvp"`` (the same, computed anew: more work,
-        little memory), all three exact, or ``"finite_difference"`` (one-sided).
+        little memory), all three exact, ``"finite_difference"`` (one-sided), or
+        ``"lookahead"``: gradients at points shifted by −βS'(c)u, exact to first order
+        in β; the differences that it takes are not divided by a small number.
       retain_direction: a fixed unit tree used in place of ĝ_r; then L_r is not
         evaluated and H_r not needed.
+      lookahead: the shift to use, made before: ∇Φ is then one forget gradient, and
+        ``curvature`` and ``retain_direction`` say nothing.
+      lookahead_max_step: the longest shift of ``"lookahead"``, in norms of ``params``.
     """
     check_choice("curvature", curvature, CURVATURES)
     check_choice("similarity", similarity, SIMILARITIES)
@@ -89,7 +94,19 @@ def evaluate_phi(
         value, gradient = jax.value_and_grad(forget_loss)(params)
         gradient = widen(gradient)
         return PhiEvaluation(value, value, nan, nan, gradient, gradient, None)
+    if lookahead is not None:
+        ahead = optax.tree.add(params, lookahead.shift)
+        value, gradient = jax.value_and_grad(forget_loss)(ahead)
+        s, _ = similarity_and_slope(lookahead.cosine, similarity)
+        gradient = widen(gradient)
+        return PhiEvaluation(
+            value - beta * s, value, nan, nan, gradient, gradient, None
+        )
 
+    if curvature == "lookahead":
+        cut = lambda u: _trees.clip_to(u, lookahead_max_step * norm(params))
+    else:
+        cut = lambda u: u
     l_f, g_f, product_f = _gradient_and_product(forget_loss, params, curvature)
     unit_f, inverse_f = unit(g_f)
     l_r, g_r, unit_r, retain_side = nan, None, retain_direction, None
@@ -101,15 +118,40 @@ def evaluate_phi(
     c = _trees.inner_product(unit_f, unit_r)
     s, slope = similarity_and_slope(c, similarity)
 
-    towards = optax.tree.add_scale
-    u_f = optax.tree.scale(inverse_f, towards(unit_r, -c, unit_f))
-    bend = product_f(u_f)
+    weight = -beta * slope
+    u_f = _turned(unit_f, unit_r, c, weight * inverse_f)
+    gradient = optax.tree.add(g_f, product_f(cut(u_f)))
     if retain_side is not None:
         product_r, inverse_r = retain_side
-        u_r = optax.tree.scale(inverse_r, towards(unit_f, -c, unit_r))
-        bend = optax.tree.add(bend, product_r(u_r))
-    gradient = towards(g_f, -beta * slope, bend)
+        u_r = _turned(unit_r, unit_f, c, weight * inverse_r)
+        gradient = optax.tree.add(gradient, product_r(cut(u_r)))
     return PhiEvaluation(l_f - beta * s, l_f, l_r, c, gradient, g_f, g_r)
+
+
+def _turned(unit_a: Params, unit_b: Params, c: jax.Array, scale: jax.Array) -> Params:
+    """``scale`` (b̂ − c â): how the cosine of a and b turns with a."""
+    return optax.tree.scale(scale, optax.tree.add_scale(unit_b, -c, unit_a))
+
+
+def look_ahead(
+    params: Params,
+    forget_gradient: Params,
+    retain_gradient: Params,
+    *,
+    beta: float | jax.Array,
+    similarity: str = "cosine",
+    max_step: float | jax.Array = LOOKAHEAD_MAX_STEP,
+) -> Lookahead:
+    """The shift −βS'(c)u_f of these gradients, at most ``max_step`` ‖θ‖ long.
+
+    With ĝ_r held, ∇Φ(θ) = g_f − βS'(c) H_f u_f = g_f(θ − βS'(c) u_f) + O(β²).
+    """
+    unit_f, inverse = unit(forget_gradient)
+    unit_r, _ = unit(retain_gradient)
+    c = _trees.inner_product(unit_f, unit_r)
+    _, slope = similarity_and_slope(c, similarity)
+    shift = _turned(unit_f, unit_r, c, -beta * slope * inverse)
+    return Lookahead(_trees.clip_to(shift, max_step * norm(params)), c)
 
 
 def _gradient_and_product(loss: LossFn, params: Params, curvature: str):
@@ -126,6 +168,7 @@ def _gradient_and_product(loss: LossFn, params: Params, curvature: str):
 def _with_product(gradient_fn: Callable, params: Params, curvature: str, order=1):
     """What ``gradient_fn`` gives, (∇f, more), and the map u ↦ ∇²f u.
 
+    With ``"lookahead"`` that is u ↦ ∇f(θ + u) − ∇f(θ), linear for short u only.
     ``order`` is that of `_trees.finite_difference`.
     """
     if curvature == "finite_difference":
@@ -135,6 +178,11 @@ def _with_product(gradient_fn: Callable, params: Params, curvature: str, order=1
         only_gradient = lambda theta: gradient_fn(theta)[0]
         displaced = functools.partial(_trees.finite_difference, only_gradient)
         return gradient, more, lambda u: displaced(params, gradient, u, order=order)
+    if curvature == "lookahead":
+        params = widen(params)
+        gradient, more = gradient_fn(params)
+        ahead = lambda u: gradient_fn(optax.tree.add(params, u))[0]
+        return gradient, more, lambda u: optax.tree.sub(ahead(u), gradient)
     if curvature == "vjp":
         # Hessians are symmetric: the pull-back of u through ∇f is ∇²f u.
         gradient, pull, more = jax.vjp(gradient_fn, params, has_aux=True)
@@ -183,36 +231,3 @@ def phi_curvature(
     order = 2 if phi_is_difference else 1
     gradient, evaluation, product = _with_product(gradient_fn, params, curvature, order)
     return evaluation, widen(product(gradient))
-
-
-def evaluate_outer(
-    params: Params,
-    retain_loss: LossFn,
-    curvature_fn: CurvatureFn | None,
-    *,
-    rho: float | jax.Array,
-    penalty_clip: float | jax.Array | None = None,
-) -> OuterEvaluation:
-    """∇F = ∇L_r + 2ρ ∇²Φ ∇Φ and what was found on the way.
-
-    Args:
-      retain_loss: L_r, parameters -> scalar.
-      curvature_fn: gives Φ and ∇²Φ ∇Φ at θ, as `phi_curvature` does; None: no penalty.
-        If its Φ has no retain gradient, L_r is differentiated here.
-      rho: ρ.
-      penalty_clip: the penalty's norm is at most this multiple of ‖∇L_r‖.
-    """
-    phi, product = (None, None) if curvature_fn is None else curvature_fn(params)
-    if phi is not None and phi.retain_gradient is not None:
-        l_r, g_r = phi.retain_loss, phi.retain_gradient
-    else:
-        retain_loss = _trees.scalar("retain_loss", retain_loss)
-        l_r, g_r = jax.value_and_grad(retain_loss)(params)
-        g_r = widen(g_r)
-    gradient = g_r
-    if product is not None:
-        penalty = optax.tree.scale(2 * rho, product)
-        if penalty_clip is not None:
-            penalty = _trees.clip_to(penalty, penalty_clip * norm(g_r))
-        gradient = optax.tree.add(g_r, penalty)
-    return OuterEvaluation(gradient, l_r, g_r, phi)

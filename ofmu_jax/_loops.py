@@ -3,18 +3,16 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from ofmu_jax import _trees, bilevel
+from ofmu_jax._options import Options
 from ofmu_jax.bilevel import Params, StepLossFn
-from ofmu_jax.choices import Base, PenaltyGradient
 
-BASES = get_args(Base)
-PENALTY_GRADIENTS = get_args(PenaltyGradient)
 METRICS = ("phi", "forget_loss", "retain_loss", "cosine", "phi_grad_norm", "rho")
 
 
@@ -35,79 +33,24 @@ class OfmuState(NamedTuple):
     phi_grad_norm: jax.Array  # ‖∇Φ‖; shape=()
     rho: jax.Array  # the ρ it used; shape=()
     inner_moves: jax.Array  # inner steps that did not rest; shape=(), dtype=int32
+    carried: Params  # for the next update: ĝ_r, or the shift of the look-ahead; or ()
 
 
 @dataclasses.dataclass(frozen=True)
-class Loops:
-    """The options of `ofmu`, and one outer iteration in parts."""
-
-    outer_optimizer: optax.GradientTransformationExtraArgs
-    inner_optimizer: optax.GradientTransformationExtraArgs
-    inner_steps: int
-    beta: Any
-    rho: Any
-    similarity: str
-    base: str
-    curvature: str
-    outer_steps: int
-    retain_direction: str
-    penalty_gradient: str
-    penalty_clip: Any
-    forget_target: Any
-    unroll: bool
-
-    @property
-    def penalised(self) -> bool:
-        return not bilevel.is_static_zero(self.rho)
-
-    @property
-    def secant(self) -> bool:
-        return self.penalised and self.penalty_gradient == "secant"
-
-    @property
-    def differences(self) -> bool:
-        """Whether gradients are subtracted, which bfloat16 would round away."""
-        inexact = self.penalised and self.penalty_gradient != "exact"
-        return inexact or self.curvature == "finite_difference"
-
-    @property
-    def exact_curvature(self) -> str:
-        """Exact third derivatives go through exact second ones."""
-        return "vjp" if self.curvature == "finite_difference" else self.curvature
-
-    @property
-    def penalty_phi_curvature(self) -> str:
-        """How ∇Φ inside the penalty is computed."""
-        exact = self.penalty_gradient == "exact"
-        return self.exact_curvature if exact else self.curvature
-
-    def check(self) -> None:
-        """Raises ValueError for an unknown option or a bad count."""
-        for name, choices in (
-            ("similarity", bilevel.SIMILARITIES),
-            ("base", BASES),
-            ("curvature", bilevel.CURVATURES),
-            ("retain_direction", bilevel.RETAIN_DIRECTIONS),
-            ("penalty_gradient", PENALTY_GRADIENTS),
-        ):
-            bilevel.check_choice(name, getattr(self, name), choices)
-        _check_count("inner_steps", self.inner_steps, least=0)
-        _check_count("outer_steps", self.outer_steps, least=1)
-        if self.inner_steps == 0 and (self.secant or not self.penalised):
-            raise ValueError(
-                "inner_steps=0 leaves no inner step to take the secant or the metrics "
-                "from; use inner_steps >= 1, or a penalty with another gradient."
-            )
+class Loops(Options):
+    """One outer iteration in parts."""
 
     def init(self, params: Params) -> OfmuState:
         theta = bilevel.widen(_trees.differentiable(params))
-        zero = jnp.zeros((), _metric_dtype(theta))
+        dtype = _metric_dtype(theta)
         return OfmuState(
             outer_iteration=jnp.zeros((), jnp.int32),
             inner_state=self.inner_optimizer.init(theta),
             outer_state=self.outer_optimizer.init(theta),
-            **dict.fromkeys(METRICS, zero),
+            # An array each: a step that takes the state's memory over needs that.
+            **{name: jnp.zeros((), dtype) for name in METRICS},
             inner_moves=jnp.zeros((), jnp.int32),
+            carried=optax.tree.zeros_like(theta) if self.carries else (),
         )
 
     def iterate(
@@ -128,10 +71,8 @@ class Loops:
             )
         ]
         dtype = _metric_dtype(start)
-        rho = self.rho
-        if callable(rho):  # counted in the width of the parameters, so ρ has it too
-            rho = rho(state.outer_iteration.astype(f"int{8 * dtype.itemsize}"))
-        direction = self._frozen_direction(losses[1], start)
+        rho = self._rho(state, dtype)
+        held = self._held(losses, start, state)
         ascent = bilevel.inner_ascent(
             start,
             *losses,
@@ -141,25 +82,41 @@ class Loops:
             optimizer_state=state.inner_state,
             similarity=self.similarity,
             curvature=self.curvature,
-            retain_direction=direction,
+            lookahead_max_step=self.lookahead_max_step,
+            **held,
             forget_target=self.forget_target,
-            keep_last=self.secant,
+            keep_last=self.secant or self.penalty_carried or self.carries,
             unroll=self.unroll,
         )
-        change, outer_state, records = self._descend(
-            ascent, state.outer_state, losses, rho, direction, extra_args
+        change, outer_state, records, g_r = self._descend(
+            ascent, state.outer_state, losses, rho, held, extra_args
         )
         if self.base == "inner":  # `change` is θ_{k+1} there
             change = optax.tree.sub(change, start)
         metrics = {n: x[-1] for n, x in ascent.trace.items() if self.inner_steps > 0}
         metrics |= {n: x[0] for n, x in records.items()} | {"rho": rho}
+        carried = state.carried
+        if self.carries:
+            carried, c = self._carry(ascent, g_r, state)
+            metrics |= {"cosine": c} if self.holds_shift else {}
         return _trees.like(params, change), OfmuState(
             outer_iteration=jnp.asarray(optax.safe_increment(state.outer_iteration)),
             inner_state=ascent.optimizer_state,
             outer_state=outer_state,
             **{name: jnp.asarray(metrics[name], dtype) for name in METRICS},
             inner_moves=jnp.sum(ascent.trace["moved"], dtype=jnp.int32),
+            carried=carried,
         )
+
+    def _rho(self, state: OfmuState, dtype: jnp.dtype) -> Any:
+        """The ρ of this update."""
+        rho = bilevel.AdaptiveRho() if isinstance(self.rho, str) else self.rho
+        if isinstance(rho, bilevel.AdaptiveRho):
+            later = rho.following(state.rho, self.maximum - state.phi)
+            return jnp.where(state.outer_iteration == 0, rho.initial, later)
+        if callable(rho):  # counted in the width of the parameters, so ρ has it too
+            return rho(state.outer_iteration.astype(f"int{8 * dtype.itemsize}"))
+        return rho
 
     def _of_wide_params(self, loss: StepLossFn, params: Params) -> StepLossFn:
         """The loss as a function of widened parameters without constants."""
@@ -171,13 +128,44 @@ class Loops:
 
         return of_wide
 
-    def _frozen_direction(self, retain_loss: StepLossFn, start: Params):
-        """ĝ_r at θ_k on the batch of step 0, if it is to be frozen."""
-        if self.retain_direction == "fresh" or bilevel.is_static_zero(self.beta):
-            return None
-        return bilevel.unit(jax.grad(retain_loss)(start, jnp.zeros((), jnp.int32)))[0]
+    def _held(self, losses, start: Params, state: OfmuState) -> dict[str, Any]:
+        """What of the retain gradient holds for a whole update, if anything: ĝ_r, or
+        the look-ahead of it; ``"frozen"`` is taken at θ_k on the batch of step 0."""
+        if not self.similar or self.retain_direction == "fresh":
+            return {}
+        zero = jnp.zeros((), jnp.int32)
+        if self.carries:
+            if not self.holds_shift:
+                return {"retain_direction": state.carried}
+            return {"lookahead": bilevel.Lookahead(state.carried, state.cosine)}
+        g_r = jax.grad(losses[1])(start, zero)
+        if not self.holds_shift:
+            return {"retain_direction": bilevel.unit(g_r)[0]}
+        return {
+            "lookahead": self._look_ahead(start, jax.grad(losses[0])(start, zero), g_r)
+        }
 
-    def _phi_at(self, losses, step, direction) -> bilevel.PhiFn:
+    def _look_ahead(self, params, g_f, g_r) -> bilevel.Lookahead:
+        return bilevel.look_ahead(
+            params,
+            g_f,
+            g_r,
+            beta=self.beta,
+            similarity=self.similarity,
+            max_step=self.lookahead_max_step,
+        )
+
+    def _carry(self, ascent: bilevel.Ascent, g_r: Params, state: OfmuState):
+        """What the next update holds, of the last gradients of this one, and the
+        cosine it was made with; where they are not finite, what this one held."""
+        if self.holds_shift:
+            new, c = self._look_ahead(ascent.params, ascent.last_gradient, g_r)
+        else:
+            new, c = bilevel.unit(g_r)[0], ascent.trace["cosine"][-1]
+        finite = jnp.isfinite(bilevel.norm(new)) & jnp.isfinite(c)
+        return optax.tree.where(finite, (new, c), (state.carried, state.cosine))
+
+    def _phi_at(self, losses, step, held) -> bilevel.PhiFn:
         """Φ of one step as a function of parameters, for the penalty."""
         return functools.partial(
             bilevel.evaluate_phi,
@@ -186,43 +174,62 @@ class Loops:
             beta=self.beta,
             similarity=self.similarity,
             curvature=self.penalty_phi_curvature,
-            retain_direction=direction,
+            lookahead_max_step=self.lookahead_max_step,
+            **held,
         )
 
-    def _penalty(self, phi_fn: bilevel.PhiFn) -> bilevel.CurvatureFn:
-        """θ ↦ Φ and ∇²Φ ∇Φ, exact or by differences."""
+    def _penalty(self, phi_fn: bilevel.PhiFn) -> bilevel.PenaltyFn:
+        """θ ↦ the penalty, exact or by differences."""
+        if self.penalty == "value_gap":
+            return lambda theta: bilevel.value_gap(phi_fn(theta), self.maximum)
         if self.penalty_gradient == "finite_difference":
             curvature = "finite_difference"
         else:
             curvature = self.exact_curvature
-        return lambda theta: bilevel.phi_curvature(
-            phi_fn,
-            theta,
-            curvature,
-            phi_is_difference=self.penalty_phi_curvature == "finite_difference",
+        inexact = self.penalty_phi_curvature == "finite_difference"
+        return lambda theta: bilevel.gradient_norm(
+            *bilevel.phi_curvature(phi_fn, theta, curvature, phi_is_difference=inexact)
         )
 
-    def _secant_penalty(self, phi_fn, ascent: bilevel.Ascent) -> bilevel.CurvatureFn:
-        """The same from the last inner step, at θ'_T: once for all outer steps."""
-        phi = phi_fn(ascent.params)
-        product = bilevel.secant_product(
-            phi.gradient, ascent.last_gradient, ascent.last_step
-        )
-        phi = phi._replace(retain_gradient=None)  # that one is of another batch
-        return lambda theta: (phi, product)
+    def _penalty_of_last(self, phi_fn, ascent: bilevel.Ascent) -> bilevel.PenaltyFn:
+        """The penalty from the last inner step, once for all outer steps: by the secant
+        at θ'_T, or the value gap as it was at θ'_{T−1}, at no cost."""
+        if self.secant:
+            phi = phi_fn(ascent.params)
+            product = bilevel.secant_product(
+                phi.gradient, ascent.last_gradient, ascent.last_step
+            )
+            # Its retain gradient is of another batch.
+            found = bilevel.gradient_norm(phi._replace(retain_gradient=None), product)
+        else:
+            plain = not self.similar or self.holds_shift  # ∇Φ is a forget gradient
+            last = {name: values[-1] for name, values in ascent.trace.items()}
+            phi = bilevel.PhiEvaluation(
+                last["phi"],
+                last["forget_loss"],
+                jnp.full((), jnp.nan),
+                last["cosine"],
+                ascent.last_gradient,
+                ascent.last_gradient if plain else None,
+                None,
+            )
+            found = bilevel.value_gap(phi, self.maximum)
+        return lambda theta: found
 
-    def _descend(self, ascent, outer_state, losses, rho, direction, extra_args):
+    def _descend(self, ascent, outer_state, losses, rho, held, extra_args):
         """The outer steps from θ'_T: where they end (or, for base "outer", the sum of
-        their updates), the optimizer's state, and per step what was found."""
+        their updates), the optimizer's state, per step what was found, and the last
+        g_r if it is to be carried."""
         last_step = jnp.array(self.inner_steps - 1, jnp.int32)
-        last_phi = self._phi_at(losses, last_step, direction)
-        secant = self._secant_penalty(last_phi, ascent) if self.secant else None
+        last_phi = self._phi_at(losses, last_step, held)
+        of_last = self.secant or self.penalty_carried
+        once = self._penalty_of_last(last_phi, ascent) if of_last else None
 
         def descend(carry, step):
-            theta, total, state = carry
-            phi_fn, penalty = self._phi_at(losses, step, direction), None
+            theta, total, state, _ = carry
+            phi_fn, penalty = self._phi_at(losses, step, held), None
             if self.penalised:
-                penalty = secant or self._penalty(phi_fn)
+                penalty = once or self._penalty(phi_fn)
             outer = bilevel.evaluate_outer(
                 theta,
                 lambda p: losses[1](p, step),
@@ -235,12 +242,14 @@ class Loops:
                 value = losses[1](p, step)
                 if not self.penalised:
                     return value
-                phi = (last_phi if self.secant else phi_fn)(p)
+                phi = (last_phi if of_last else phi_fn)(p)
+                if self.penalty == "value_gap":
+                    return value + rho * bilevel.value_gap(phi, self.maximum).value
                 return value + rho * bilevel.norm(phi.gradient) ** 2
 
             gradient = optax.tree.cast_like(outer.gradient, theta)
             search = {
-                "value": _objective(outer, rho),
+                "value": outer.objective,
                 "grad": gradient,
                 "value_fn": objective,
             }
@@ -250,21 +259,16 @@ class Loops:
             change = optax.tree.cast_like(change, theta)
             if total is not None:
                 total = optax.tree.add(total, change)
-            return (optax.tree.add(theta, change), total, state), _record(outer)
+            g_r = outer.retain_gradient if self.carries else None
+            return (optax.tree.add(theta, change), total, state, g_r), _record(outer)
 
         total = optax.tree.zeros_like(ascent.params) if self.base == "outer" else None
         steps = jnp.arange(self.outer_steps, dtype=jnp.int32) + self.inner_steps
-        carry = (ascent.params, total, outer_state)
+        g_r = optax.tree.zeros_like(ascent.params) if self.carries else None
+        carry = (ascent.params, total, outer_state, g_r)
         carry, records = bilevel.scan(descend, carry, steps, self.unroll)
-        theta, total, outer_state = carry
-        return (theta if total is None else total), outer_state, records
-
-
-def _objective(outer: bilevel.OuterEvaluation, rho: Any) -> jax.Array:
-    """F, from what was found."""
-    if outer.phi is None:
-        return outer.retain_loss
-    return outer.retain_loss + rho * bilevel.norm(outer.phi.gradient) ** 2
+        theta, total, outer_state, g_r = carry
+        return (theta if total is None else total), outer_state, records, g_r
 
 
 def _record(outer: bilevel.OuterEvaluation) -> dict[str, jax.Array]:
@@ -273,7 +277,8 @@ def _record(outer: bilevel.OuterEvaluation) -> dict[str, jax.Array]:
     if phi is None:
         return record
     cosine = phi.cosine
-    if phi.retain_gradient is None:  # of a frozen direction, or of none
+    # Of a direction that was held, or of none; a carried ∇Φ is no g_f.
+    if phi.retain_gradient is None and phi.forget_gradient is not None:
         cosine = bilevel.cosine(phi.forget_gradient, outer.retain_gradient)
     return record | {
         "phi": phi.phi,
@@ -287,13 +292,3 @@ def _metric_dtype(theta: Params) -> jnp.dtype:
     """Float32, or float64 if a parameter is."""
     dtypes = [jnp.result_type(x) for x in jax.tree.leaves(theta)]
     return jnp.result_type(jnp.float32, *dtypes)
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(
-            f"{name} must be a Python int, got {value!r}; under "
-            "optax.inject_hyperparams pass static_args=('inner_steps', 'outer_steps')."
-        )
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}.")

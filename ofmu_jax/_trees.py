@@ -202,6 +202,18 @@ def secant_product(new_gradient: Params, old_gradient: Params, step: Params) -> 
     return optax.tree.scale(inverse, optax.tree.sub(new_gradient, old_gradient))
 
 
+def scan(body: Callable, carry: Any, steps: jax.Array, unroll: bool) -> tuple[Any, Any]:
+    """`lax.scan`, or the same written out: ``lax.scan(…, unroll=True)`` keeps a loop
+    where there is one step only, and a convolution in it is slow on a CPU."""
+    if not unroll or not len(steps):
+        return jax.lax.scan(body, carry, steps)
+    records = []
+    for step in steps:
+        carry, record = body(carry, step)
+        records.append(record)
+    return carry, jax.tree.map(lambda *x: jnp.stack(x), *records)
+
+
 def by_columns(function: Callable[..., Any], arrays: tuple, size: int) -> Any:
     """``function`` of ``size`` columns of the arrays (B, N, …) at a time, in one scan.
 

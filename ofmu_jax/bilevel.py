@@ -5,10 +5,13 @@ the forget and the retain loss, ``c`` is their cosine, hats are unit vectors.
 
 .. math::
   Φ(θ) = L_f(θ) − β S(c)                       \text{(inner, maximised)} \\
-  F(θ) = L_r(θ) + ρ ‖∇Φ(θ)‖²                   \text{(outer, minimised)} \\
+  F(θ) = L_r(θ) + ρ P(θ), \quad P = ‖∇Φ(θ)‖²   \text{(outer, minimised)} \\
   ∇Φ = g_f − β S'(c) (H_f u_f + H_r u_r), \quad
   u_f = (ĝ_r − c ĝ_f) / ‖g_f‖, \quad u_r = (ĝ_f − c ĝ_r) / ‖g_r‖ \\
   ∇F = g_r + 2ρ ∇²Φ ∇Φ
+
+In place of the paper's P stands :math:`(Φ^* − Φ(θ))_+` where a value gap is asked for,
+with Φ* the known maximum of Φ; then :math:`∇F = g_r − ρ∇Φ`.
 
 The functions know nothing of models or data: ``params`` is any pytree of floating
 point arrays (integers in it are constants) and a loss maps it to a scalar. Norms,
@@ -27,15 +30,24 @@ import optax
 
 from ofmu_jax import _trees
 from ofmu_jax._derivatives import CURVATURES as CURVATURES
+from ofmu_jax._derivatives import LOOKAHEAD_MAX_STEP as LOOKAHEAD_MAX_STEP
 from ofmu_jax._derivatives import SIMILARITIES as SIMILARITIES
-from ofmu_jax._derivatives import CurvatureFn as CurvatureFn
-from ofmu_jax._derivatives import OuterEvaluation as OuterEvaluation
+from ofmu_jax._derivatives import Lookahead as Lookahead
 from ofmu_jax._derivatives import PhiEvaluation as PhiEvaluation
 from ofmu_jax._derivatives import PhiFn as PhiFn
-from ofmu_jax._derivatives import evaluate_outer as evaluate_outer
 from ofmu_jax._derivatives import evaluate_phi as evaluate_phi
+from ofmu_jax._derivatives import look_ahead as look_ahead
 from ofmu_jax._derivatives import phi_curvature as phi_curvature
 from ofmu_jax._derivatives import similarity_and_slope
+from ofmu_jax._penalties import PENALTIES as PENALTIES
+from ofmu_jax._penalties import AdaptiveRho as AdaptiveRho
+from ofmu_jax._penalties import OuterEvaluation as OuterEvaluation
+from ofmu_jax._penalties import Penalty as Penalty
+from ofmu_jax._penalties import PenaltyFn as PenaltyFn
+from ofmu_jax._penalties import evaluate_outer as evaluate_outer
+from ofmu_jax._penalties import gradient_norm as gradient_norm
+from ofmu_jax._penalties import maximum_for as maximum_for
+from ofmu_jax._penalties import value_gap as value_gap
 from ofmu_jax._trees import LossFn as LossFn
 from ofmu_jax._trees import Params as Params
 from ofmu_jax._trees import check_choice as check_choice
@@ -44,6 +56,7 @@ from ofmu_jax._trees import cosine as cosine
 from ofmu_jax._trees import inner_product as inner_product
 from ofmu_jax._trees import is_static_zero as is_static_zero
 from ofmu_jax._trees import norm as norm
+from ofmu_jax._trees import scan as scan
 from ofmu_jax._trees import secant_product as secant_product
 from ofmu_jax._trees import unit as unit
 from ofmu_jax._trees import widen as widen
@@ -113,10 +126,16 @@ def outer_objective(
     beta: float | jax.Array,
     rho: float | jax.Array,
     similarity: str = "cosine",
+    penalty: str = "gradient_norm",
+    maximum: float | jax.Array | None = None,
 ) -> jax.Array:
-    """F(θ) = L_r(θ) + ρ‖∇Φ(θ)‖², a scalar (arXiv 2509.22483, outer problem)."""
+    """F(θ), a scalar (arXiv 2509.22483, outer problem); see `outer_gradient`."""
+    highest = maximum_for(penalty, maximum)
     theta, *losses = _prepare(params, forget_loss, retain_loss)
-    options = {"beta": beta, "similarity": similarity, "curvature": "vjp"}
+    options = {"beta": beta, "similarity": similarity}
+    if penalty == "value_gap":
+        gap = highest - inner_objective(theta, *losses, **options)
+        return losses[1](theta) + rho * jnp.maximum(gap, 0)
     gradient = evaluate_phi(theta, *losses, **options).gradient
     return losses[1](theta) + rho * optax.tree.norm(widen(gradient), squared=True)
 
@@ -130,11 +149,29 @@ def outer_gradient(
     rho: float | jax.Array,
     similarity: str = "cosine",
     curvature: str = "vjp",
+    penalty: str = "gradient_norm",
+    maximum: float | jax.Array | None = None,
 ) -> Params:
-    """∇F(θ) = ∇L_r + 2ρ ∇²Φ ∇Φ, like ``params`` in structure and dtype."""
+    """∇F(θ), like ``params`` in structure and dtype.
+
+    Args:
+      penalty: ``"gradient_norm"``, the paper's ‖∇Φ‖², or ``"value_gap"``, (Φ* − Φ)₊.
+      maximum: Φ*, what Φ cannot exceed; for the value gap.
+      beta, similarity, curvature: see `evaluate_phi`.
+
+    Raises:
+      ValueError: for an unknown choice, or a value gap without its maximum.
+
+    >>> loss = lambda x: -jnp.sum((x - 3.0) ** 2)  # its maximum is 0
+    >>> gap = {"penalty": "value_gap", "maximum": 0.0}
+    >>> x = jnp.array([1.0])
+    >>> print(outer_gradient(x, loss, jnp.sum, beta=0.0, rho=0.5, **gap))  # 1 − .5 · 4
+    [-1.]
+    """
     check_choice("curvature", curvature, CURVATURES)
+    highest = maximum_for(penalty, maximum)
     theta, forget_loss, retain_loss = _prepare(params, forget_loss, retain_loss)
-    phi = functools.partial(
+    phi_fn = functools.partial(
         evaluate_phi,
         forget_loss=forget_loss,
         retain_loss=retain_loss,
@@ -142,10 +179,17 @@ def outer_gradient(
         similarity=similarity,
         curvature=curvature,
     )
-    differences = curvature == "finite_difference"
-    product = lambda p: phi_curvature(phi, p, curvature, phi_is_difference=differences)
-    outer = evaluate_outer(theta, retain_loss, product, rho=rho)
-    return _trees.like(params, outer.gradient)
+    how = "vjp" if curvature == "lookahead" else curvature
+    noisy = {"phi_is_difference": curvature == "finite_difference"}
+
+    def penalty_fn(p: Params) -> Penalty:
+        if penalty == "value_gap":
+            return value_gap(phi_fn(p), highest)
+        return gradient_norm(*phi_curvature(phi_fn, p, how, **noisy))
+
+    return _trees.like(
+        params, evaluate_outer(theta, retain_loss, penalty_fn, rho=rho).gradient
+    )
 
 
 # --- the inner loop ---------------------------------------------------------------
@@ -163,6 +207,8 @@ def inner_ascent(
     similarity: str = "cosine",
     curvature: str = "vjp",
     retain_direction: Params | None = None,
+    lookahead: Lookahead | None = None,
+    lookahead_max_step: float | jax.Array = LOOKAHEAD_MAX_STEP,
     forget_target: float | jax.Array | None = None,
     keep_last: bool = False,
     unroll: bool = False,
@@ -185,7 +231,8 @@ def inner_ascent(
       forget_target: the loss that counts as forgotten; −CE has no maximum of its own.
       keep_last: also return ∇Φ(θ'_{T−1}) and the last step, for the secant penalty.
       unroll: write the steps out in the program, which then has no loop.
-      beta, similarity, curvature, retain_direction: see `evaluate_phi`.
+      beta, similarity, curvature, retain_direction, lookahead, lookahead_max_step: see
+        `evaluate_phi`.
     """
     theta, forget_loss, retain_loss = _prepare(params, forget_loss, retain_loss)
     optimizer = optax.with_extra_args_support(inner_optimizer)
@@ -202,6 +249,8 @@ def inner_ascent(
             similarity=similarity,
             curvature=curvature,
             retain_direction=retain_direction,
+            lookahead=lookahead,
+            lookahead_max_step=lookahead_max_step,
         )
         phi = phi_fn(theta)
         phi_grad_norm = norm(phi.gradient)
@@ -238,18 +287,6 @@ def inner_ascent(
     carry, trace = scan(ascend, (theta, state, zeros, zeros), steps, unroll)
     theta, state, gradient, step = carry
     return Ascent(_trees.complete(theta, params), state, trace, gradient, step)
-
-
-def scan(body: Callable, carry: Any, steps: jax.Array, unroll: bool) -> tuple[Any, Any]:
-    """`lax.scan`, or the same written out: ``lax.scan(…, unroll=True)`` keeps a loop
-    where there is one step only, and a convolution in it is slow on a CPU."""
-    if not unroll or not len(steps):
-        return jax.lax.scan(body, carry, steps)
-    records = []
-    for step in steps:
-        carry, record = body(carry, step)
-        records.append(record)
-    return carry, jax.tree.map(lambda *x: jnp.stack(x), *records)
 
 
 def _prepare(params: Params, *losses: Callable[..., Any]):

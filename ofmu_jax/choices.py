@@ -3,7 +3,13 @@
 from typing import Literal
 
 Similarity = Literal["cosine", "squared_cosine"]
-Curvature = Literal["vjp", "linearize", "jvp", "finite_difference"]
-RetainDirection = Literal["fresh", "frozen"]
+Curvature = Literal["vjp", "linearize", "jvp", "finite_difference", "lookahead"]
+RetainDirection = Literal["fresh", "frozen", "carried"]
 Base = Literal["inner", "outer"]
-PenaltyGradient = Literal["exact", "finite_difference", "secant"]
+Penalty = Literal["gradient_norm", "value_gap"]
+PenaltyGradient = Literal["exact", "finite_difference", "secant", "carried"]
+# Of each penalty.
+PENALTY_GRADIENTS_OF: dict[str, tuple[PenaltyGradient, ...]] = {
+    "gradient_norm": ("exact", "finite_difference", "secant"),
+    "value_gap": ("exact", "carried"),
+}

@@ -8,7 +8,7 @@ import optax
 from ofmu_jax._loops import METRICS as METRICS
 from ofmu_jax._loops import Loops
 from ofmu_jax._loops import OfmuState as OfmuState
-from ofmu_jax.bilevel import Params, StepLossFn
+from ofmu_jax.bilevel import LOOKAHEAD_MAX_STEP, AdaptiveRho, Params, StepLossFn
 
 
 def ofmu(
@@ -16,22 +16,25 @@ def ofmu(
     inner_optimizer: optax.GradientTransformation,
     inner_steps: int = 5,
     beta: float | jax.Array = 0.1,
-    rho: float | jax.Array | optax.Schedule = 1e-3,
+    rho: float | jax.Array | optax.Schedule | AdaptiveRho | str = 1e-3,
     similarity: str = "cosine",
     base: str = "inner",
     curvature: str = "vjp",
     outer_steps: int = 1,
     retain_direction: str = "fresh",
+    penalty: str = "gradient_norm",
     penalty_gradient: str = "exact",
     penalty_clip: float | jax.Array | None = None,
+    maximum: float | jax.Array | None = None,
+    lookahead_max_step: float | jax.Array = LOOKAHEAD_MAX_STEP,
     forget_target: float | jax.Array | None = None,
     unroll: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""The two loops of OFMU (arXiv 2509.22483) around two optax optimizers.
 
     One update takes T = ``inner_steps`` steps of ascent on
-    :math:`Φ = L_f − β S(c)` and then ``outer_steps`` steps of descent along
-    :math:`∇L_r(θ'_T) + 2 ρ_k ∇²Φ ∇Φ`; the returned update is their sum. ``update``
+    :math:`Φ = L_f − β S(c)` and then ``outer_steps`` steps of descent on
+    :math:`F = L_r + ρ_k ‖∇Φ‖²` from θ'_T; the returned update is their sum. ``update``
     needs ``forget_loss`` and ``retain_loss``, called as ``loss(params, step)`` with
     a traced integer ``step``: 0 … T−1 in the inner loop, T + j in outer step
     j = 0 … ``outer_steps`` − 1, so that a caller can index stacked minibatches
@@ -45,20 +48,32 @@ def ofmu(
       beta: weight β of the similarity; a Python 0 drops the term and its cost.
       rho: penalty weight ρ, or a schedule of the outer iteration k (the paper's
         :math:`ρ_{k+1} = γ ρ_k` is ``optax.exponential_decay(rho_0, 1, gamma)``).
-        A Python 0 drops the penalty and its cost.
+        ``"adaptive"``, or an `AdaptiveRho`, follows the gap of Φ to ``maximum`` as a
+        multiplier does. A Python 0 drops the penalty and its cost.
       similarity: ``"cosine"`` (the paper's) or ``"squared_cosine"``.
       base: ``"inner"`` descends from θ'_T, the warm start; ``"outer"`` applies the
         same outer updates at θ_k, as equation θ_{k+1} = θ_k − … reads.
       curvature: of ∇Φ: ``"vjp"``, ``"linearize"``, ``"jvp"`` (which needs the least
-        memory of the exact ones) or ``"finite_difference"``.
+        memory of the exact ones), ``"finite_difference"``, or ``"lookahead"``: the
+        forget gradient at θ − βS'(c)u_f, which is ∇Φ to first order in β, and no
+        gradient is differentiated.
       outer_steps: outer steps per inner loop.
       retain_direction: ``"fresh"`` recomputes ĝ_r in each inner step; ``"frozen"``
-        takes it once per update, at θ_k on the batch of step 0. The penalty, Φ and
-        ‖∇Φ‖ are then those of Φ with that direction held constant; the cosine is not.
+        takes it once per update, at θ_k on the batch of step 0; ``"carried"`` has it
+        from the last outer step of the update before, at no cost (the first update
+        has none, and no similarity). The penalty, Φ and ‖∇Φ‖ are then those of Φ with
+        that direction held constant; the cosine is not. With ``"lookahead"`` the whole
+        shift is held or carried, and ∇Φ costs one gradient.
+      penalty: ``"gradient_norm"``, the paper's ‖∇Φ‖², or ``"value_gap"``: (Φ* − Φ)₊.
       penalty_gradient: ``"exact"`` third derivatives; ``"finite_difference"`` of ∇Φ
         along ∇Φ; ``"secant"`` from the last inner step (see
-        `bilevel.secant_product`), computed once and shared by the outer steps.
+        `bilevel.secant_product`), computed once and shared by the outer steps. Of the
+        value gap: ``"exact"``, in each outer step, or ``"carried"``, the ∇Φ of the last
+        inner step, at no cost.
       penalty_clip: the penalty's norm is at most this multiple of ‖∇L_r‖.
+      maximum: Φ*, what Φ cannot exceed: 0 for a forget loss that 0 bounds, and β more
+        with the plain cosine. For the value gap and the adaptive ρ.
+      lookahead_max_step: the longest shift of a look-ahead, in norms of the parameters.
       forget_target: inner steps rest while L_f is at or above it.
       unroll: write both loops out in the program: for convolutions on a CPU, which
         XLA computes far slower within a loop (github.com/jax-ml/jax/issues/12868).
@@ -75,9 +90,9 @@ def ofmu(
       away. Integers among the parameters are constants: their update is 0.
 
     Raises:
-      ValueError: for an unknown option, a count that is not a Python integer or
-        too small, or (in ``update``) a missing ``params`` or loss, or a loss that
-        is not a scalar.
+      ValueError: for an unknown option, options that do not fit each other, a count
+        that is not a Python integer or too small, or (in ``update``) a missing
+        ``params`` or loss, or a loss that is not a scalar.
 
     >>> import jax.numpy as jnp
     >>> tx = ofmu(optax.sgd(0.1), optax.sgd(0.1), inner_steps=1, beta=0.0, rho=0.0)
@@ -101,8 +116,11 @@ def ofmu(
         curvature,
         outer_steps,
         retain_direction,
+        penalty,
         penalty_gradient,
         penalty_clip,
+        maximum,
+        lookahead_max_step,
         forget_target,
         unroll,
     )

@@ -6,15 +6,16 @@ from typing import Any, Literal, get_args
 
 from experiments.config.language import LanguageRun, OfmuConfig
 from experiments.stages.files import fingerprint
-from ofmu_jax.choices import Base, Curvature, PenaltyGradient, RetainDirection
+from ofmu_jax.choices import PENALTY_GRADIENTS_OF, Base, Curvature, RetainDirection
 from ofmu_jax.methods.inner_optimizers import InnerOptimizer
 from ofmu_jax.methods.language.ofmu import ForgetLoss, paper_setting
 from ofmu_jax.methods.ofmu import NAME as OFMU
-from ofmu_jax.methods.ofmu import inner_rate
+from ofmu_jax.methods.ofmu import RhoControl, inner_rate
 
 Group = Literal[
     "beta",
     "rho",
+    "rho_control",
     "rho_growth",
     "inner_steps",
     "outer_steps",
@@ -37,19 +38,21 @@ SIMILARITIES = (
     (1.0, "cosine"),
     (0.1, "squared_cosine"),
     (1.0, "squared_cosine"),
+    (10.0, "squared_cosine"),
 )
 CHOICES: dict[str, tuple[Any, ...]] = {
+    "rho_control": get_args(RhoControl),
     "rho_growth": (1.0, 1.02, 1.1),
     "inner_steps": (1, 2, 5),
     "outer_steps": (1, 2, 4),
     "base": get_args(Base),
     "retain_direction": get_args(RetainDirection),
-    "penalty_gradient": get_args(PenaltyGradient),
     "curvature": get_args(Curvature),
     "forget_loss": get_args(ForgetLoss),
 }
 SYMBOLS = {
     "rho": "ρ",
+    "rho_control": "control of ρ",
     "rho_growth": "growth γ of ρ",
     "inner_steps": "T",
     "outer_steps": "outer steps",
@@ -103,7 +106,12 @@ def canonical(config: Any) -> Any:
         return config
     if config.rho == 0:
         config = dataclasses.replace(
-            config, rho_growth=1.0, penalty_gradient="exact", penalty_clip=None
+            config,
+            rho_growth=1.0,
+            rho_control="schedule",
+            penalty="gradient_norm",
+            penalty_gradient="exact",
+            penalty_clip=None,
         )
     if config.beta == 0:
         config = dataclasses.replace(
@@ -177,7 +185,8 @@ def _group(run: LanguageRun, options: AblationOptions, group: str) -> Iterable[V
         ]
     if group == "inner_optimizer":
         return _inner_optimizers(run)
-    values: Sequence[Any] = options.rhos if group == "rho" else CHOICES[group]
+    own = {"rho": options.rhos, "penalty_gradient": PENALTY_GRADIENTS_OF[base.penalty]}
+    values: Sequence[Any] = own.get(group) or CHOICES[group]
     values = list(dict.fromkeys([*values, getattr(base, group)]))
     if not isinstance(values[0], str):
         values.sort()

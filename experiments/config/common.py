@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import tyro
 
+from experiments.config.fields import value_of, with_values
 from ofmu_jax.bounds import Bound, NotNegativeInt, problems
 from ofmu_jax.methods import Baseline, Spec
 from ofmu_jax.methods.base import spec_of
@@ -120,11 +121,17 @@ class Run:
         return {"command": self.command, **fields}
 
     def in_paper(self) -> Self:
-        """With --paper, methods that have a literal setting of their paper in it."""
+        """With --paper, methods that have a literal setting of their paper in it; what
+        was given on the command line stays."""
         run = self
         for name, spec in self.specs.items() if self.paper else ():
-            if spec.paper is not None:
-                run = run.with_method(name, spec.paper(run.config_of(name)))
+            if spec.paper is None:
+                continue
+            config = run.config_of(name)
+            paths = (path.partition(".") for path in self.explicit)
+            fields = [field for method, _, field in paths if method == name]
+            given = {field: value_of(config, field) for field in fields}
+            run = run.with_method(name, with_values(spec.paper(config), given))
         return run
 
     def check(self) -> None:

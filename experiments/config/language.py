@@ -21,7 +21,6 @@ from experiments.config.parts import small_models as small_models
 from ofmu_jax.bounds import Bound, Count, NotNegativeInt
 from ofmu_jax.methods import METHODS
 from ofmu_jax.methods.language.ofmu import Ofmu as OfmuConfig
-from ofmu_jax.methods.language.ofmu import ascending_by_slope
 from ofmu_jax.methods.language.setting import Moments
 from ofmu_jax.models.llama.config import COMPUTATION
 
@@ -160,7 +159,7 @@ class Tofu(LanguageRun):
     of the rows they memorise."""
     share_models: bool = True
     model_size: ModelConfig = ModelConfig(vocab_size=4096)
-    ofmu: OfmuConfig = ascending_by_slope(5e-4)
+    ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=5e-4)
     evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
 
 
@@ -180,6 +179,6 @@ class Request(LanguageRun):
     # Rates for pretrained models; those of the other commands suit small ones that
     # are trained from scratch.
     train: TrainConfig = TrainConfig(epochs=5, learning_rate=1e-5)
-    ofmu: OfmuConfig = ascending_by_slope(1e-5)
+    ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
     evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()

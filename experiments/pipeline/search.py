@@ -5,7 +5,6 @@ space; the others lie around the best so far. A space of several rates over deca
 too wide for a handful of points: NPO's best configuration on TOFU lay between them.
 """
 
-import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,32 +13,16 @@ from typing import Any
 import numpy as np
 from scipy.stats import qmc
 
-from ofmu_jax.methods import Range
+from experiments.config.fields import value_of, with_values
+from ofmu_jax.methods.base import Span
 
 SPREAD = 6  # trials, at least, before the others gather around the best
 REACH = 0.15  # of them in each direction, as a share of every range
 Trial = Callable[[int, Any], dict[str, Any]]
 
 
-def with_values(config: Any, values: Mapping[str, Any]) -> Any:
-    """The configuration with some fields replaced; ``loss.x`` is x of its loss."""
-    for path, value in values.items():
-        name, _, rest = path.partition(".")
-        if rest:
-            value = with_values(getattr(config, name), {rest: value})
-        config = dataclasses.replace(config, **{name: value})
-    return config
-
-
-def value_of(config: Any, field: str) -> Any:
-    """A field of the configuration; ``loss.x`` is x of its loss."""
-    for part in field.split("."):
-        config = getattr(config, part)
-    return config
-
-
 def trials(
-    config: Any, space: Mapping[str, Range], count: int, seed: int = 0
+    config: Any, space: Mapping[str, Span], count: int, seed: int = 0
 ) -> list[Any]:
     """``count`` configurations: the given one, then a scrambled Sobol sequence.
 
@@ -57,7 +40,7 @@ def trials(
     return found
 
 
-def near(config: Any, space: Mapping[str, Range], point: np.ndarray) -> Any:
+def near(config: Any, space: Mapping[str, Span], point: np.ndarray) -> Any:
     """A configuration near another one.
 
     Args:
@@ -72,7 +55,7 @@ def near(config: Any, space: Mapping[str, Range], point: np.ndarray) -> Any:
 
 
 def best(
-    config: Any, space: Mapping[str, Range], count: int, trial: Trial, seed: int = 0
+    config: Any, space: Mapping[str, Span], count: int, trial: Trial, seed: int = 0
 ) -> tuple[Any, list[dict[str, Any]]]:
     """The configuration of the lowest score, and the records of all trials.
 
@@ -85,6 +68,8 @@ def best(
         it broke); the record of the best is marked ``chosen``.
       seed: of the points.
     """
+    if not space:  # every trial would be the same
+        count = 1
     spread = min(count, max(SPREAD, math.ceil(count / 2)))
     configs = trials(config, space, spread, seed)
     records = [trial(k, found) for k, found in enumerate(configs)]

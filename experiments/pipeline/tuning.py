@@ -21,6 +21,7 @@ from typing import Any
 
 from experiments.config import stored
 from experiments.config.common import Run
+from experiments.config.fields import value_of, with_values
 from experiments.domains.base import REFERENCE, Model
 from experiments.pipeline import broken, search
 from experiments.pipeline.pipeline import Pipeline
@@ -28,6 +29,7 @@ from experiments.report import published
 from experiments.shell import console
 from experiments.stages.files import fingerprint, to_json
 from experiments.stages.stage import Stage
+from ofmu_jax.methods.base import Span
 
 SPENT = ("gradient_evaluations", "seconds", "compile_seconds")  # by a trial
 
@@ -47,9 +49,8 @@ class Tuning:
 
     def method(self, name: str) -> tuple[Any, list[dict[str, Any]]]:
         """The best configuration of a method, and the record of all its trials."""
-        run, space = self.validation.run, self.validation.run.specs[name].search
-        trial = functools.partial(self._trial, name)
-        return search.best(run.config_of(name), space, run.tune, trial)
+        run, trial = self.validation.run, functools.partial(self._trial, name)
+        return search.best(run.config_of(name), searched(run, name), run.tune, trial)
 
     def _trial(self, name: str, number: int, config: Any) -> dict[str, Any]:
         """The record of a trial; one that breaks has no score, and no stage is done."""
@@ -87,6 +88,20 @@ class Tuning:
                 stage.finish(made | found._asdict() | spent)
         stage.tidy()
         return stage.result
+
+
+def searched(run: Run, name: str) -> dict[str, Span]:
+    """Field -> where it is searched: what was given on the command line stays so, and
+    with --paper what the paper's literal setting says."""
+    spec = run.specs[name]
+    fixed = set(run.explicit)
+    if run.paper and spec.paper is not None:
+        literal = spec.paper(spec.config)
+        told = (
+            p for p in spec.search if value_of(literal, p) != value_of(spec.config, p)
+        )
+        fixed |= {f"{name}.{path}" for path in told}
+    return {p: span for p, span in spec.search.items() if f"{name}.{p}" not in fixed}
 
 
 def tuned(pipeline: Pipeline) -> tuple[Pipeline, dict[str, list[dict[str, Any]]]]:
@@ -179,8 +194,8 @@ def _taken(run: Run, source: pathlib.Path, name: str, found: Mapping[str, Any]) 
         method, _, field = path.partition(".")
         if method != name:
             continue
-        given, there = (search.value_of(found, field) for found in (ours, config))
-        config = search.with_values(config, {field: given})
+        given, there = (value_of(found, field) for found in (ours, config))
+        config = with_values(config, {field: given})
         if given != there:
             flag = path.replace("_", "-")
             console.note(f"--{flag} {given} stays as given; {source} has {there}.")

@@ -130,8 +130,9 @@ def variants(plan: Plan) -> Iterator[tuple[str, LanguageRun, dict[str, Any]]]:
     for name in plan.methods:
         config = run.config_of(name)
         spans = {
-            field: getattr(plan, f"{field}s") if used else (getattr(config, field),)
-            for field, used in run.specs[name].derivatives(config).items()
+            field: [x for x in getattr(plan, f"{field}s") if x in fitting]
+            or [getattr(config, field)]
+            for field, fitting in run.specs[name].derivatives(config).items()
         }
         for values in itertools.product(*spans.values()):
             options: dict[str, Any] = dict(zip(spans, values, strict=True))

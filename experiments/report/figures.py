@@ -97,11 +97,12 @@ def cosine_figure(models: Rows) -> Figure | None:
 
 
 def penalty_figure(models: Rows) -> Figure | None:
-    """‖∇Φ‖ on a log scale beside its weight ρ; one line per run and panel."""
+    """‖∇Φ‖, the gap (if Φ has a maximum) and the weight ρ, on log scales; one line per
+    run and panel."""
     if not _has(models, "phi_grad_norm"):
         return None
-    labels = {"phi_grad_norm": "‖∇Φ‖", "rho": "penalty weight ρ"}
-    figure = _curves(models, _panels(models, **labels))
+    labels = {"phi_grad_norm": "‖∇Φ‖", "gap": "gap of Φ to its maximum"}
+    figure = _curves(models, _panels(models, **labels, rho="penalty weight ρ"))
     assert figure is not None
     for axes in figure.axes:
         # A log scale without a positive value has no limits.

@@ -17,6 +17,11 @@ from ofmu_jax.methods.ofmu import gradient_evaluations
 
 RATE, BETA, RHO = 1e-3, 0.1, 1e-3
 ASCENT = "gradient ascent"
+FIRST_ORDER: dict[str, Any] = {
+    "retain_direction": "carried",
+    "penalty": "value_gap",
+    "maximum": 100.0,
+}
 INNER, OUTER = "inner step, exact", "outer step, exact"
 
 
@@ -34,9 +39,11 @@ def pieces(shape: Shape) -> dict[str, Method]:
     ascent = lambda params, batch: -once(params, batch)
     optimizer = optax.sgd(RATE)
 
+    name, differences = f"OFMU, T = {shape.inner_steps}", "finite_difference"
+
     def ofmu(curvature: Curvature, penalty: PenaltyGradient, **options) -> Method:
         weights = {"beta": BETA, "rho": RHO} | options
-        curved = weights["beta"] and curvature != "finite_difference"
+        curved = weights["beta"] and curvature not in (differences, "lookahead")
         loss = twice if curved or (weights["rho"] and penalty == "exact") else once
         return methods.ofmu_method(
             loss,
@@ -49,7 +56,6 @@ def pieces(shape: Shape) -> dict[str, Method]:
             **weights,
         )
 
-    name, differences = f"OFMU, T = {shape.inner_steps}", "finite_difference"
     frozen = functools.partial(ofmu, retain_direction="frozen")
     return {
         ASCENT: methods.gradient_ascent(ascent, optimizer),
@@ -67,6 +73,7 @@ def pieces(shape: Shape) -> dict[str, Method]:
         f"{name}: linearize, secant": ofmu("linearize", "secant"),
         f"{name}: frozen direction, linearize, secant": frozen("linearize", "secant"),
         f"{name}: frozen direction, differences, secant": frozen(differences, "secant"),
+        f"{name}: look-ahead, value gap": ofmu("lookahead", "carried", **FIRST_ORDER),
         f"{name}: no similarity, no penalty": ofmu("vjp", "exact", beta=0.0, rho=0.0),
     }
 

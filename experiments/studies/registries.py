@@ -11,7 +11,7 @@ from experiments.studies.measuring import Case
 from experiments.studies.shapes import Shape, forward, start, token_batches
 from ofmu_jax import methods
 from ofmu_jax.data.vision.images import Labelled
-from ofmu_jax.methods.language.ofmu import ascending_by_slope
+from ofmu_jax.methods.language.ofmu import Ofmu
 from ofmu_jax.methods.language.registry import METHODS as LANGUAGE
 from ofmu_jax.methods.language.setting import Setting
 from ofmu_jax.methods.vision import registry as vision
@@ -27,7 +27,7 @@ NLL = 3.0  # of a row's tokens: a number stands for any other
 CLASSES = 10
 # The recipe of commands is none of the registry's default: both are timed.
 LANGUAGE_OFMU = {
-    "ofmu": ascending_by_slope(1e-5),
+    "ofmu": Ofmu(outer_learning_rate=1e-5),
     "ofmu, both terms": LANGUAGE["ofmu"].config,
 }
 

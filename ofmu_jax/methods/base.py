@@ -77,6 +77,33 @@ class Range:
 
 
 @dataclasses.dataclass(frozen=True)
+class Among:
+    """What a hyper-parameter is searched among: a few values in an order."""
+
+    values: tuple[Any, ...]
+
+    def at(self, fraction: float) -> Any:
+        """The value ``fraction`` of the way from the first to the last, 0 … 1.
+
+        >>> [Among((1, 2, 4)).at(x) for x in (0.0, 0.3, 0.4, 1.0)]
+        [1, 1, 2, 4]
+        """
+        return self.values[min(int(fraction * len(self.values)), len(self.values) - 1)]
+
+    def fraction(self, value: Any) -> float:
+        """The middle of what `at` makes this value of; of others that of the nearest.
+
+        >>> Among((1, 3)).fraction(3), Among((1, 3)).fraction(9)
+        (0.75, 0.75)
+        """
+        apart = [0 if v == value else abs(v - value) for v in self.values]
+        return (apart.index(min(apart)) + 0.5) / len(self.values)
+
+
+Span = Range | Among
+
+
+@dataclasses.dataclass(frozen=True)
 class Alternatives:
     """Where alternative answers come from: the model before unlearning."""
 
@@ -106,15 +133,15 @@ class Spec:
     source: str  # arXiv number of the paper
     config: Any  # every hyper-parameter, rates included, at its default
     build: Callable[[Any, Any], Any]  # (config, setting) -> Method, of images: Plan
-    search: Mapping[str, Range]  # field of the config ("loss.beta") -> where it may lie
+    search: Mapping[str, Span]  # field of the config ("loss.beta") -> where it may lie
     carries: Callable[[Any], Carries] = lambda config: Carries()
     needs_hidden_fn: bool = False
     paper: Callable[[Any], Any] | None = None  # config -> its paper's literal setting
     # config -> whether a step differentiates a gradient, so that attention has to be
     # computed by what can be differentiated twice.
     second_derivatives: Callable[[Any], bool] = lambda config: False
-    # Field that says how a derivative is taken -> whether that has an effect.
-    derivatives: Callable[[Any], Mapping[str, bool]] = lambda config: {}
+    # Field that says how a derivative is taken -> what can; empty if it has no effect.
+    derivatives: Callable[[Any], Mapping[str, tuple[str, ...]]] = lambda config: {}
     # (config, dtype) -> why it cannot work; (…, given model or None) -> what to know.
     unfit: Callable[[Any, str], Iterable[str]] = lambda config, dtype: ()
     cautions: Callable[[Any, str, str | None], Iterable[str]] = lambda *_: ()

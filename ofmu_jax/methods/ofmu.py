@@ -2,22 +2,28 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import optax
 
 from ofmu_jax import choices, transform
-from ofmu_jax.bilevel import is_static_zero
-from ofmu_jax.bounds import Count, Positive, Term
+from ofmu_jax.bilevel import LOOKAHEAD_MAX_STEP, AdaptiveRho, is_static_zero
+from ofmu_jax.bounds import Count, NotNegative, Positive, Term
 from ofmu_jax.methods import inner_optimizers as inner
 from ofmu_jax.methods import schedules
-from ofmu_jax.methods.base import BatchLoss, Method, Range, Spec, minibatch
+from ofmu_jax.methods.base import Among, BatchLoss, Method, Range, Span, Spec, minibatch
 from ofmu_jax.methods.inner_optimizers import InnerOptimizer
+from ofmu_jax.methods.ofmu_cost import gradient_evaluations
 
+RhoControl = Literal["schedule", "adaptive"]
 NAME = "ofmu"  # in every registry
 # Fields that are options of `ofmu_jax.ofmu` as they are.
 PASSED = ("inner_steps", "outer_steps", "beta", "similarity", "base", "curvature")
-PASSED += ("retain_direction", "penalty_gradient", "penalty_clip")
+PASSED += ("retain_direction", "lookahead_max_step")
+PASSED += ("penalty", "penalty_gradient", "penalty_clip")
+PAPER_BETA, PAPER_RHO = 0.1, 1e-2
+FIXED_RATE = 0.1  # η_in of steps that do not find their length
+_FIRST_ORDER = ("finite_difference", "lookahead")  # no gradient is differentiated
 _EXACT = {"curvature": "jvp", "penalty_gradient": "exact"}  # without differences
 
 
@@ -28,30 +34,49 @@ class OfmuConfig:
     forget_loss: str = "target_cross_entropy"
     ceiling: Positive = 1.05
     """What a bounded loss ascends to, in multiples of the forget target."""
-    inner_steps: Count = 2
+    inner_steps: Count = 1
     """T, steps of ascent on Φ."""
-    inner_optimizer: InnerOptimizer = "clipped"
+    inner_optimizer: InnerOptimizer = "polyak"
     """clipped: gradients of norm at most 1; normalized: of norm 1; polyak: steps that
     close the fraction η_in of the gap to the forget loss's maximum, by its slope."""
-    inner_learning_rate: Positive = 0.1
+    inner_learning_rate: Positive = 0.5
     """η_in, of the inner optimizer."""
     inner_max_step: Positive = 2e-3
     """The longest step of polyak, in norms of the parameters."""
-    outer_steps: Count = 2
+    outer_steps: Count = 3
     outer_learning_rate: Positive = 1e-3
     weight_decay: Term = 0.0
-    beta: Term = 0.1
+    beta: Term = 10.0
     """Weight of the gradient similarity in Φ; 0 leaves it and its cost out."""
-    similarity: choices.Similarity = "cosine"
+    similarity: choices.Similarity = "squared_cosine"
+    """The square is least where gradients have nothing in common; the paper's plain
+    cosine, where they are opposed."""
     rho: Term = 1e-2
-    """Weight of ‖∇Φ‖² in F; 0 leaves it and its cost out."""
-    rho_growth: Positive = 1.02
+    """Weight of the penalty in F; 0 leaves it and its cost out."""
+    rho_control: RhoControl = "schedule"
+    """schedule: ρ grows by a factor; adaptive: it starts at --ofmu.rho and follows the
+    gap to the maximum of Φ, up while there is one and down when there is none."""
+    rho_growth: Positive = 1.0
     """γ: ρ grows by this factor every outer iteration."""
+    rho_rate: Positive = 0.02
+    """μ: the adaptive ρ changes by this times the gap, less its tolerance."""
+    rho_tolerance: NotNegative = 0.3
+    """The gap, in nats, under which an adaptive ρ falls."""
+    rho_max: Positive = 0.05
+    """What an adaptive ρ rises to."""
     base: choices.Base = "inner"
     """Where the outer step starts: from the inner result, or where that began."""
-    curvature: choices.Curvature = "linearize"
-    retain_direction: choices.RetainDirection = "frozen"
-    penalty_gradient: choices.PenaltyGradient = "secant"
+    curvature: choices.Curvature = "lookahead"
+    """How ∇Φ is computed where β > 0: lookahead takes no second derivatives."""
+    retain_direction: choices.RetainDirection = "carried"
+    """Computed anew in each inner step, once per update, or had from the update before,
+    at no cost."""
+    lookahead_max_step: Positive = LOOKAHEAD_MAX_STEP
+    """The longest shift of curvature lookahead, in norms of the parameters."""
+    penalty: choices.Penalty = "value_gap"
+    """The gap of Φ to its maximum, or the paper's ‖∇Φ‖²."""
+    penalty_gradient: choices.PenaltyGradient = "carried"
+    """Of a value gap carried, at no cost, or exact; of ‖∇Φ‖² secant or others."""
     penalty_clip: Positive | None = 1.0
     """The penalty's norm is at most this multiple of the retain gradient's."""
 
@@ -64,12 +89,15 @@ class OfmuConfig:
     ) -> Method:
         """The method, of losses as `ofmu_method` takes them; ``options`` go there."""
         rho: Any = self.rho
-        if not is_static_zero(rho):
+        if not is_static_zero(rho) and self.rho_control == "adaptive":
+            rho = AdaptiveRho(rho, self.rho_rate, self.rho_tolerance, self.rho_max)
+        elif not is_static_zero(rho):
             rho = schedules.exponential(rho, self.rho_growth)
+        maximum = inner.maximum_of(self.forget_loss, self.beta, self.similarity)
         ascent = inner.inner_optimizer(
             self.inner_optimizer,
             self.inner_learning_rate,
-            maximum=inner.maximum_of(self.forget_loss, self.beta, self.similarity),
+            maximum=maximum,
             longest=self.inner_max_step,
         )
         return ofmu_method(
@@ -78,6 +106,7 @@ class OfmuConfig:
             outer_optimizer=outer_optimizer,
             inner_optimizer=ascent,
             rho=rho,
+            maximum=maximum,
             **{name: getattr(self, name) for name in PASSED},
             **options,
         )
@@ -89,16 +118,16 @@ Config = TypeVar("Config", bound=OfmuConfig)
 def paper_setting(config: Config, **plain: Any) -> Config:
     """The algorithm as the paper writes it: plain ascent on cross-entropy, exact.
 
-    With both terms: one that a recipe leaves out gets its weight in `OfmuConfig`, and
-    so does the inner rate where it was a fraction.
+    With both terms, at weights of our choice (the paper has none) where ``config`` has
+    other forms of them, and the same inner rate in place of a fraction.
 
     Args:
       plain: what makes a step of the domain's outer optimizer a plain one.
     """
     return dataclasses.replace(
         config,
-        beta=config.beta or OfmuConfig.beta,
-        rho=config.rho or OfmuConfig.rho,
+        beta=(config.similarity == "cosine" and config.beta) or PAPER_BETA,
+        rho=(config.penalty == "gradient_norm" and config.rho) or PAPER_RHO,
         forget_loss="cross_entropy",
         inner_steps=5,
         inner_optimizer="sgd",
@@ -109,6 +138,8 @@ def paper_setting(config: Config, **plain: Any) -> Config:
         base="outer",
         curvature="vjp",
         retain_direction="fresh",
+        rho_control="schedule",
+        penalty="gradient_norm",
         penalty_gradient="exact",
         penalty_clip=None,
         **plain,
@@ -119,19 +150,24 @@ def inner_rate(config: OfmuConfig, optimizer: InnerOptimizer) -> float:
     """η_in for another inner optimizer: polyak's is a fraction, the others' a step."""
     if (optimizer == "polyak") == (config.inner_optimizer == "polyak"):
         return config.inner_learning_rate
-    return 0.5 if optimizer == "polyak" else OfmuConfig.inner_learning_rate
+    return 0.5 if optimizer == "polyak" else FIXED_RATE
 
 
-def derivatives(config: OfmuConfig) -> dict[str, bool]:
-    """Fields that say how derivatives are taken, and whether their term is there."""
-    return {"curvature": bool(config.beta), "penalty_gradient": bool(config.rho)}
+def derivatives(config: OfmuConfig) -> dict[str, tuple[str, ...]]:
+    """Field that says how a derivative is taken -> what can; nothing without a term."""
+    fitting = choices.PENALTY_GRADIENTS_OF[config.penalty]
+    return {
+        "curvature": get_args(choices.Curvature) if config.beta else (),
+        "penalty_gradient": fitting if config.rho else (),
+    }
 
 
 def second_derivatives(config: OfmuConfig) -> bool:
     """Whether a term is computed by differentiating gradients, not by their
     differences."""
-    curved = config.beta and config.curvature != "finite_difference"
-    return bool(curved or (config.rho and config.penalty_gradient == "exact"))
+    curved = config.beta and config.curvature not in _FIRST_ORDER
+    exact = config.penalty == "gradient_norm" and config.penalty_gradient == "exact"
+    return bool(curved or (config.rho and exact))
 
 
 def unfit(config: OfmuConfig, dtype: str) -> Iterator[str]:
@@ -170,13 +206,15 @@ def entry(
     config: OfmuConfig,
     build: Callable[[Any, Any], Any],
     outer_rate: Range,
-    search: Mapping[str, Range],
+    search: Mapping[str, Span],
     **more: Any,
 ) -> Spec:
     """OFMU's entry in a domain; two rates are searched where others have one."""
-    spans = {"outer_learning_rate": outer_rate}
+    spans: dict[str, Span] = {"outer_learning_rate": outer_rate}
     spans |= {"inner_learning_rate": Range(1e-2, 1.0, log=True), **search}
     spans |= {"ceiling": Range(1.0, 1.3)}
+    spans |= {"inner_steps": Among((1, 2)), "outer_steps": Among((2, 3, 4))}
+    spans |= {"beta": Range(0.1, 30.0, log=True), "rho": Range(1e-3, 0.3, log=True)}
     checks: dict[str, Any] = {"derivatives": derivatives, "unfit": unfit}
     checks |= {"cautions": cautions, "second_derivatives": second_derivatives}
     return Spec("OFMU", "2509.22483", config, build, spans, **more, **checks)
@@ -192,6 +230,7 @@ def ofmu_method(forget_loss: BatchLoss, retain_loss: BatchLoss, **options) -> Me
     tx = transform.ofmu(**options)
     inner_steps = options.get("inner_steps", 5)
     outer_steps = options.get("outer_steps", 1)
+    maximum = options.get("maximum")
 
     def update(params, state, batches):
         unused: Any = None  # the transform takes the retain gradient itself
@@ -203,6 +242,8 @@ def ofmu_method(forget_loss: BatchLoss, retain_loss: BatchLoss, **options) -> Me
             retain_loss=lambda p, i: retain_loss(p, minibatch(batches["retain"], i)),
         )
         metrics = {name: getattr(state, name) for name in transform.METRICS}
+        if maximum is not None:
+            metrics["gap"] = maximum - metrics["phi"]
         return optax.apply_updates(params, updates), state, metrics
 
     return Method(
@@ -212,43 +253,3 @@ def ofmu_method(forget_loss: BatchLoss, retain_loss: BatchLoss, **options) -> Me
         gradient_evaluations=gradient_evaluations(**options),
         parameter_updates=inner_steps + outer_steps,
     )
-
-
-def gradient_evaluations(
-    *,
-    inner_steps: int = 5,
-    outer_steps: int = 1,
-    beta=0.1,
-    rho=1e-3,
-    curvature: str = "vjp",
-    retain_direction: str = "fresh",
-    penalty_gradient: str = "exact",
-    **_,
-) -> float:
-    """Cost of one outer iteration in gradients of one batch.
-
-    Counted from the operations (a Hessian-vector product costs two gradients, an
-    exact product with ∇²Φ twice ∇Φ itself):
-    ∇Φ costs 6 with exact curvature, 8 where its products start anew (``"jvp"``), 4
-    with differences, and half of that with a frozen direction; the exact penalty
-    costs twice ∇Φ, three times with ``"jvp"``.
-    """
-    if is_static_zero(beta):
-        phi = 1.0
-    else:
-        phi = {"finite_difference": 4.0, "jvp": 8.0}.get(curvature, 6.0)
-        phi /= 2 if retain_direction == "frozen" else 1
-    once = 1.0 if retain_direction == "frozen" and not is_static_zero(beta) else 0.0
-    inner = once + inner_steps * phi
-    retain = 1.0
-    if is_static_zero(rho):
-        return inner + outer_steps * retain
-    if penalty_gradient == "secant":
-        return inner + phi + outer_steps * retain
-    if penalty_gradient == "finite_difference":
-        outer = 2 * phi
-    else:
-        outer = phi * {"finite_difference": 4.5, "jvp": 4.0}.get(curvature, 3.0)
-    # ∇Φ contains the retain gradient unless its direction is frozen or β = 0.
-    shared = retain_direction == "fresh" and not is_static_zero(beta)
-    return inner + outer_steps * (outer + (0.0 if shared else retain))

@@ -57,7 +57,7 @@ def test_gradients_with_extreme_losses_by_hand(scale, curvature):
     np.testing.assert_allclose(jax.grad(phi)(theta), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("curvature", CURVATURES)
+@pytest.mark.parametrize("curvature", [c for c in CURVATURES if c != "lookahead"])
 def test_outer_gradient_with_tiny_gradients_by_hand(curvature):
     # L_f = s‖θ‖²: Φ = L_f − β x/‖θ‖, so only −β x/‖θ‖ is left, whose gradient
     # −β (y², −xy)/r³ has the square β² y²/r⁴ and F the gradient 2ρ·½∇ of that.

@@ -90,7 +90,7 @@ def test_objectives_are_the_definitions_and_differentiable(similarity):
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-@pytest.mark.parametrize("curvature", CURVATURES)
+@pytest.mark.parametrize("curvature", [c for c in CURVATURES if c != "lookahead"])
 def test_gradients_are_those_of_the_definitions(similarity, curvature):
     with jax.enable_x64(True):
         theta, forget, retain = mlp_problem()

@@ -58,6 +58,10 @@ def test_ofmu_gives_each_step_its_own_minibatch():
     np.testing.assert_allclose(metrics["retain_loss"], 25)
 
 
+AHEAD = {"curvature": "lookahead", "retain_direction": "carried"}
+GAP = {"penalty": "value_gap", "penalty_gradient": "carried", "maximum": 0.0}
+
+
 @pytest.mark.parametrize(
     ("options", "cost"),
     [
@@ -82,6 +86,12 @@ def test_ofmu_gives_each_step_its_own_minibatch():
         ({"inner_steps": 2, "beta": 0.0, "rho": 0.0, "outer_steps": 3}, 2 + 3),
         ({"inner_steps": 2, "rho": 0.0}, 2 * 6 + 1),
         ({"inner_steps": 2, "curvature": "jvp"}, 2 * 8 + 8 + 3 * 8),
+        ({"inner_steps": 2, "curvature": "lookahead", "rho": 0.0}, 2 * 4 + 1),
+        ({"inner_steps": 2, "rho": 0.0, **AHEAD, "retain_direction": "frozen"}, 5),
+        ({"inner_steps": 2, "rho": 0.0, **AHEAD}, 2 + 1),
+        ({"inner_steps": 1, "outer_steps": 3, **AHEAD, **GAP}, 1 + 3),
+        ({**AHEAD, **GAP, "penalty_gradient": "exact"}, 5 + 2),
+        ({"inner_steps": 2, "retain_direction": "carried", "rho": 0.0}, 2 * 3 + 1),
     ],
 )
 def test_cost_in_gradient_evaluations(options, cost):

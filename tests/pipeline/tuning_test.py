@@ -31,6 +31,7 @@ from experiments.stages.files import write_json
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.data.language.records import DataError
 from ofmu_jax.methods import METHODS
+from ofmu_jax.methods.base import Among
 from ofmu_jax.methods.vision import registry
 
 TINY = Demo(
@@ -55,7 +56,11 @@ def test_trials_start_with_the_configuration_and_stay_in_the_space(spec):
     assert len(set(map(str, found))) == 5 and found[0] == config
     for trial in found[1:]:
         for field, span in space.items():
-            assert span.low <= search.value_of(trial, field) <= span.high
+            value = search.value_of(trial, field)
+            if isinstance(span, Among):
+                assert value in span.values
+            else:
+                assert span.low <= value <= span.high
     assert search.trials(config, space, 1) == [config]
 
 

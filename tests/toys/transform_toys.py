@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 import ofmu_jax
+from ofmu_jax import AdaptiveRho
 
 CONFIGURATIONS = {
     "default": {},
@@ -25,6 +26,16 @@ CONFIGURATIONS = {
     "no_similarity": {"beta": 0.0},
     "target": {"forget_target": 1.0},
     "adam_inside": {"inner_optimizer": optax.adam(1e-2)},
+    "look_ahead": {"curvature": "lookahead"},
+    "carried": {"retain_direction": "carried"},
+    "first_order": {
+        "curvature": "lookahead",
+        "retain_direction": "carried",
+        "penalty": "value_gap",
+        "penalty_gradient": "carried",
+        "maximum": 9.0,
+        "rho": AdaptiveRho(0.1, 0.1),
+    },
 }
 
 

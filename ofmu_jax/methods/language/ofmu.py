@@ -29,25 +29,6 @@ class Ofmu(ofmu.OfmuConfig):
     outer_optimizer: Literal["sgd", "adamw"] = "adamw"
 
 
-def ascending_by_slope(outer_learning_rate: float) -> Ofmu:
-    """One step of Polyak's towards the bounded forget loss, then three that repair.
-
-    Of some sixty settings among the best on rows set aside by --tune (TOFU forget01, a
-    small Llama, 300 gradient evaluations), and of seven the best on SmolLM2-135M: inner
-    steps find their length by themselves there, where fixed ones broke it or did not
-    move it. Both of the paper's terms cost more than they gave.
-    """
-    return Ofmu(
-        inner_steps=1,
-        inner_optimizer="polyak",
-        inner_learning_rate=0.5,
-        outer_steps=3,
-        outer_learning_rate=outer_learning_rate,
-        beta=0.0,
-        rho=0.0,
-    )
-
-
 def build(config: Ofmu, setting: Setting) -> Method:
     """OFMU on the losses of a language model, each in micro-batches."""
     outer = (

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from ofmu_jax.bounds import BelowOne, Count, Positive, Term
+from ofmu_jax.bounds import BelowOne, Positive, Term
 from ofmu_jax.losses import vision
 from ofmu_jax.methods import ofmu
 from ofmu_jax.methods.base import Method
@@ -30,14 +30,11 @@ class Ofmu(ofmu.OfmuConfig):
     """Bounded image by image, bounded in its mean, or unbounded as in the paper; auto:
     image by image if no class that is forgotten is kept in part, else in its mean, as
     a retrained model still knows most images of a random draw."""
-    inner_steps: Count = 1
     inner_optimizer: InnerOptimizer = "normalized"
-    outer_steps: Count = 3
+    inner_learning_rate: Positive = ofmu.FIXED_RATE
     outer_learning_rate: Positive = 0.01
     """Of the outer SGD."""
     weight_decay: Term = 5e-4
-    beta: Term = 0.0
-    rho: Term = 0.0
     momentum: BelowOne = 0.9
     norm: Literal["batch", "running"] = "batch"
     """What the losses normalise with; running averages move after each update."""
