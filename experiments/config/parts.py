@@ -13,6 +13,7 @@ from ofmu_jax.methods.ofmu import NAME
 
 # OFMU's configuration is a field of the run itself.
 BASELINES = {name: spec for name, spec in METHODS.items() if name != NAME}
+UNBOUNDED = ("grad_diff", "pcgrad", "gru")  # whose forget loss nothing else holds back
 Baselines: Any = group_of("Baselines", BASELINES)
 
 
@@ -84,14 +85,17 @@ class BudgetConfig:
 def small_models() -> Any:
     """Rates for small models that are trained from scratch; losses as published.
 
-    A layer in the middle takes the place of RMU's, which lies beyond such a model.
+    A layer in the middle takes the place of RMU's, which lies beyond such a model, and
+    AltPO's alternatives are drawn, hot, as such a model follows no instructions.
     """
     fields: dict[str, Any] = {}
     for name, spec in BASELINES.items():
         loss = spec.config.loss
         if spec.needs_hidden_fn:
             loss = dataclasses.replace(loss, layer=1)
-        rate = 1e-4 if name == "grad_diff" else 3e-4
+        if name == "altpo":
+            loss = dataclasses.replace(loss, alternatives="sampled", temperature=1.5)
+        rate = 1e-4 if name in UNBOUNDED else 3e-4
         fields[name] = dataclasses.replace(spec.config, loss=loss, learning_rate=rate)
     return Baselines(**fields)
 

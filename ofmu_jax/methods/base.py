@@ -104,11 +104,21 @@ Span = Range | Among
 
 
 @dataclasses.dataclass(frozen=True)
+class Alternatives:
+    """Where alternative answers come from: the model before unlearning."""
+
+    how: str  # "prompted": asked for one; "sampled": a draw unlike the answer
+    temperature: float
+    draws: int  # of each answer, of which the least like the right one is taken
+
+
+@dataclasses.dataclass(frozen=True)
 class Carries:
     """What the forget batches of a method hold beside tokens and labels."""
 
     reference_nll: bool = False
-    alternative: bool = False  # the rows with a refusal, and its reference NLL
+    alternative: bool = False  # the rows with another answer, and its reference NLL
+    alternatives: Alternatives | None = None  # what that is; None: a refusal
     target_nll: float | None = None  # in multiples of the forget target; None: none
 
 

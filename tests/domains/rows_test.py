@@ -58,7 +58,7 @@ def test_rows_have_the_mask_that_their_reference_had(interior_eot):
         rows,
         Carries(reference_nll=True, alternative=True),
         params,
-        refused=refusals.refused(ROWS, refusals.REFUSALS, 0),
+        others=refusals.refused(ROWS, refusals.REFUSALS, 0),
     )
     answers = (
         (forget, forget["reference_nll"]),

@@ -29,6 +29,7 @@ BATCHES = jax.tree.map(
         "forget": FORGET
         | {
             "reference_nll": REFERENCE.astype(np.float32),
+            "target_nll": np.array([3.0, 5.0], np.float32),
             "alternative": REFUSAL,
             "alternative_reference_nll": REFUSAL_REFERENCE.astype(np.float32),
         },
@@ -118,6 +119,62 @@ def blurred(forget, gamma, alpha):
     return gamma * g_f + alpha * (g_r - (g_f * g_r).sum() / (g_f**2).sum() * g_f)
 
 
+def projected(g, other):
+    """g without what of it opposes the other."""
+    return g - min((g * other).sum(), 0) / (other**2).sum() * other
+
+
+def pcgrad(forget, gamma, alpha):
+    f, r = gamma * gradient(forget), alpha * gradient(nll)
+    return projected(f, r) + projected(r, f)
+
+
+def gru(forget, gamma, alpha):
+    return gamma * projected(gradient(forget), gradient(nll))
+
+
+def ngdiff(forget, gamma, alpha):
+    f, r = gradient(forget), gradient(nll)
+    return gamma * f / np.sqrt((f**2).sum()) + alpha * r / np.sqrt((r**2).sum())
+
+
+def hamu(forget, gamma, alpha):
+    """With c = ½ and one tensor, of the length of g_r."""
+    f, r = gradient(forget), gradient(nll)
+    norm_f, norm_r = np.sqrt((f**2).sum()), np.sqrt((r**2).sum())
+    if (f * r).sum() >= norm_f * norm_r / 2:
+        return r
+    across = r - (f * r).sum() / norm_f**2 * f
+    across *= np.sqrt(0.75) * norm_r / np.sqrt((across**2).sum())
+    return norm_r / 2 * f / norm_f + across
+
+
+def sharp(loss, table, radius):
+    g = toys.numeric_gradient(loss, table)
+    return toys.numeric_gradient(loss, table + radius * g / np.sqrt((g**2).sum()))
+
+
+def saul(forget, gamma, alpha):
+    """Two steps: the forget rows have less than 4 nats, so that λ = μ (4 − L_f)."""
+    weight = 1e-3 * (4 + forget(START))
+    moved = START - RATE * weight * sharp(forget, START, 1e-3)
+    return (START - moved) / RATE + sharp(nll, moved, 1e-3)
+
+
+def npo_sam(forget, gamma, alpha):
+    return gamma * sharp(forget, START, 1e-2) + alpha * gradient(nll)
+
+
+# What is no gradient of one loss.
+RULES = {
+    "blur": blurred,
+    "pcgrad": pcgrad,
+    "gru": gru,
+    "ngdiff": ngdiff,
+    "hamu": hamu,
+    "saul": saul,
+    "npo_sam": npo_sam,
+}
 gradient = functools.partial(toys.numeric_gradient, table=START)
 zero = lambda table: 0.0  # KL and RMU's retain loss have no gradient at the start
 
@@ -143,6 +200,13 @@ EXPECTED = {
         zero,
         2 + 1 / 3,
     ),
+    "pcgrad": (1, ascent, 1, nll, 2),
+    "gru": (1, ascent, 1, nll, 2),
+    "ngdiff": (1, ascent, 1, nll, 2),
+    "hamu": (1, ascent, 1, nll, 2),
+    "saul": (1, ascent, 1, nll, 4),
+    "npo_sam": (1, npo, 1, nll, 3),
+    "altpo": (1, dpo, 2, nll, 3),
 }
 
 
@@ -166,8 +230,8 @@ def test_one_step_by_hand(name):
     gamma, forget, alpha, retain, cost = EXPECTED[name]
     method = methods.build(name, SETTING)
     table, _, metrics = one_step(method)
-    if name == "blur":
-        direction = blurred(forget, gamma, alpha)
+    if name in RULES:
+        direction = RULES[name](forget, gamma, alpha)
     else:
         direction = gamma * gradient(forget) + alpha * gradient(retain)
     np.testing.assert_allclose((START - table) / RATE, direction, rtol=1e-3, atol=2e-5)

@@ -49,6 +49,10 @@ def test_the_source_of_refusals_is_told(tmp_path):
     other.write_text("No.")
     run = dataclasses.replace(run, refusals_file=other)
     assert f"idk_dpo teaches the 1 refusals of {other}" in taught(run, "idk_dpo")
+    assert taught(run, "altpo") == (
+        "altpo teaches answers that the model before unlearning gives when it is asked "
+        "the question: of 5 at temperature 1.5 the one least like the right one."
+    )
 
 
 def test_chance_counts_as_nothing_kept():

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from experiments.config.language import LanguageRun, TrainConfig
 from experiments.domains.base import updates_within
+from experiments.domains.language.alternatives import made_up
 from experiments.domains.language.method import fine_tuning, part_of
 from experiments.domains.language.method import unlearning as build
 from experiments.domains.language.rows import (
@@ -108,18 +109,21 @@ def unlearning(
     method, updates = num_updates(name, run, task)
     carries = run.specs[name].carries(run.config_of(name))
     if carries.target_nll is not None and goal is None:
+        own = "saul.loss.unit nats" if name == "saul" else f"{name}.forget-loss npo"
         raise ValueError(
             f"{name} ascends to a forget target and there is none: set "
-            "--budget.forget-target to reference, chance or a number, or choose "
-            f"another --{name.replace('_', '-')}.forget-loss."
+            f"--budget.forget-target to reference, chance or a number, or --{own}."
         )
-    texts = refusals_of(run)[0] if carries.alternative else ()
+    made = carries.alternatives
+    texts = refusals_of(run)[0] if carries.alternative and made is None else ()
     part = part_of(run)
 
     def stream():
-        refused = refusals.refused(data.forget, texts, seed) if texts else ()
+        others = refusals.refused(data.forget, texts, seed) if texts else ()
+        if made is not None:
+            others = made_up(task, target, data.forget, made, seed)
         rows = training_rows(
-            task, forget, retain, carries, target, refused=refused, goal=goal
+            task, forget, retain, carries, target, others=others, goal=goal
         )
         return batches.paired_batches(
             *rows[:2],

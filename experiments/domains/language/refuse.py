@@ -111,9 +111,8 @@ def adjacent_notes(run: LanguageRun, data: UnlearningData) -> list[str]:
 
 def _check_refusals(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> None:
     """Refusals that cannot be taught, after the longest question."""
-    if not any(
-        run.specs[name].carries(run.config_of(name)).alternative for name in run.methods
-    ):
+    carried = [run.specs[name].carries(run.config_of(name)) for name in run.methods]
+    if not any(x.alternative and x.alternatives is None for x in carried):
         return
     texts, path = refusals_of(run)
     question = max((row.question for row in data.forget), key=len)

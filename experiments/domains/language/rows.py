@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.config.language import LanguageRun, Tofu
+from experiments.domains.language.alternatives import described
 from experiments.domains.language.task import LanguageTask, Params
 from experiments.stages.files import fingerprint
 from ofmu_jax.data.language import prompts, refusals
@@ -29,7 +30,10 @@ def refusals_of(run: LanguageRun) -> tuple[tuple[str, ...], pathlib.Path | None]
 
 
 def taught(run: LanguageRun, name: str) -> str:
-    """Which refusals a method teaches."""
+    """What a method teaches in place of the answers."""
+    made = run.specs[name].carries(run.config_of(name)).alternatives
+    if made is not None:
+        return f"{name} teaches {described(made)}."
     texts, path = refusals_of(run)
     if path is not None:
         return f"{name} teaches the {len(texts)} refusals of {path}, one for each row."
@@ -52,7 +56,7 @@ def training_rows(
     carries: Carries,
     target: Params,
     *,
-    refused: Sequence[QA] = (),
+    others: Sequence[QA] = (),
     goal: float | None = None,
 ) -> tuple[Batch, Batch, int]:
     """All forget and all retain rows as arrays of one length L, and L.
@@ -60,15 +64,15 @@ def training_rows(
     Args:
       carries: what the forget rows get: ``reference_nll`` (summed NLL of each row
         under the model before unlearning), ``alternative`` (the same question with a
-        refusal, and ``alternative_reference_nll``), ``target_nll`` (nats per token
+        other answer, and ``alternative_reference_nll``), ``target_nll`` (nats per token
         that a bounded loss ascends to).
       target: parameters of the model before unlearning.
-      refused: the forget rows with refusals, where ``carries.alternative``.
+      others: the forget rows with other answers, where ``carries.alternative``.
       goal: nats per token at which the forget rows count as forgotten.
     """
     sets: dict[str, Any] = {"forget": list(forget), "retain": list(retain)}
     if carries.alternative:
-        sets["alternative"] = task.encode(refused)
+        sets["alternative"] = task.encode(others)
     length = max(prompts.padded_length(examples) for examples in sets.values())
     arrays = {
         key: prompts.pad_right(examples, length, **task.padding)

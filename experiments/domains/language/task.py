@@ -227,8 +227,14 @@ class LanguageTask:
             self.tokenizer, question, self.prompt_format, after_eos=self.after_eos
         )
 
-    def generate(self, params: Params, questions: Sequence[str]) -> list[str]:
-        """Greedy answers, cut at the first token of `eos_ids`."""
+    def generate(
+        self,
+        params: Params,
+        questions: Sequence[str],
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[str]:
+        """Answers, cut at the first token of `eos_ids`: greedy, or drawn."""
         found = generation.generate(
             self.model,
             params,
@@ -238,6 +244,8 @@ class LanguageTask:
             batch_size=self.evaluation.batch_size,
             sharding=self.row_sharding,
             before_batch=signals.pause,
+            temperature=temperature,
+            seed=seed,
         )
         return self.decode(found)
 

@@ -1,14 +1,16 @@
 """NPO and its relatives: forgetting as a preference that the model learns."""
 
 import dataclasses
+from typing import Literal
 
-from ofmu_jax.bounds import NotNegative, Positive
+from ofmu_jax.bounds import Count, NotNegative, Positive, Term
 from ofmu_jax.losses import preference
 from ofmu_jax.losses.accumulation import rows
-from ofmu_jax.methods.base import Carries, Range
+from ofmu_jax.methods.base import Alternatives, Carries, Range
 from ofmu_jax.methods.language.setting import (
     ALPHA,
     BETA,
+    Baseline,
     GradDiffConfig,
     baseline,
     plain,
@@ -22,6 +24,14 @@ class NpoConfig(GradDiffConfig):
 
     beta: Positive = 0.1
     """β, inverse temperature."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NpoSamConfig(NpoConfig):
+    """γ NPO at a point that it is worst at nearby + α R."""
+
+    radius: Positive = 1e-2
+    """ρ, how near."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +51,20 @@ class IdkDpoConfig(NpoConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class AltPoConfig(NpoConfig):
+    """γ DPO towards answers that the model itself makes up + α R."""
+
+    alpha: Term = 2.0
+    alternatives: Literal["prompted", "sampled"] = "prompted"
+    """What they are: prompted asks for other facts, as published, which takes a model
+    that follows instructions; sampled draws answers to the question alone."""
+    temperature: Positive = 1.0
+    """Of the draws."""
+    draws: Count = 5
+    """Answers to each question, of which the least like the right one is taken."""
+
+
+@dataclasses.dataclass(frozen=True)
 class BlurConfig(NpoConfig):
     """BLUR's direction from NPO and R (published for MUSE)."""
 
@@ -53,6 +77,14 @@ NPO = baseline(
     NpoConfig(),
     plain(preference.npo, "beta", mean_over=rows),
     _SEARCH,
+    carries=_REFERENCE,
+)
+NPO_SAM = baseline(
+    "NPO with SAM",
+    "2502.05374",
+    NpoSamConfig(),
+    plain(preference.npo, "beta", mean_over=rows, forget_radius="radius"),
+    _SEARCH | {"radius": Range(1e-3, 1e-1, log=True)},
     carries=_REFERENCE,
 )
 SIMNPO = baseline(
@@ -73,6 +105,23 @@ IDK_DPO = baseline(
     plain(preference.dpo, "beta", mean_over=rows, forget_cost=2),
     _SEARCH,
     carries=Carries(reference_nll=True, alternative=True),
+)
+
+
+def _altpo_carries(config: Baseline) -> Carries:
+    loss = config.loss
+    made = Alternatives(loss.alternatives, loss.temperature, loss.draws)
+    return Carries(reference_nll=True, alternative=True, alternatives=made)
+
+
+ALTPO = baseline(
+    "AltPO",
+    "2409.13474",
+    AltPoConfig(),
+    plain(preference.dpo, "beta", mean_over=rows, forget_cost=2),
+    _SEARCH,
+    learning_rate=5e-5,
+    carries=_altpo_carries,
 )
 BLUR = baseline(
     "BLUR",

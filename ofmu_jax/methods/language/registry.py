@@ -19,6 +19,7 @@ from ofmu_jax.methods.language import (
     preference,
     representation,
     reweighted,
+    surgery,
 )
 from ofmu_jax.methods.language.setting import Baseline, Setting
 
@@ -38,6 +39,13 @@ METHODS: dict[str, Spec] = {
     "pdu": margin.PDU,
     "blur": preference.BLUR,
     "blur_rmu": representation.BLUR_RMU,
+    "pcgrad": surgery.PCGRAD,
+    "gru": surgery.GRU,
+    "ngdiff": surgery.NGDIFF,
+    "hamu": surgery.HAMU,
+    "saul": surgery.SAUL,
+    "altpo": preference.ALTPO,
+    "npo_sam": preference.NPO_SAM,
 }
 
 

@@ -82,13 +82,14 @@ def baseline(
     search: Mapping[str, Range],
     *,
     learning_rate: float = 1e-5,
-    carries: Carries | None = None,
+    carries: Carries | Callable[[Any], Carries] | None = None,
     **more: Any,
 ) -> Spec:
     """The entry of a `Baseline`.
 
     ``build`` takes ``loss``, the config of its losses, and a setting with an optimizer;
-    ``search`` is of fields of it; ``learning_rate`` is the published one, for models of
+    ``search`` is of fields of it, ``carries`` may be a function of the whole config;
+    ``learning_rate`` is the published one, for models of
     billions of parameters.
     """
 
@@ -101,14 +102,14 @@ def baseline(
         return build(config.loss, setting)
 
     spans = {f"loss.{field}": span for field, span in search.items()}
-    carried = carries or Carries()
+    always = carries if isinstance(carries, Carries) else Carries()
     return Spec(
         title,
         source,
         Baseline(loss, learning_rate),
         with_optimizer,
         {"learning_rate": LEARNING_RATE} | spans,
-        carries=lambda config: carried,
+        carries=carries if callable(carries) else lambda config: always,
         **more,
     )
 
@@ -133,13 +134,21 @@ def plain(
     mean_over: Weight = answer_tokens,
     rule=weighted_difference,
     forget_cost=1,
+    forget_radius: str | None = None,
 ):
-    """Builds γ ``loss`` + α R, the loss a function of these fields of the config."""
+    """Builds γ ``loss`` + α R, the loss a function of these fields of the config.
+
+    ``forget_radius`` is the field with the radius that the forget loss is
+    sharpness-aware at.
+    """
 
     def build_method(config, setting: Setting) -> Method:
         options = {field: getattr(config, field) for field in fields}
         forget = mean_of(loss, setting, mean_over, **options)
         retain, passes = retain_of(config, setting)
+        more = {}
+        if forget_radius is not None:
+            more["forget_radius"] = getattr(config, forget_radius)
 
         def with_reference(reference):
             return rule(
@@ -149,6 +158,7 @@ def plain(
                 forget_weight=config.gamma,
                 retain_weight=config.alpha,
                 forget_cost=forget_cost,
+                **more,
             )
 
         if passes == 0:
@@ -159,8 +169,11 @@ def plain(
 
 
 def retain_of(config: Any, setting: Setting) -> tuple[Callable, int]:
-    """R of ``(params, batch, reference)``, and its passes through a frozen model."""
-    passes = 0 if is_static_zero(config.alpha) else 1
+    """R of ``(params, batch, reference)``, and its passes through a frozen model.
+
+    Those are none where the config has an α that leaves R out.
+    """
+    passes = 0 if is_static_zero(getattr(config, "alpha", None)) else 1
     if config.retain == "nll":
         loss = mean_of(likelihood.cross_entropy, setting)
         return lambda p, b, reference: loss(p, b), 0

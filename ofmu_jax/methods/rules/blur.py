@@ -7,11 +7,9 @@ retain loss chooses among its minimisers.
 import functools
 
 import jax
-import jax.numpy as jnp
-import optax
 
-from ofmu_jax import bilevel
 from ofmu_jax.methods.base import Params
+from ofmu_jax.methods.rules.surgery import combined, share
 from ofmu_jax.methods.rules.weighted import weighted_difference
 
 
@@ -29,14 +27,8 @@ def blur_direction(
     lowers the forget loss by η γ ‖g_f‖², whatever the retain gradient is. Where
     g_f = 0 nothing is projected out. Inner products are taken in float32.
     """
-    wide_f, wide_r = bilevel.widen(g_f), bilevel.widen(g_r)
-    sq = optax.tree.norm(wide_f, squared=True)
-    share = bilevel.inner_product(wide_f, wide_r) / jnp.where(sq > 0, sq, 1)
-    direction = optax.tree.add(
-        optax.tree.scale(forget_weight - retain_weight * share, wide_f),
-        optax.tree.scale(retain_weight, wide_r),
-    )
-    return optax.tree.cast_like(direction, g_f)
+    shared = retain_weight * share(g_r, g_f)
+    return combined(g_f, (forget_weight - shared, g_f), (retain_weight, g_r))
 
 
 # Steps along that direction. Published with NPO and the retain cross-entropy (MUSE) and

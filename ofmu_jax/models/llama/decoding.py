@@ -1,4 +1,4 @@
-"""Rows on their way through greedy generation: their state, and the programs on it."""
+"""Rows on their way through generation: their state, and the programs on it."""
 
 import functools
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ class Decoding(NamedTuple):
     ended: jax.Array  # shape=(B,), bool: also where there is no prompt
     count: jax.Array  # shape=(B,), int32: new tokens so far
     tokens: jax.Array  # shape=(B, N), int32: new tokens
+    number: jax.Array  # shape=(B,), int32: of the prompt, which draws are made for
 
 
 class Prompts(NamedTuple):
@@ -32,23 +33,35 @@ class Prompts(NamedTuple):
     lengths: Any  # shape=(P,), int32
     token: Any  # shape=(P,), int32: the last one
     absent: Any  # shape=(P,), bool: there is none
+    number: Any  # shape=(P,), int32: among all prompts
 
 
-def padded(prompts: Sequence[np.ndarray], count: int, length: int) -> Prompts:
+class Sampling(NamedTuple):
+    """How tokens are drawn."""
+
+    key: jax.Array  # of all draws
+    temperature: jax.Array  # logits are divided by it; above 0
+
+
+def padded(
+    prompts: Sequence[np.ndarray], numbers: Sequence[int], count: int, length: int
+) -> Prompts:
     ids = np.zeros((count, length), np.int32)
-    lengths, last = np.zeros((2, count), np.int32)
+    lengths, last, number = np.zeros((3, count), np.int32)
+    number[: len(numbers)] = numbers
     for row, prompt in enumerate(prompts):
         lengths[row], last[row] = len(prompt) - 1, prompt[-1]
         ids[row, : len(prompt) - 1] = prompt[:-1]
     mask = (np.arange(length) < lengths[:, None]).astype(np.int32)
-    return Prompts(ids, mask, lengths, last, np.arange(count) >= len(prompts))
+    absent = np.arange(count) >= len(prompts)
+    return Prompts(ids, mask, lengths, last, absent, number)
 
 
 def _read(model: Llama, params: Params, batch: Prompts, max_new_tokens: int):
     cache = prompted.read(model, params, batch.ids, batch.mask, batch.lengths)
     none = jnp.zeros(batch.token.shape, jnp.int32)
     tokens = jnp.zeros((*none.shape, max_new_tokens), jnp.int32)
-    return Decoding(cache, batch.token, batch.absent, none, tokens)
+    return Decoding(cache, batch.token, batch.absent, none, tokens, batch.number)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
@@ -76,8 +89,19 @@ def gather(state: Decoding, rows) -> Decoding:
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def decode(model, params, state: Decoding, eos_ids, stop: jax.Array) -> Decoding:
-    """Until ``stop`` rows have ended, or one that goes on has no slot left."""
+def decode(
+    model,
+    params,
+    state: Decoding,
+    eos_ids,
+    stop: jax.Array,
+    sampling: Sampling | None = None,
+) -> Decoding:
+    """Until ``stop`` rows have ended, or one that goes on has no slot left.
+
+    A token is the most likely one, or with ``sampling`` drawn with a key of its prompt
+    and place, whatever other rows there are.
+    """
     rows = jnp.arange(state.token.shape[0])
 
     def go_on(state: Decoding):
@@ -89,16 +113,31 @@ def decode(model, params, state: Decoding, eos_ids, stop: jax.Array) -> Decoding
         logits, cache = model.apply(
             {"params": params}, state.token[:, None], cache=state.cache
         )
-        best = _argmax(logits[:, 0])
+        scores = logits[:, 0]
+        if sampling is not None:
+            scores = _perturbed(scores, sampling, state)
+        best = _argmax(scores)
         token = jnp.where(state.ended, state.token, best)
         length = jnp.where(state.ended, state.cache.length, cache.length)
         place = jnp.where(state.ended, state.tokens.shape[1], state.count)
         tokens = state.tokens.at[rows, place].set(token, mode="drop")
         count = state.count + ~state.ended
         ended = state.ended | jnp.isin(token, eos_ids) | (count >= tokens.shape[1])
-        return Decoding(cache._replace(length=length), token, ended, count, tokens)
+        cache = cache._replace(length=length)
+        return Decoding(cache, token, ended, count, tokens, state.number)
 
     return jax.lax.while_loop(go_on, step, state)
+
+
+def _perturbed(logits_BxV, sampling: Sampling, state: Decoding) -> jax.Array:
+    """logits / temperature + Gumbel noise, whose largest is a draw of the softmax."""
+
+    def noise(number, count):
+        key = jax.random.fold_in(jax.random.fold_in(sampling.key, number), count)
+        return jax.random.gumbel(key, logits_BxV.shape[1:], jnp.float32)
+
+    drawn = jax.vmap(noise)(state.number, state.count)
+    return logits_BxV.astype(jnp.float32) / sampling.temperature + drawn
 
 
 def _argmax(logits_BxV: jax.Array) -> jax.Array:

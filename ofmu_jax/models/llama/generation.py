@@ -1,4 +1,4 @@
-"""Greedy generation with a key-value cache, for many prompts of many lengths.
+"""Generation with a key-value cache, for many prompts of many lengths.
 
 A fixed number of rows is decoded at once. A row that has ended is given to the next
 prompt; when none is left, the rows that go on are gathered into fewer. The
@@ -8,6 +8,7 @@ cache grows with the rows.
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ofmu_jax.models.llama import decoding
@@ -77,8 +78,10 @@ def generate(
     batch_size: int = 64,
     sharding: jax.sharding.Sharding | None = None,
     before_batch: Callable[[], None] = lambda: None,
+    temperature: float = 0.0,
+    seed: int = 0,
 ) -> list[np.ndarray]:
-    """The most likely continuation of each prompt, token by token.
+    """The most likely continuation of each prompt, token by token, or a random one.
 
     Equals transformers' ``generate(do_sample=False)`` in float32; bfloat16 rounds in
     other places, so that near ties may fall otherwise. A row ends with the first
@@ -92,12 +95,21 @@ def generate(
       sharding: where to put the rows, if the parameters lie on a mesh. All rows are
         then decoded to their end before others begin.
       before_batch: may raise, to end it before the next prompts are read.
+      temperature: 0 takes the most likely token; otherwise each is drawn from
+        softmax(logits / temperature).
+      seed: of the draws, which depend on it, the place of the prompt among all and
+        that of the token alone.
 
     Returns:
       New tokens of each prompt, int32; the end-of-sequence token included.
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}.")
+    if not 0 <= temperature < np.inf:
+        raise ValueError(f"temperature={temperature} must be 0 or above, and finite.")
+    sampling = None
+    if temperature:
+        sampling = decoding.Sampling(jax.random.key(seed), jnp.float32(temperature))
     course = _Course(
         model, params, prompts, max_new_tokens, batch_size, sharding, before_batch
     )
@@ -105,7 +117,7 @@ def generate(
     while course.waiting:
         course.begin()
         while course.owner:
-            course.decode(eos_ids)
+            course.decode(eos_ids, sampling)
             course.collect()
             if course.joins:
                 course.join()
@@ -153,7 +165,7 @@ class _Course:
         if (length := self._room(used)) > self.length:
             self.state, self.length = decoding.widened(self.state, length), length
 
-    def decode(self, eos_ids: np.ndarray) -> None:
+    def decode(self, eos_ids: np.ndarray, sampling=None) -> None:
         """Until enough rows have ended, or one that goes on has no slot left."""
         stop = self.size
         if self.joins and self.waiting:
@@ -164,7 +176,7 @@ class _Course:
             len(self.prompts[i]) - 1 + self.count[b] for b, i in self.owner.items()
         )
         self.state = decoding.decode(
-            self.model, self.params, self.state, eos_ids, np.int32(stop)
+            self.model, self.params, self.state, eos_ids, np.int32(stop), sampling
         )
 
     def collect(self) -> None:
@@ -212,7 +224,7 @@ class _Course:
         ids = [self.prompts[i] for i in chosen]
         longest = max(map(len, ids)) - 1
         length = max(SHORTEST, 1 << max(longest - 1, 0).bit_length())
-        batch = decoding.padded(ids, len(rows), length)
+        batch = decoding.padded(ids, chosen, len(rows), length)
         if self.sharding is not None:
             batch = decoding.Prompts(*(put(x, self.sharding) for x in batch))
         return dict(zip(rows, chosen, strict=False)), batch
