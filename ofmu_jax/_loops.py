@@ -70,13 +70,8 @@ class Loops(Options):
     ) -> tuple[Params, OfmuState]:
         """θ_k → θ'_T → θ_{k+1}; returns the difference and the new state."""
         start = bilevel.widen(_trees.differentiable(params))
-        losses = [
-            _trees.scalar(name, self._of_wide_params(loss, params))
-            for name, loss in (
-                ("forget_loss", forget_loss),
-                ("retain_loss", retain_loss),
-            )
-        ]
+        named = (("forget_loss", forget_loss), ("retain_loss", retain_loss))
+        losses = [_trees.scalar(n, self._of_wide_params(f, params)) for n, f in named]
         dtype = _metric_dtype(start)
         rho = self._rho(state, dtype)
         held = self._held(losses, start, state)

@@ -180,7 +180,7 @@ def outer_gradient(
         curvature=curvature,
     )
     how = "vjp" if curvature == "lookahead" else curvature
-    noisy = {"phi_is_difference": curvature == "finite_difference"}
+    noisy = {"phi_is_difference": how == "finite_difference"}
 
     def penalty_fn(p: Params) -> Penalty:
         if penalty == "value_gap":
@@ -230,8 +230,7 @@ def inner_ascent(
       inner_steps: T, a Python integer.
       optimizer_state: of the inner optimizer; None starts a new one.
       forget_target: the loss that counts as forgotten; −CE has no maximum of its own.
-      keep_gradient: also return ∇Φ(θ'_{T−1}), for penalties that use it again.
-      keep_step: also return the last step, for the secant.
+      keep_gradient, keep_step: also return ∇Φ(θ'_{T−1}) and the last step.
       unroll: write the steps out in the program, which then has no loop.
       beta, similarity, curvature, retain_direction, lookahead, lookahead_max_step: see
         `evaluate_phi`.

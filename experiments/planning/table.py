@@ -75,7 +75,6 @@ class Plan:
     json: pathlib.Path | None = None
     """Write everything there as well."""
     ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
-    """With both of its terms, as the recipes have them."""
     evaluation: EvalConfig = EvalConfig()
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()
 
