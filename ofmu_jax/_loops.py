@@ -36,13 +36,6 @@ class OfmuState(NamedTuple):
     carried: Params  # for the next update: ĝ_r, or the shift of the look-ahead; or ()
 
 
-class _Carried(NamedTuple):
-    """What an update leaves to the next one."""
-
-    tree: Params  # `OfmuState.carried`
-    cosine: jax.Array  # c of the gradients that the tree was made of; shape=()
-
-
 @dataclasses.dataclass(frozen=True)
 class Loops(Options):
     """One outer iteration in parts."""
@@ -91,22 +84,24 @@ class Loops(Options):
             keep_step=self.secant,
             unroll=self.unroll,
         )
-        change, outer_state, records, carried = self._descend(
+        change, outer_state, records, g_r = self._descend(
             ascent, state, losses, rho, held, extra_args
         )
         if self.base == "inner":  # `change` is θ_{k+1} there
             change = optax.tree.sub(change, start)
         metrics = {n: x[-1] for n, x in ascent.trace.items() if self.inner_steps > 0}
         metrics |= {n: x[0] for n, x in records.items()} | {"rho": rho}
-        if self.carries and self.holds_shift:
-            metrics["cosine"] = carried.cosine
+        carried = state.carried
+        if self.carries:
+            carried, c = self._carry(ascent, g_r)
+            metrics |= {"cosine": c} if self.holds_shift else {}
         return _trees.like(params, change), OfmuState(
             outer_iteration=jnp.asarray(optax.safe_increment(state.outer_iteration)),
             inner_state=ascent.optimizer_state,
             outer_state=outer_state,
             **{name: jnp.asarray(metrics[name], dtype) for name in METRICS},
             inner_moves=jnp.sum(ascent.trace["moved"], dtype=jnp.int32),
-            carried=carried.tree,
+            carried=carried,
         )
 
     def _rho(self, state: OfmuState, dtype: jnp.dtype) -> Any:
@@ -156,14 +151,16 @@ class Loops(Options):
             max_step=self.lookahead_max_step,
         )
 
-    def _carry(self, ascent: bilevel.Ascent, g_r: Params, old: _Carried) -> _Carried:
-        """Of the last gradients; ``old`` where they are not finite."""
-        if not self.holds_shift:
-            unit, finite = bilevel.unit(g_r)[0], jnp.isfinite(bilevel.norm(g_r))
-            return optax.tree.where(finite, _Carried(unit, old.cosine), old)
-        new = self._look_ahead(ascent.params, ascent.last_gradient, g_r)
-        new = _Carried(new.shift, new.cosine.astype(old.cosine.dtype))
-        return optax.tree.where(jnp.isfinite(new.cosine), new, old)
+    def _carry(self, ascent: bilevel.Ascent, g_r: Params) -> tuple[Params, jax.Array]:
+        """What the next update holds, of the last gradients of this one, and their
+        cosine; nothing where they are not finite."""
+        if self.holds_shift:
+            new, c = self._look_ahead(ascent.params, ascent.last_gradient, g_r)
+        else:
+            new, c = bilevel.unit(g_r)[0], bilevel.norm(g_r)
+        finite = jnp.isfinite(c)
+        zero = optax.tree.zeros_like(new)
+        return optax.tree.where(finite, new, zero), jnp.where(finite, c, 0)
 
     def _phi_at(self, losses, step, held) -> bilevel.PhiFn:
         """Φ of one step as a function of parameters, for the penalty."""
@@ -218,15 +215,15 @@ class Loops(Options):
 
     def _descend(self, ascent, before, losses, rho, held, extra_args):
         """The outer steps from θ'_T: where they end (or, for base "outer", the sum of
-        their updates), the optimizer's state, per step what was found, and what the
-        next update gets."""
+        their updates), the optimizer's state, per step what was found, and the
+        last g_r if one is to be carried."""
         last_step = jnp.array(self.inner_steps - 1, jnp.int32)
         last_phi = self._phi_at(losses, last_step, held)
         of_last = self.secant or self.penalty_carried
         once = self._penalty_of_last(last_phi, ascent) if of_last else None
 
         def descend(carry, step):
-            theta, total, state, carried = carry
+            theta, total, state, _ = carry
             phi_fn, penalty = self._phi_at(losses, step, held), None
             if self.penalised:
                 penalty = once or self._penalty(phi_fn)
@@ -259,19 +256,17 @@ class Loops(Options):
             change = optax.tree.cast_like(change, theta)
             if total is not None:
                 total = optax.tree.add(total, change)
-            if self.carries:
-                carried = self._carry(ascent, outer.retain_gradient, carried)
+            g_r = outer.retain_gradient if self.carries else ()
             theta = optax.tree.add(theta, change)
-            return (theta, total, state, carried), _record(outer)
+            return (theta, total, state, g_r), _record(outer)
 
         total = optax.tree.zeros_like(ascent.params) if self.base == "outer" else None
         steps = jnp.arange(self.outer_steps, dtype=jnp.int32) + self.inner_steps
-        # Written over in each step, so that g_r needs no memory of its own.
-        carried = _Carried(before.carried, before.cosine)
-        carry = (ascent.params, total, before.outer_state, carried)
+        # What was carried is not needed any more: g_r is written over it.
+        carry = (ascent.params, total, before.outer_state, before.carried)
         carry, records = bilevel.scan(descend, carry, steps, self.unroll)
-        theta, total, outer_state, carried = carry
-        return (theta if total is None else total), outer_state, records, carried
+        theta, total, outer_state, g_r = carry
+        return (theta if total is None else total), outer_state, records, g_r
 
 
 def _record(outer: bilevel.OuterEvaluation) -> dict[str, jax.Array]:

@@ -162,8 +162,8 @@ def test_gradients_that_are_not_finite_are_not_carried():
     bad = LOSSES | {"forget_loss": lambda p, step: jnp.nan * jnp.sum(p)}
     _, later = tx.update(None, state, theta, **bad)
     assert float(jnp.abs(state.carried).max()) > 0
-    np.testing.assert_array_equal(later.carried, state.carried)
-    np.testing.assert_array_equal(later.cosine, state.cosine)
+    np.testing.assert_array_equal(later.carried, 0)
+    np.testing.assert_array_equal(later.cosine, 0)
 
 
 # --- the value gap ----------------------------------------------------------------
