@@ -1,8 +1,8 @@
 """Sharpness-aware gradients (SAM, arXiv 2010.01412) of one term of an objective.
 
 `optax.contrib.sam` perturbs by the gradient that its optimizer is given, which is that
-of the whole objective, keeps its radius apart from the program, and divides by a norm
-that may be 0; here one loss of several is perturbed by its own gradient.
+of the whole objective, and divides by a norm that may be 0; here one loss of several is
+perturbed by its own gradient.
 """
 
 from typing import Any
