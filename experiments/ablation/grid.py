@@ -195,7 +195,9 @@ def _group(run: LanguageRun, options: AblationOptions, group: str) -> Iterable[V
         _ofmu(run, group, _label(symbol, value), **{group: value}) for value in values
     ]
     if group == "forget_loss" and base.inner_optimizer == "polyak":
-        # Steps towards a maximum need one, and cross-entropy has none.
+        # Steps towards a maximum and the gap to it need one; cross-entropy has none.
+        gap = base.penalty == "value_gap"
+        norm = {"penalty": "gradient_norm", "penalty_gradient": "secant"}
         found[values.index("cross_entropy")] = _ofmu(
             run,
             group,
@@ -203,6 +205,7 @@ def _group(run: LanguageRun, options: AblationOptions, group: str) -> Iterable[V
             forget_loss="cross_entropy",
             inner_optimizer="normalized",
             inner_learning_rate=inner_rate(base, "normalized"),
+            **(norm if gap else {}),
         )
     return found
 

@@ -23,6 +23,11 @@ PASSED += ("retain_direction", "lookahead_max_step")
 PASSED += ("penalty", "penalty_gradient", "penalty_clip")
 PAPER_BETA, PAPER_RHO = 0.1, 1e-2
 FIXED_RATE = 0.1  # η_in of steps that do not find their length
+NO_GAP = (
+    "the penalty value_gap is the gap to the maximum of the forget loss, and "
+    "cross_entropy has none; choose a bounded forget loss, the penalty gradient_norm "
+    "with the penalty gradient secant, or rho 0."
+)
 _FIRST_ORDER = ("finite_difference", "lookahead")  # no gradient is differentiated
 _EXACT = {"curvature": "jvp", "penalty_gradient": "exact"}  # without differences
 
@@ -94,6 +99,12 @@ class OfmuConfig:
         elif not is_static_zero(rho):
             rho = schedules.exponential(rho, self.rho_growth)
         maximum = inner.maximum_of(self.forget_loss, self.beta, self.similarity)
+        if (
+            maximum is None
+            and self.penalty == "value_gap"
+            and not is_static_zero(self.rho)
+        ):
+            raise ValueError(NO_GAP)
         ascent = inner.inner_optimizer(
             self.inner_optimizer,
             self.inner_learning_rate,

@@ -77,8 +77,8 @@ def test_a_variant_changes_what_its_group_is_named_after(group):
             assert changed.keys() == {"inner_optimizer", "inner_learning_rate"}
             assert ("polyak" in v.label) == (v.config.inner_learning_rate == 0.5)
         elif "normalized steps" in v.label:  # cross-entropy has no maximum
-            rate = {"inner_optimizer", "inner_learning_rate"}
-            assert changed.keys() == {group, *rate}
+            others = {"inner_optimizer", "inner_learning_rate"}
+            assert changed.keys() == {group, *others, "penalty", "penalty_gradient"}
         else:
             assert changed.keys() <= {group}
 

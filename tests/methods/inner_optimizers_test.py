@@ -1,5 +1,7 @@
 """The inner optimizers of OFMU: Polyak's step, known on paper, and what is refused."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -97,11 +99,21 @@ def test_the_first_step_of_each(name, expected):
     np.testing.assert_allclose(update, expected, rtol=1e-5)
 
 
-def test_polyak_needs_a_bounded_loss():
-    config = OfmuConfig(inner_optimizer="polyak", forget_loss="cross_entropy")
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"inner_optimizer": "polyak", "rho": 0.0}, "optimizer polyak"),
+        ({"inner_optimizer": "clipped"}, "penalty value_gap"),
+    ],
+)
+def test_a_maximum_needs_a_bounded_loss(options, named):
+    config = OfmuConfig(forget_loss="cross_entropy", **options)
     apply_fn = lambda *_: jnp.zeros(())
-    with pytest.raises(ValueError, match="cross_entropy has none; choose a bounded"):
+    with pytest.raises(ValueError, match=f"{named}.*cross_entropy has none; choose"):
         method.unlearning("ofmu", config, 100, apply_fn, None)
+    norm = {"penalty": "gradient_norm", "penalty_gradient": "secant"}
+    bounded = dataclasses.replace(config, inner_optimizer="clipped", **norm)
+    assert method.unlearning("ofmu", bounded, 100, apply_fn, None).gradient_evaluations
 
 
 def test_on_a_mesh_the_step_is_the_same():
