@@ -6,7 +6,7 @@ from typing import Any, get_args
 import optax
 
 from ofmu_jax import bilevel
-from ofmu_jax.choices import PENALTY_GRADIENTS_OF, Base, PenaltyGradient
+from ofmu_jax.choices import FIRST_ORDER, PENALTY_GRADIENTS_OF, Base, PenaltyGradient
 
 BASES = get_args(Base)
 PENALTY_GRADIENTS = get_args(PenaltyGradient)
@@ -66,13 +66,13 @@ class Options:
     def differences(self) -> bool:
         """Whether gradients at near points differ, which bfloat16 would round away."""
         inexact = self.penalised and self.penalty_gradient in _BY_DIFFERENCES
-        near = self.similar and self.curvature in ("finite_difference", "lookahead")
+        near = self.similar and self.curvature in FIRST_ORDER
         return inexact or near or self.curvature == "finite_difference"
 
     @property
     def exact_curvature(self) -> str:
         """Exact third derivatives go through exact second ones."""
-        inexact = self.curvature in ("finite_difference", "lookahead")
+        inexact = self.curvature in FIRST_ORDER
         return "vjp" if inexact else self.curvature
 
     @property
@@ -89,6 +89,7 @@ class Options:
             ("base", BASES),
             ("curvature", bilevel.CURVATURES),
             ("retain_direction", bilevel.RETAIN_DIRECTIONS),
+            ("penalty", bilevel.PENALTIES),
             ("penalty_gradient", PENALTY_GRADIENTS),
         ):
             bilevel.check_choice(name, getattr(self, name), choices)
@@ -97,7 +98,7 @@ class Options:
         if isinstance(self.rho, str):
             bilevel.check_choice("rho", self.rho, ("adaptive",))
         adaptive = isinstance(self.rho, (str, bilevel.AdaptiveRho))
-        if self.penalised or self.penalty not in bilevel.PENALTIES:
+        if self.penalised:
             bilevel.maximum_for(self.penalty, self.maximum)
             fitting = PENALTY_GRADIENTS_OF[self.penalty]
             if self.penalty_gradient not in fitting:

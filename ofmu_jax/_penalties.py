@@ -116,7 +116,6 @@ def evaluate_outer(
     weight = rho * penalty.factor
     if penalty_clip is not None:
         length = jnp.abs(weight) * norm(penalty.direction)
-        limit = penalty_clip * norm(g_r)
-        weight *= jnp.where(length > limit, limit / jnp.where(length > 0, length, 1), 1)
+        weight *= _trees.shrinking(length, penalty_clip * norm(g_r))
     gradient = optax.tree.add_scale(g_r, weight, penalty.direction)
     return OuterEvaluation(gradient, l_r + rho * penalty.value, l_r, g_r, penalty.phi)

@@ -159,9 +159,12 @@ def cosine(g_f: Params, g_r: Params) -> jax.Array:
 
 def clip_to(tree: Params, limit: jax.Array) -> Params:
     """Scales the tree down so that its norm is at most ``limit``."""
-    length = norm(tree)
-    scale = jnp.where(length > limit, limit / jnp.where(length > 0, length, 1), 1)
-    return optax.tree.scale(scale, tree)
+    return optax.tree.scale(shrinking(norm(tree), limit), tree)
+
+
+def shrinking(length: jax.Array, limit: jax.Array) -> jax.Array:
+    """The factor that takes a length to at most ``limit``."""
+    return jnp.where(length > limit, limit / jnp.where(length > 0, length, 1), 1)
 
 
 def finite_difference(

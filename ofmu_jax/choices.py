@@ -4,6 +4,8 @@ from typing import Literal
 
 Similarity = Literal["cosine", "squared_cosine"]
 Curvature = Literal["vjp", "linearize", "jvp", "finite_difference", "lookahead"]
+# Of them those that differentiate no gradient.
+FIRST_ORDER: tuple[Curvature, ...] = ("finite_difference", "lookahead")
 RetainDirection = Literal["fresh", "frozen", "carried"]
 Base = Literal["inner", "outer"]
 Penalty = Literal["gradient_norm", "value_gap"]

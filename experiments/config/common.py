@@ -120,6 +120,11 @@ class Run:
         fields = {name: getattr(self, name) for name in kept}
         return {"command": self.command, **fields}
 
+    def given(self, name: str) -> tuple[str, ...]:
+        """Fields of a method's configuration that the command line gives."""
+        paths = (path.partition(".") for path in self.explicit)
+        return tuple(field for method, _, field in paths if method == name)
+
     def in_paper(self) -> Self:
         """With --paper, methods that have a literal setting of their paper in it; what
         was given on the command line stays."""
@@ -128,9 +133,7 @@ class Run:
             if spec.paper is None:
                 continue
             config = run.config_of(name)
-            paths = (path.partition(".") for path in self.explicit)
-            fields = [field for method, _, field in paths if method == name]
-            given = {field: value_of(config, field) for field in fields}
+            given = {field: value_of(config, field) for field in self.given(name)}
             run = run.with_method(name, with_values(spec.paper(config), given))
         return run
 

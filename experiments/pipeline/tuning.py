@@ -94,14 +94,11 @@ def searched(run: Run, name: str) -> dict[str, Span]:
     """Field -> where it is searched: what was given on the command line stays so, and
     with --paper what the paper's literal setting says."""
     spec = run.specs[name]
-    fixed = set(run.explicit)
+    fixed = set(run.given(name))
     if run.paper and spec.paper is not None:
-        literal = spec.paper(spec.config)
-        told = (
-            p for p in spec.search if value_of(literal, p) != value_of(spec.config, p)
-        )
-        fixed |= {f"{name}.{path}" for path in told}
-    return {p: span for p, span in spec.search.items() if f"{name}.{p}" not in fixed}
+        ours, literal = spec.config, spec.paper(spec.config)
+        fixed |= {p for p in spec.search if value_of(literal, p) != value_of(ours, p)}
+    return {p: span for p, span in spec.search.items() if p not in fixed}
 
 
 def tuned(pipeline: Pipeline) -> tuple[Pipeline, dict[str, list[dict[str, Any]]]]:
@@ -190,13 +187,10 @@ def _taken(run: Run, source: pathlib.Path, name: str, found: Mapping[str, Any]) 
         config = stored.filled(ours, values)
     except ValueError as error:
         raise ValueError(f"--tuned-from {source}, {name}: {error}") from None
-    for path in run.explicit:
-        method, _, field = path.partition(".")
-        if method != name:
-            continue
+    for field in run.given(name):
         given, there = (value_of(found, field) for found in (ours, config))
         config = with_values(config, {field: given})
         if given != there:
-            flag = path.replace("_", "-")
+            flag = f"{name}.{field}".replace("_", "-")
             console.note(f"--{flag} {given} stays as given; {source} has {there}.")
     return run.with_method(name, config)

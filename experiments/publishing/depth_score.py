@@ -37,7 +37,7 @@ LABELS = {
 }
 HEADS = ("Method", "Overall ↑", "Mem ↑", "Priv ↑", "Util ↑")
 COMMON = ("extraction", "exact memor.", "model utility, of the target's")
-LEAKS = ("extraction_strength", "exact_memorization")
+LEAKS = glossary.LEAKS[1:]  # what both have of them
 
 Row = Mapping[str, Any]
 

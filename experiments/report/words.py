@@ -19,9 +19,7 @@ def lead(report: Row) -> str:
         parts.append(nothing(found))
     if "forget" in counts and "retain" in counts:
         near = ""
-        if counts.get(
-            "adjacent_eval"
-        ):  # of language; of images they are no retain ones
+        if counts.get("adjacent_eval"):  # of language; of images they are test images
             near = f", {counts['adjacent']:,} of these adjacent to the former"
         parts.append(
             f"{count(counts['forget'], 'example')} of {data['name']} had to be "

@@ -24,7 +24,7 @@ from experiments.shell.console import console
 from experiments.stages.files import write_json
 from experiments.studies import pictures
 from experiments.studies.measuring import Case, measured
-from experiments.studies.registries import LANGUAGE_OFMU, ofmu_case
+from experiments.studies.registries import language_ofmu, ofmu_case
 from experiments.studies.shapes import Shape
 from ofmu_jax.bounds import Count
 from ofmu_jax.models.llama.model import LlamaConfig, init_params
@@ -161,7 +161,7 @@ def seconds(axis: Axis, recipe: str, rounds: int) -> list[float]:
 
 
 def _case(axis: Axis, recipe: str, point: Point) -> Case:
-    options = LANGUAGE_OFMU[recipe]
+    options = language_ofmu()[recipe]
     if point.inner_steps is not None:
         options = dataclasses.replace(options, inner_steps=point.inner_steps)
     case = ofmu_case(point.shape, point.config, options)

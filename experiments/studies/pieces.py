@@ -5,15 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from experiments.studies.measuring import Case
 from experiments.studies.shapes import CLASSES, Shape, forward
 from ofmu_jax import bilevel, methods
-from ofmu_jax.choices import Curvature, PenaltyGradient
-from ofmu_jax.losses import likelihood
+from ofmu_jax.choices import FIRST_ORDER, Curvature, PenaltyGradient
+from ofmu_jax.losses import likelihood, vision
 from ofmu_jax.methods import Method
 from ofmu_jax.methods.base import minibatch
 from ofmu_jax.methods.ofmu import gradient_evaluations
@@ -21,7 +20,7 @@ from ofmu_jax.models import resnet
 
 RATE, BETA, RHO = 1e-3, 0.1, 1e-3
 ASCENT = "gradient ascent"
-FIRST_ORDER: dict[str, Any] = {
+CARRIED: dict[str, Any] = {
     "retain_direction": "carried",
     "penalty": "value_gap",
     "maximum": 100.0,
@@ -49,7 +48,7 @@ def pieces(shape: Shape) -> dict[str, Method]:
         curvature: Curvature, penalty_gradient: PenaltyGradient, **options
     ) -> Method:
         weights = {"beta": BETA, "rho": RHO} | options
-        curved = weights["beta"] and curvature not in (differences, "lookahead")
+        curved = weights["beta"] and curvature not in FIRST_ORDER
         loss = (
             twice
             if curved or (weights["rho"] and penalty_gradient == "exact")
@@ -83,7 +82,7 @@ def pieces(shape: Shape) -> dict[str, Method]:
         f"{name}: linearize, secant": ofmu("linearize", "secant"),
         f"{name}: frozen direction, linearize, secant": frozen("linearize", "secant"),
         f"{name}: frozen direction, differences, secant": frozen(differences, "secant"),
-        f"{name}: look-ahead, value gap": ofmu("lookahead", "carried", **FIRST_ORDER),
+        f"{name}: look-ahead, value gap": ofmu("lookahead", "carried", **CARRIED),
         f"{name}: no similarity, no penalty": ofmu("vjp", "exact", beta=0.0, rho=0.0),
     }
 
@@ -95,11 +94,8 @@ def of_images(shape: Shape) -> dict[str, Case]:
     init = jax.jit(resnet.init_variables, static_argnums=(0, 2))
     params, stats = init(config, jax.random.key(0), shape.image_size)
 
-    def loss(params, batch) -> jax.Array:
-        logits, _ = resnet.apply(config, params, stats, batch["images"], True)
-        losses = optax.softmax_cross_entropy_with_integer_labels
-        return jnp.mean(losses(logits, batch["labels"]))
-
+    logits = lambda params, images: resnet.apply(config, params, stats, images, True)[0]
+    loss = functools.partial(vision.cross_entropy, logits)
     ascent = lambda params, batch: -loss(params, batch)
     optimizer = optax.sgd(RATE)
     rng, size = np.random.default_rng(0), shape.image_size

@@ -11,7 +11,7 @@ from experiments.studies.measuring import Case
 from experiments.studies.shapes import CLASSES, Shape, forward, start, token_batches
 from ofmu_jax import methods
 from ofmu_jax.data.vision.images import Labelled
-from ofmu_jax.methods.language.ofmu import Ofmu, paper_setting
+from ofmu_jax.methods.language.ofmu import Ofmu
 from ofmu_jax.methods.language.registry import METHODS as LANGUAGE
 from ofmu_jax.methods.language.setting import Setting
 from ofmu_jax.methods.vision import registry as vision
@@ -26,11 +26,15 @@ BUDGET = 1000  # gradients of a whole run, of which some methods make a schedule
 NLL = 3.0  # of a row's tokens: a number stands for any other
 # What its terms cost is the difference of the two.
 WITHOUT_TERMS = {"beta": 0.0, "rho": 0.0}
-LANGUAGE_OFMU = {
-    "ofmu": Ofmu(outer_learning_rate=1e-5),
-    "ofmu, neither term": Ofmu(**WITHOUT_TERMS),
-    "ofmu, paper": paper_setting(Ofmu()),
-}
+
+
+def language_ofmu() -> dict[str, Any]:
+    """OFMU by title: the recipe of commands, and what to hold it to."""
+    return {
+        "ofmu": Ofmu(outer_learning_rate=1e-5),
+        "ofmu, neither term": Ofmu(**WITHOUT_TERMS),
+        "ofmu, paper": paper(LANGUAGE["ofmu"]),
+    }
 
 
 def language(shape: Shape) -> dict[str, Case]:
@@ -38,7 +42,7 @@ def language(shape: Shape) -> dict[str, Case]:
     config = shape.config()
     params = start(config)
     configs: dict[str, Any] = {name: spec.config for name, spec in LANGUAGE.items()}
-    configs |= LANGUAGE_OFMU
+    configs |= language_ofmu()
     found = {}
     for title in ("gradient_ascent", *(n for n in configs if n != "gradient_ascent")):
         name, chosen = title.partition(",")[0], configs[title]

@@ -28,7 +28,6 @@ NO_GAP = (
     "cross_entropy has none; choose a bounded forget loss, the penalty gradient_norm "
     "with the penalty gradient secant, or rho 0."
 )
-_FIRST_ORDER = ("finite_difference", "lookahead")  # no gradient is differentiated
 _EXACT = {"curvature": "jvp", "penalty_gradient": "exact"}  # without differences
 
 
@@ -94,16 +93,13 @@ class OfmuConfig:
     ) -> Method:
         """The method, of losses as `ofmu_method` takes them; ``options`` go there."""
         rho: Any = self.rho
-        if not is_static_zero(rho) and self.rho_control == "adaptive":
+        penalised = not is_static_zero(rho)
+        if penalised and self.rho_control == "adaptive":
             rho = AdaptiveRho(rho, self.rho_rate, self.rho_tolerance, self.rho_max)
-        elif not is_static_zero(rho):
+        elif penalised:
             rho = schedules.exponential(rho, self.rho_growth)
         maximum = inner.maximum_of(self.forget_loss, self.beta, self.similarity)
-        if (
-            maximum is None
-            and self.penalty == "value_gap"
-            and not is_static_zero(self.rho)
-        ):
+        if penalised and maximum is None and self.penalty == "value_gap":
             raise ValueError(NO_GAP)
         ascent = inner.inner_optimizer(
             self.inner_optimizer,
@@ -176,7 +172,7 @@ def derivatives(config: OfmuConfig) -> dict[str, tuple[str, ...]]:
 def second_derivatives(config: OfmuConfig) -> bool:
     """Whether a term is computed by differentiating gradients, not by their
     differences."""
-    curved = config.beta and config.curvature not in _FIRST_ORDER
+    curved = config.beta and config.curvature not in choices.FIRST_ORDER
     exact = config.penalty == "gradient_norm" and config.penalty_gradient == "exact"
     return bool(curved or (config.rho and exact))
 

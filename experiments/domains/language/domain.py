@@ -98,13 +98,10 @@ class LanguageDomain:
     def retain(self) -> list[Encoded]:
         return self.task.encode(self.data.retain)
 
-    @property
+    @functools.cached_property
     def look(self) -> targets.Look:
-        rows, adjacent = (
-            self.run.budget.check_rows,
-            self.task.encode(self.data.adjacent),
-        )
-        return targets.Look(self.task, self.forget, self.retain, rows, adjacent)
+        rows, near = self.run.budget.check_rows, self.task.encode(self.data.adjacent)
+        return targets.Look(self.task, self.forget, self.retain, rows, near)
 
     @property
     def mesh(self) -> Mesh | None:

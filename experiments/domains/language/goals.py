@@ -6,22 +6,21 @@ from experiments.domains.base import REFERENCE, TARGET, Goal
 from experiments.domains.verdict import KEPT, NEAR
 
 PROBABILITY = ("{}_heldout_Q_A_Prob", "{}_Q_A_Prob")  # in the held-out wording, if any
+
+
+def _keeps(part: str, what: str) -> Goal:
+    return Goal(
+        f"{{name}} keeps at least {KEPT:.0%} of the target model's {what}",
+        [name.format(part) for name in PROBABILITY],
+        TARGET,
+        lambda ours, theirs: bool(theirs) and ours / theirs >= KEPT,
+        "{metric}: {ours:.3f} of {theirs:.3f}, {share:.1%}",
+    )
+
+
 GOALS = (
-    Goal(
-        f"{{name}} keeps at least {KEPT:.0%} of the target model's retain probability",
-        [name.format("retain") for name in PROBABILITY],
-        TARGET,
-        lambda ours, theirs: bool(theirs) and ours / theirs >= KEPT,
-        "{metric}: {ours:.3f} of {theirs:.3f}, {share:.1%}",
-    ),
-    Goal(
-        f"{{name}} keeps at least {KEPT:.0%} of the target model's probability on "
-        "adjacent rows",
-        [name.format("adjacent") for name in PROBABILITY],
-        TARGET,
-        lambda ours, theirs: bool(theirs) and ours / theirs >= KEPT,
-        "{metric}: {ours:.3f} of {theirs:.3f}, {share:.1%}",
-    ),
+    _keeps("retain", "retain probability"),
+    _keeps("adjacent", "probability on adjacent rows"),
     Goal(
         f"{{name}}'s forget probability is within {NEAR} of the retrained reference's",
         [name.format("forget") for name in PROBABILITY],

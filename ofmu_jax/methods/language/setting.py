@@ -145,15 +145,14 @@ def plain(
     def build_method(config, setting: Setting) -> Method:
         options = {field: getattr(config, field) for field in fields}
         forget = mean_of(loss, setting, mean_over, **options)
-        retain, passes = retain_of(config, setting)
         more = {}
         if forget_radius is not None:
             more["forget_radius"] = getattr(config, forget_radius)
 
-        def with_reference(reference):
+        def made(retain):
             return rule(
                 forget,
-                functools.partial(retain, reference=reference),
+                retain,
                 setting.optimizer,
                 forget_weight=config.gamma,
                 retain_weight=config.alpha,
@@ -161,11 +160,23 @@ def plain(
                 **more,
             )
 
-        if passes == 0:
-            return with_reference(None)
-        return with_frozen(with_reference, forward_passes=passes)
+        return with_retain(made, config, setting)
 
     return build_method
+
+
+def with_retain(
+    made: Callable[[Callable], Method], config: Any, setting: Setting
+) -> Method:
+    """What ``made`` makes of R, with the model before where R asks for it."""
+    retain, passes = retain_of(config, setting)
+
+    def with_reference(reference):
+        return made(functools.partial(retain, reference=reference))
+
+    if passes == 0:
+        return with_reference(None)
+    return with_frozen(with_reference, forward_passes=passes)
 
 
 def retain_of(config: Any, setting: Setting) -> tuple[Callable, int]:

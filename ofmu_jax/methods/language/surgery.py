@@ -1,7 +1,6 @@
 """Gradient surgery and SAUL: what may be chosen is the loss that forgets."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -18,10 +17,9 @@ from ofmu_jax.methods.language.setting import (
     Setting,
     baseline,
     mean_of,
-    retain_of,
+    with_retain,
 )
 from ofmu_jax.methods.rules.constrained import constrained
-from ofmu_jax.methods.rules.frozen import with_frozen
 from ofmu_jax.methods.rules.hamu import hamu
 from ofmu_jax.methods.rules.surgery import (
     gru_direction,
@@ -118,15 +116,8 @@ def _by(rule: Callable[[Any, Callable, Callable, Setting], Method]) -> Callable:
 
     def build(config: Any, setting: Setting) -> Method:
         forget = forget_of(config, setting)
-        retain, passes = retain_of(config, setting)
-
-        def with_reference(reference):
-            kept = functools.partial(retain, reference=reference)
-            return rule(config, forget, kept, setting)
-
-        if passes == 0:
-            return with_reference(None)
-        return with_frozen(with_reference, forward_passes=passes)
+        made = lambda retain: rule(config, forget, retain, setting)
+        return with_retain(made, config, setting)
 
     return build
 

@@ -214,11 +214,10 @@ def _check(request: str, topics: Topics, forget, adjacent, full) -> None:
 
 def _with_like_holdout(data: UnlearningData, topics: Topics) -> UnlearningData:
     """Rows that no model has seen, of the same attribute as the forgotten ones."""
-    kind, _, name = data.request.partition(":")
-    if kind != ATTRIBUTE or not data.holdout:
+    if data.request.partition(":")[0] != ATTRIBUTE or not data.holdout:
         return data
     unseen = data.pretraining + data.holdout
-    alike, _ = _divided(unseen, topics, lambda topic: name in topic.attributes)
+    alike, _ = _divided(unseen, topics, _rule(data.request, topics, frozenset()))
     if not alike:
         return data
     holdout = alike[-len(data.forget) :]
