@@ -52,10 +52,10 @@ def parse(arguments: Sequence[str]) -> DemoAblations | TofuAblations:
     """What the command line asks for; exits with a message if it is wrong."""
     words, run = from_file.configured(arguments, tuple(KINDS))
     found = command_line.parsed(
-        *(Command, MODULE, DESCRIPTION + from_file.HELP, words),
+        *(Command, MODULE, DESCRIPTION, words),
         demo=DemoAblations(),
         lasts=LASTS,
-        configured=run and (run.command, KINDS[run.command](run=run)),
+        configured=None if run is None else (run.command, KINDS[run.command](run=run)),
     )
     return dataclasses.replace(found, run=found.run.told(words))
 

@@ -36,10 +36,10 @@ def parse(arguments: Sequence[str]) -> Run:
     """The run that the command line asks for; exits with a message if it is wrong."""
     words, found = from_file.configured(arguments)
     run = command_line.parsed(
-        *(Command, MODULE, DESCRIPTION + from_file.HELP, words),
+        *(Command, MODULE, DESCRIPTION, words),
         demo=Demo(),
         lasts=LASTS,
-        configured=found and (found.command, found),
+        configured=None if found is None else (found.command, found),
     )
     return run.told(words)
 

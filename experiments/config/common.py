@@ -52,6 +52,9 @@ class Run:
 
     output_dir: pathlib.Path = pathlib.Path("runs/default")
     """Everything is written here; run again to go on where it stopped."""
+    config: pathlib.Path | None = None
+    """Options from this file (YAML, TOML, or JSON such as the config.json of an earlier
+    run); what the command line gives holds against it."""
     methods: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1)
     """Of training and unlearning."""

@@ -16,9 +16,6 @@ from experiments.config import stored
 from experiments.config.common import Run
 
 FLAG = "--config"
-HELP = """
---config FILE takes options from a file (YAML, TOML, or JSON such as the config.json of
-an earlier run); what the command line gives holds against it."""
 # YAML 1.1 calls 1e-5 a text: it wants a dot, and a sign after the e.
 _FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
@@ -88,7 +85,7 @@ def run_of(path: pathlib.Path, command: str | None) -> Run:
       ValueError: the file cannot be read, is of another command, or has an option that
         there is not.
     """
-    values = read(path)
+    values = read(path) | {"config": str(path)}
     named = values.pop("command", command)
     if named is None:
         raise ValueError(
@@ -110,7 +107,8 @@ def run_of(path: pathlib.Path, command: str | None) -> Run:
         run = stored.run_from_json({"command": named, **values})
     except ValueError as error:
         raise ValueError(f"{FLAG} {path}: {error}") from None
-    return run if left_by_a_run else run.told([f"--{x}" for x in _paths(values, run)])
+    given = [] if left_by_a_run else [f"--{path}" for path in _paths(values, run)]
+    return run.told(given)
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
