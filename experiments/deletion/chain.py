@@ -104,4 +104,5 @@ def lineages(
         return []
     if not isinstance(run, Request) or not is_sequence(run):
         return []
-    return [lineage(run, name, seed) for name in run.methods for seed in run.seeds]
+    methods = (name for name in run.methods if name in run.specs)  # no other folder
+    return [lineage(run, name, seed) for name in methods for seed in run.seeds]

@@ -13,6 +13,7 @@ import pytest
 from experiments.config.language import ModelConfig, Request
 from experiments.config.stored import run_from_json
 from experiments.deletion import check as verify
+from experiments.deletion import one_model
 from experiments.deletion import record as deletion
 from experiments.domains.language.data import load_data
 from experiments.domains.language.domain import LanguageDomain
@@ -453,8 +454,12 @@ def test_a_record_with_a_broken_seal_may_ask_for_nothing(out, monkeypatch):
     """No file is read and no hub is asked because of what it says."""
     edit(record_in(out), "base", "source", value="evil/model")
     edit(record_in(out), "base", "in_output_dir", value=False)
-    monkeypatch.setattr(verify, "weight_files", lambda place: pytest.fail(str(place)))
-    monkeypatch.setattr(verify._Model, "_evidence", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(
+        one_model, "weight_files", lambda place: pytest.fail(str(place))
+    )
+    monkeypatch.setattr(
+        one_model.ModelChecks, "_evidence", lambda *_: pytest.fail("read")
+    )
     found = list(verify.verify(verify.Verify(out)))
     assert [(c.name, c.holds) for c in found] == [("record", False)]
     assert "nothing that it asks for was done" in found[0].detail
