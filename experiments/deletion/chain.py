@@ -56,16 +56,16 @@ def ancestors(
 
 
 def _before(folder: pathlib.Path) -> pathlib.Path | None:
-    """The model that an export of a run started from, by the run's ``config.json``;
-    of a lineage that was moved as a whole, where it is now."""
+    """The model that an export of a run started from, by the run's ``config.json``:
+    beside it, as a lineage may have been moved as a whole, or else where it was."""
     run = folder.resolve().parents[DEPTH - 2]
     try:
         name = json.loads((run / "config.json").read_bytes())["model"]
         given = pathlib.Path(name)
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return None
-    places = (given, run.parent.joinpath(*given.parts[-DEPTH:]))
-    return next((place for place in places if (place / RECORD).is_file()), None)
+    places = (run.parent.joinpath(*given.parts[-DEPTH:]), given)
+    return next((place for place in places if place.is_dir()), None)
 
 
 def kept_again(

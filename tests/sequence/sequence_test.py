@@ -43,7 +43,9 @@ def write(path, pairs):
 def given(tmp_path_factory):
     """A folder with three requests, everything that there is, and a random model."""
     folder = tmp_path_factory.mktemp("given")
-    files = [write(folder / f"asked/{n}.jsonl", r) for n, r in zip("abc", ROWS)]
+    files = [
+        write(folder / f"asked/{n}.jsonl", r) for n, r in zip("abc", ROWS, strict=True)
+    ]
     everything = [pair for rows in ROWS for pair in rows] + STAY
     write(folder / "all.jsonl", everything)
     run = Request(
@@ -113,7 +115,7 @@ def test_one_file_is_the_run_that_it_was(given, tmp_path):
     assert not run.forgotten_files and not run.carry_state
     record = deletion._choices(run)
     assert record["forget_file"] == "a.jsonl"  # a text, as ever
-    with pytest.raises(DataError, match="also in the .*all.jsonl as row 1"):
+    with pytest.raises(DataError, match=r"also in the .*all.jsonl as row 1"):
         load_data(run)
 
 
