@@ -44,14 +44,23 @@ def execute(run: Request) -> dict[str, Any]:
     run.output_dir.mkdir(parents=True, exist_ok=True)
     key_of(run.output_dir, create=True)
     first = lineage(run, run.methods[0], run.seeds[0])
-    for note in scores.Scorer.of(run, first).domain.refuse():
+    scorer = scores.Scorer.of(run, first)
+    for note in (*scorer.domain.refuse(), _shrinking(scorer.retain)):
         console.note(note)
+    del scorer  # and its models, while the requests have theirs
     write_json(run.output_dir / "config.json", recipe(run))
     found = content(run, list(_lineages(run)))
     if is_main():
         write_json(run.output_dir / NAME, found, allow_nan=False)
         page.show(page.write(run.output_dir, found), found)
     return found
+
+
+def _shrinking(retain: Sequence[int]) -> str:
+    return (
+        f"the requests keep {', '.join(map(str, retain))} retain rows in turn: what is "
+        "to be forgotten is taken out of them, from its own request on."
+    )
 
 
 def check(run: Request) -> None:
@@ -135,6 +144,7 @@ def content(run: Request, lineages: list[Lineage]) -> dict[str, Any]:
             "recipe": to_json(dataclasses.asdict(run)),
             "data": {"name": "custom", "counts": counts},
             "requests": [file.name for file in files],
+            "retain_rows": list(scorer.retain),
             **given,
             "lineages": [_row(run, scorer, given, found) for found in lineages],
         }

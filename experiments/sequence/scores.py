@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -32,8 +32,16 @@ START, RETRAINED = "start", "retrained"
 Scores = dict[str, dict[str, float]]  # set -> metric -> mean over its rows
 
 
-def joined(links: Sequence[Link], allow_overlap: bool) -> tuple[UnlearningData, Any]:
-    """The rows of all requests as those of one, and of each by its name.
+class Rows(NamedTuple):
+    """The rows of a lineage of requests."""
+
+    whole: UnlearningData  # all requests as one
+    sets: dict[str, Sequence[QA]]  # of each request by its number, and what stays
+    retain: list[int]  # how many each request keeps
+
+
+def joined(links: Sequence[Link], allow_overlap: bool) -> Rows:
+    """The rows of all requests.
 
     Raises:
       DataError: files that cannot be read, or a row that two requests have.
@@ -53,8 +61,10 @@ def joined(links: Sequence[Link], allow_overlap: bool) -> tuple[UnlearningData, 
     every = last.retain + forget
     whole = dataclasses.replace(last, forget=forget, forget_eval=forget, full=every)
     limit = links[0].run.evaluation.max_rows
-    sets = {str(link.number): d.forget for link, d in zip(links, requests, strict=True)}
-    return whole, {**sets, KEPT: limited(whole, limit).retain_eval}
+    pairs = zip(links, requests, strict=True)
+    sets: dict[str, Sequence[QA]] = {str(x.number): data.forget for x, data in pairs}
+    sets[KEPT] = limited(whole, limit).retain_eval
+    return Rows(whole, sets, [len(data.retain) for data in requests])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,6 +74,7 @@ class Scorer:
     run: Request
     domain: LanguageDomain
     sets: Mapping[str, Sequence[QA]]
+    retain: Sequence[int]
 
     @classmethod
     def of(cls, run: Request, links: Sequence[Link]) -> Self:
@@ -72,8 +83,9 @@ class Scorer:
         Raises:
           ValueError: as `LanguageDomain.on` and `joined`.
         """
-        data, sets = joined(links, run.allow_overlap)
-        return cls(run, LanguageDomain.on(links[0].run, data, "All requests"), sets)
+        whole, sets, retain = joined(links, run.allow_overlap)
+        domain = LanguageDomain.on(links[0].run, whole, "All requests")
+        return cls(run, domain, sets, retain)
 
     def given(self) -> dict[str, Scores]:
         """Of the model that all start from, and of the retrained one if there is one.

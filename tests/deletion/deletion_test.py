@@ -155,6 +155,8 @@ def test_says_what_was_done_and_with_what(made):
     assert record["code"]["libraries"]["jax"]
     assert record["code"]["git_commit"] is None or len(record["code"]["git_commit"]) > 7
     assert run_from_json(record["run"]).train == made[0].train
+    several = dataclasses.replace(made[0], forget_file=(made[0].retain_file,) * 2)
+    assert run_from_json(json.loads(json.dumps(recipe(several)))) == several
 
 
 def test_no_forget_text_leaves_the_run(made):

@@ -124,6 +124,7 @@ def test_the_matrix_is_what_each_request_was_scored(given, made):
     found = json.loads((made / execute.NAME).read_text())
     assert found["requests"] == ["a.jsonl", "b.jsonl", "c.jsonl"]
     assert found["data"]["counts"] == {"1": 2, "2": 2, "3": 1, "kept": 2}
+    assert found["retain_rows"] == [5, 3, 2]
     names = {
         "probability": "forget_Q_A_Prob",
         "exact_memorization": "exact_memorization",

@@ -163,7 +163,7 @@ def load_custom(
     seen = full + forgotten
     check_unseen(holdout, seen, allow_overlap, source=str(holdout_file))
     forget_eval = read(forget_eval_file, forget)
-    retain_eval = read(retain_eval_file, retain)
+    retain_eval = subtract(read(retain_eval_file, retain), forgotten)
     data = UnlearningData(
         name=name,
         forget=forget,
