@@ -1,6 +1,7 @@
 """A run's configuration back from its JSON form."""
 
 import dataclasses
+import difflib
 import pathlib
 import types
 import typing
@@ -51,9 +52,11 @@ def filled(like: Config, values: Mapping[str, Any]) -> Config:
     changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in kinds:
+            close = difflib.get_close_matches(str(name), kinds, 1)
+            meant = f", but {close[0]!r}" if close else ""
             raise ValueError(
-                f"{name_of} has no field {name!r}; it was written by another version: "
-                "use that one."
+                f"{name_of} has no field {name!r}{meant}; mend it, or use the version "
+                "of the code that wrote it."
             )
         default, kind = getattr(like, name), kinds[name]
         if dataclasses.is_dataclass(default):
@@ -72,6 +75,8 @@ def _valued(value: Any, kind: Any) -> Any:
     """A JSON value as that of a field: lists are tuples, texts may be paths."""
     if isinstance(value, list):
         return tuple(_valued(item, kind) for item in value)
+    if type(value) is int and _is(0.5, kind):
+        return float(value)
     is_path = isinstance(value, str) and pathlib.Path in _leaves(kind)
     return pathlib.Path(value) if is_path else value
 
