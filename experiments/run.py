@@ -9,6 +9,7 @@ import tyro
 from experiments.config import from_file
 from experiments.config.common import Run
 from experiments.config.language import Demo, LanguageRun, Request, Tofu
+from experiments.config.sequence import is_sequence
 from experiments.config.vision import Cifar
 from experiments.shell import command_line, signals
 
@@ -61,6 +62,10 @@ def _run(run: Run) -> int:
 
         mesh.join(run)
     with lock.held(run.output_dir):
+        if isinstance(run, Request) and is_sequence(run):
+            from experiments.sequence import execute as sequence
+
+            return sequence.status(sequence.execute(run))
         return status(execute(run))
 
 

@@ -35,7 +35,7 @@ ROWS = (
     ("domains",),
     ("report", "deletion", "planning"),
     ("pipeline", "studies"),
-    ("ablation",),
+    ("ablation", "sequence"),
     ("publishing",),
     tuple(sorted(COMMANDS)),
 )

@@ -177,10 +177,22 @@ class Request(LanguageRun):
     """Unlearn your own rows (a deletion request) from your own checkpoint."""
 
     output_dir: pathlib.Path = pathlib.Path("runs/request")
-    forget_file: pathlib.Path = pathlib.Path("forget.jsonl")
-    """JSON lines with question and answer (and TOFU's perturbed fields, if any)."""
+    forget_file: Annotated[
+        pathlib.Path | tuple[pathlib.Path, ...],
+        tyro.conf.arg(metavar="PATH [PATH ...]"),
+    ] = pathlib.Path("forget.jsonl")
+    """JSON lines with question and answer (and TOFU's perturbed fields, if any).
+    Several files, or a folder of them in the order of their names: requests that are
+    carried out one after another, each on the model that the one before left."""
     retain_file: pathlib.Path = pathlib.Path("retain.jsonl")
-    """The same fields: what has to stay."""
+    """The same fields: what has to stay. Of several requests each keeps these rows but
+    those of itself and of the requests before it."""
+    forgotten_files: tuple[pathlib.Path, ...] = ()
+    """Forget files of requests that were carried out before: their rows are taken out
+    of the retain and adjacent rows."""
+    carry_state: bool = False
+    """A request that goes on from a model of this command starts with the optimizer's
+    moments, the weight ρ and multipliers that were left there; default: anew."""
     holdout_file: pathlib.Path | None = None
     """The same fields: rows no model saw, for membership inference and chance."""
     adjacent_file: pathlib.Path | None = None

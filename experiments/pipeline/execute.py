@@ -1,5 +1,6 @@
 """A run from its configuration to its report, in every domain."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,18 @@ def execute(run: Run) -> dict[str, Any]:
       ValueError: options that do not fit, or data that cannot be read.
       FloatingPointError: the training of a target or a reference diverged.
     """
-    run = configured(run)
+    page, found = carried_out(configured(run))
+    if page is not None:
+        show(page, found)
+    return found
+
+
+def carried_out(run: Run) -> tuple[pathlib.Path | None, dict[str, Any]]:
+    """`execute` of a run that is `configured`, without a word about its result.
+
+    Returns:
+      The page, None in all processes but the first, and the report.
+    """
     trials: dict[str, Any] = {}
     with console.progress() as progress:
         pipeline = begun(run, progress)
@@ -41,9 +53,7 @@ def execute(run: Run) -> dict[str, Any]:
         progress.add_task("report", total=None, note="")
         found = write.complete(content.report_content(domain, models, trials))
         page = write.write_report(run.output_dir, found)[1] if is_main() else None
-    if page is not None:
-        show(page, found)
-    return found
+    return page, found
 
 
 def status(found: Mapping[str, Any]) -> int:

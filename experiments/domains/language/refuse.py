@@ -34,6 +34,12 @@ def check_options(run: LanguageRun) -> None:
             "request needs --model: the checkpoint to unlearn from (a Hugging Face "
             "folder or hub name)."
         )
+    if isinstance(run, Request) and run.carry_state and (run.mesh or run.lora.rank):
+        other = "--mesh" if run.mesh else "--lora.rank"
+        raise ValueError(
+            f"--carry-state and {other}: a state is carried on of parameters that stay "
+            "the same ones, on one device; leave one of them out."
+        )
     _check_models(run)
     _check_attention(run)
 

@@ -45,6 +45,33 @@ def _fresh_params(config: LlamaConfig, mesh: Mesh | None) -> Callable[..., Param
     return jax.jit(init, out_shardings=sharding.shardings(shapes, mesh))
 
 
+@functools.lru_cache(maxsize=8)
+def _apply_fn(config: LlamaConfig, mesh: Mesh | None) -> Callable[..., jax.Array]:
+    """(params, input_ids, attention_mask) -> logits; one object for all tasks of an
+    architecture, so that what is compiled for it is compiled once."""
+    model = Llama(config, _place(mesh))
+
+    def apply(params, input_ids, attention_mask) -> jax.Array:
+        logits = model.apply({"params": params}, input_ids, attention_mask)
+        return cast(jax.Array, logits)
+
+    return apply
+
+
+@functools.lru_cache(maxsize=8)
+def _prompted(config: LlamaConfig, mesh: Mesh | None) -> PromptedModel:
+    """The same for scores: a prompt is read once for all its answers."""
+    model = Llama(config, _place(mesh))
+    return PromptedModel(
+        functools.partial(prompted.read, model),
+        functools.partial(prompted.follow, model),
+    )
+
+
+def _place(mesh: Mesh | None) -> Place:
+    return anywhere if mesh is None else placement.rows_stay(mesh)
+
+
 @dataclasses.dataclass(frozen=True)
 class LanguageTask:
     """What does not change from stage to stage: architecture, tokens, conventions."""
@@ -62,11 +89,7 @@ class LanguageTask:
 
     @functools.cached_property
     def model(self) -> Llama:
-        return Llama(self.config, self._place)
-
-    @property
-    def _place(self) -> Place:
-        return anywhere if self.mesh is None else placement.rows_stay(self.mesh)
+        return Llama(self.config, _place(self.mesh))
 
     @functools.cached_property
     def twice_differentiable(self) -> "LanguageTask":
@@ -74,24 +97,15 @@ class LanguageTask:
         config = dataclasses.replace(self.config, attention="xla")
         return dataclasses.replace(self, config=config)
 
-    @functools.cached_property
-    def apply_fn(self):
-        """(params, input_ids, attention_mask) -> logits; one object, so that what is
-        compiled for it is compiled once."""
+    @property
+    def apply_fn(self) -> Callable[..., jax.Array]:
+        """As `_apply_fn`."""
+        return _apply_fn(self.config, self.mesh)
 
-        def apply(params, input_ids, attention_mask) -> jax.Array:
-            logits = self.model.apply({"params": params}, input_ids, attention_mask)
-            return cast(jax.Array, logits)
-
-        return apply
-
-    @functools.cached_property
+    @property
     def prompted(self) -> PromptedModel:
-        """The same for scores: a prompt is read once for all its answers."""
-        return PromptedModel(
-            functools.partial(prompted.read, self.model),
-            functools.partial(prompted.follow, self.model),
-        )
+        """As `_prompted`."""
+        return _prompted(self.config, self.mesh)
 
     @functools.cached_property
     def loss_apply_fn(self) -> ApplyFn:
@@ -112,7 +126,7 @@ class LanguageTask:
     def hidden_fn_of(self):
         """From a layer to (params, input_ids, attention_mask) -> its output, BxLxD."""
         return lambda layer: functools.partial(
-            hidden_states, self.config, layer, place=self._place
+            hidden_states, self.config, layer, place=_place(self.mesh)
         )
 
     @property
