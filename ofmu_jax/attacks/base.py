@@ -21,6 +21,8 @@ from ofmu_jax.evals.language.scores import TokenScores
 from ofmu_jax.models.llama.config import LlamaConfig
 from ofmu_jax.models.llama.model import Llama
 
+PROBABILITY = "answer probability"  # length-normalised, teacher-forced
+
 Params = Any
 Progress = Callable[[float], None]  # is told the share of the work that is done
 
@@ -105,6 +107,7 @@ class Rows(NamedTuple):
     forget: tuple[QA, ...]  # training rows to be forgotten, scored ones among them
     retain: tuple[QA, ...] = ()
     holdout: tuple[QA, ...] = ()  # of the same kind, seen by no model
+    text: tuple[str, ...] = ()  # passages that have nothing to do with any row
 
 
 class Found(NamedTuple):
@@ -136,6 +139,7 @@ class Attack:
     run: Callable[[Attacked, Rows, Budget, Progress], Found]
     axis: str = ""  # of its curve; "": a single number
     needs: tuple[str, ...] = ()  # fields of `Rows` without which it cannot be run
+    least: int = 1  # scored rows
 
     def budget_text(self, budget: Budget) -> str:
         """The budget in words.
@@ -149,7 +153,11 @@ class Attack:
     def lacks(self, rows: Rows) -> str | None:
         """Why it cannot be run on such rows; None: it can."""
         absent = [name for name in self.needs if not getattr(rows, name)]
-        return f"there are no {' and no '.join(absent)} rows" if absent else None
+        if absent:
+            return f"there are no {' and no '.join(absent)} rows"
+        if len(rows.scored) < self.least:
+            return f"it needs {self.least} forget rows at least"
+        return None
 
 
 class _Lists(string.Formatter):
@@ -158,11 +166,6 @@ class _Lists(string.Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
         values = value if isinstance(value, tuple) else (value,)
         return ", ".join(format(x, format_spec) for x in values)
-
-
-def encoded(model: Attacked, rows: Sequence[QA]) -> list[Encoded]:
-    """Rows as the model reads them."""
-    return model.subject.encode(rows)
 
 
 def probabilities(

@@ -2,10 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 
-from ofmu_jax.attacks import compression
+from ofmu_jax.attacks import compression, few_shot, relearning, teaching
 from ofmu_jax.attacks.base import Attack
 
 ATTACKS: Mapping[str, Attack] = {
+    "relearn": relearning.ALL,
+    "relearn-retain": relearning.RETAIN,
+    "relearn-text": relearning.TEXT,
+    "relearn-part": relearning.PART,
+    "teach-test": teaching.TEACH_TEST,
+    "lora-retain": few_shot.ON_RETAIN,
+    "lora-forget": few_shot.ON_FORGET,
     "int8": compression.INT8,
     "int4": compression.INT4,
     "nf4": compression.NF4,
