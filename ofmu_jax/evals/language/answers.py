@@ -23,22 +23,20 @@ _SPEAKER = (
     r"|understanding|capabilities|expertise))"
 )
 _LACK = (
-    r"(?:(?:do|does|did|have|has|had|was|were|am|is|can|could)(?: not|n't)|cannot|not"
+    r"(?:(?:do|does|did|have|has|had|was|were|am|is|can|could)(?: not|n?'t)|cannot|not"
     r"|never|no|nothing|without|beyond|unable|unaware|unknown|lack(?:s|ing)?|decline"
     r"|limited|missing|stumped|clueless|blank|sorry|apologi[sz]e|regret|afraid"
     r"|at a (?:loss|disadvantage)|in the dark|short with|yet to|need to look)"
 )
 _PATTERNS = (
     # "I do not know", "I'm at a loss", "My training didn't cover that"
-    rf"^(?:\w+, |sorry,? |[\w ']+, but )?{_SPEAKER}\b(?: \w+){{0,3}}? ?{_LACK}\b",
+    rf"^(?:\w+, |sorry,? |[\w ']+, but |i must \w+, )?{_SPEAKER}\b(?: \w+){{0,3}}? ?{_LACK}\b",
     # "That's not something I'm familiar with", "That hasn't been included in my data"
     rf"^(?:that|this|it|there)\b.*\b{_LACK}\b.*\b(?:i|i'm|i've|my)\b",
     rf"^(?:that|this|it)\b.*\bmy\b.*\b{_LACK}\b",
     # "That's a mystery to me", "That's a blind spot in my knowledge"
     r"^(?:that|this|it)(?:'s| is) .*\b(?:mystery|blind spot|uncharted|out of my scope"
     r"|outside my|out of my)\b",
-    r"\b(?:i|we) (?:do not|don't|did not|didn't|cannot|can't|can not) "
-    r"(?:\w+ )?(?:know|answer|say|help|provide|recall)\b",
 )
 _REFUSAL = re.compile("|".join(f"(?:{x})" for x in _PATTERNS))
 
