@@ -9,6 +9,7 @@ same way, and what it gives away is what can be guessed.
 import dataclasses
 import string
 from collections.abc import Callable, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -18,6 +19,7 @@ from ofmu_jax.attacks.budget import Budget
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import QA
 from ofmu_jax.evals.language.scores import TokenScores
+from ofmu_jax.evals.language.spans import Entities
 from ofmu_jax.models.llama.config import LlamaConfig
 from ofmu_jax.models.llama.model import Llama
 
@@ -94,10 +96,12 @@ class Subject(Protocol):
 
 
 class Attacked(NamedTuple):
-    """A model under attack."""
+    """A model under attack, and those that an auditor may hold beside it."""
 
     subject: Subject
     params: Params
+    target: Params | None = None  # what it was unlearned from
+    reference: Params | None = None  # trained without the forget rows
 
 
 class Rows(NamedTuple):
@@ -107,6 +111,8 @@ class Rows(NamedTuple):
     forget: tuple[QA, ...]  # training rows to be forgotten, scored ones among them
     retain: tuple[QA, ...] = ()
     holdout: tuple[QA, ...] = ()  # of the same kind, seen by no model
+    contrasts: tuple[QA, ...] = ()  # kept facts, wrong answers beside the right one
+    entities: Entities = MappingProxyType({})  # the words that tell a fact, where known
     text: tuple[str, ...] = ()  # passages that have nothing to do with any row
 
 
@@ -122,6 +128,7 @@ class Found(NamedTuple):
     before: np.ndarray | None = None  # (N,), without the attack; None: no such thing
     holdout: np.ndarray | None = None  # (K, M): rows that no model saw
     said: str = ""  # what the attack chose within its budget
+    kinds: np.ndarray | None = None  # (K, N), of answers: `answers.KINDS`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +147,7 @@ class Attack:
     axis: str = ""  # of its curve; "": a single number
     needs: tuple[str, ...] = ()  # fields of `Rows` without which it cannot be run
     least: int = 1  # scored rows
+    beside: tuple[str, ...] = ()  # models of `Attacked` without which it cannot be run
 
     def budget_text(self, budget: Budget) -> str:
         """The budget in words.
@@ -150,11 +158,12 @@ class Attack:
         """
         return _Lists().format(self.budget, **vars(budget))
 
-    def lacks(self, rows: Rows) -> str | None:
-        """Why it cannot be run on such rows; None: it can."""
-        absent = [name for name in self.needs if not getattr(rows, name)]
+    def lacks(self, rows: Rows, model: Attacked) -> str | None:
+        """Why it cannot be run on such rows and models; None: it can."""
+        absent = [f"{name} rows" for name in self.needs if not getattr(rows, name)]
+        absent += [f"{k} model" for k in self.beside if getattr(model, k) is None]
         if absent:
-            return f"there are no {' and no '.join(absent)} rows"
+            return f"there is no {' and no '.join(absent)}"
         if len(rows.scored) < self.least:
             return f"it needs {self.least} forget rows at least"
         return None
