@@ -38,8 +38,8 @@ class Model:
     network: Any = None  # where it is not that of the domain
     evaluation: Evaluation | None = None
     export: str | None = None  # relative to the run's folder
-    attacked: Mapping[str, Found | str] = dataclasses.field(default_factory=dict)
-    """By name of an attack: what it found, or why it was not run."""
+    attacked: Mapping[str, Found] = dataclasses.field(default_factory=dict)
+    not_attacked: Mapping[str, str] = dataclasses.field(default_factory=dict)  # why
 
     @property
     def title(self) -> str:

@@ -39,11 +39,20 @@ def attacked(
     subject = Attacked(attacks.subject, model.params, target.params, beside)
     models = [model, target] if reference is None else [model, target, reference]
     names = [each.identity for each in models]
-    found = {
-        name: _one(model, subject, names, attacks, name, reached, progress)
-        for name in attacks.chosen
-    }
-    return dataclasses.replace(model, attacked=found)
+    found: dict[str, Found] = {}
+    missing: dict[str, str] = {}
+    for name in attacks.chosen:
+        if (why := attacks.lacks(name, subject)) is None:
+            try:
+                found[name] = _one(
+                    model, subject, names, attacks, name, reached, progress
+                )
+            except broken.causes() as error:
+                why = broken.reason_of(error)
+                console.warning(f"attack {name} on {model.title} broke: {why}")
+        if why is not None:
+            missing[name] = why
+    return dataclasses.replace(model, attacked=found, not_attacked=missing)
 
 
 def _one(
@@ -54,21 +63,15 @@ def _one(
     name: str,
     reached: Callable[[Stage], Stage],
     progress: Stages,
-) -> Found | str:
-    if (why := attacks.lacks(name, subject)) is not None:
-        return why
+) -> Found:
+    """What one attack finds, or found when its stage was done."""
     used = identities if attacks.chosen[name].beside else identities[:1]
     identity = fingerprint(attacks.made_from(name), *used)
     stage = reached(Stage(model.folder / FOLDER / name, identity))
     if not stage.done:
         bar = progress.add_task(f"{name} on {model.title}", total=100, note="")
         tell = lambda share: progress.update(bar, completed=round(100 * share))
-        folder = stage.begin()
-        try:
-            found = attacks.run(name, subject, tell)
-        except broken.causes() as error:
-            console.warning(f"attack {name} on {model.title} broke: {error}")
-            return broken.reason_of(error)
+        folder, found = stage.begin(), attacks.run(name, subject, tell)
         save(folder / FILE, found)
         stage.finish({"said": found.said})
         progress.update(bar, completed=100)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from experiments.config.common import Run
 from experiments.deletion.record import Unlearned, leave_record
+from experiments.domains.attack_report import attacks_told
 from experiments.domains.attacks import Attacks
 from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
 from experiments.domains.verdict import facts, verdict
@@ -97,10 +98,11 @@ class Pipeline:
         target = self.trained(TARGET, seed)
         assert target is not None
         target = self.finished(target, reference)
-        for model in (reference, target):
-            if model is not None:
-                model = self.attacked(model, target, reference)
-                yield dataclasses.replace(model, params=None)
+        if reference is not None:
+            reference = self.attacked(reference, target, reference)
+            yield dataclasses.replace(reference, params=None)
+        target = self.attacked(target, target, reference)
+        yield dataclasses.replace(target, params=None)
         return self.start(seed, target, reference)
 
     def _method(self, name: str, start: Start) -> Model:
@@ -246,6 +248,7 @@ class Pipeline:
         evidence, outcome = self.domain.evidence(), self._outcome(model, start)
         export = lambda of: of.folder / self.run.export_folder
         reference = None if start.reference is None else export(start.reference)
+        attacks = self._told(model, start)
         unlearned = Unlearned(
             model.name,
             model.seed,
@@ -255,14 +258,23 @@ class Pipeline:
                 self.domain.evaluated_by(),
                 evaluation.to_json(),
                 outcome,
+                *(() if attacks is None else (attacks,)),
             ),
             model.record,
             evaluation,
             base=start.target.record.get("source") or export(start.target),
             reference=reference,
             outcome=outcome,
+            attacks=attacks,
         )
         on_main(lambda: _nothing(leave_record(self.run, evidence, unlearned)))
+
+    def _told(self, model: Model, start: Start) -> dict[str, Any] | None:
+        """What a record says of the attacks on a model, by those on its yardsticks."""
+        if self._attacks is None:
+            return None
+        yardsticks = [m for m in (start.reference, start.target) if m is not None]
+        return attacks_told(self._attacks, [model, *yardsticks])
 
     def _outcome(self, model: Model, start: Start) -> dict[str, Any]:
         """The verdict on a model, by what it started from and is held against."""
