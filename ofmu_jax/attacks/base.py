@@ -88,6 +88,17 @@ class Subject(Protocol):
         """Answers: greedy, or drawn."""
         ...
 
+    def continued(
+        self,
+        params: Params,
+        beginnings: Sequence[np.ndarray],
+        temperature: float = 0.0,
+        seed: int = 0,
+        least_likely: bool = False,
+    ) -> list[str]:
+        """What follows these token ids: greedy, drawn, or the least likely."""
+        ...
+
     def decode(self, rows: Sequence[np.ndarray]) -> list[str]:
         """Texts of new tokens, without the one that ends them."""
         ...
@@ -113,6 +124,11 @@ class Rows(NamedTuple):
         QA, ...
     ] = ()  # kept facts, with wrong answers beside the right one
     entities: Entities = MappingProxyType({})  # the words that tell a fact, where known
+
+    @property
+    def paraphrased(self) -> tuple[QA, ...]:
+        """Scored rows whose question there is in other words."""
+        return tuple(row for row in self.scored if row.paraphrased_question)
 
 
 class Found(NamedTuple):

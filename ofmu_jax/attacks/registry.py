@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from ofmu_jax.attacks import compression
+from ofmu_jax.attacks import asking, compression
 from ofmu_jax.attacks.base import Attack
 
 ATTACKS: Mapping[str, Attack] = {
@@ -11,6 +11,11 @@ ATTACKS: Mapping[str, Attack] = {
     "nf4": compression.NF4,
     "fp4": compression.FP4_ATTACK,
     "prune": compression.PRUNING,
+    "paraphrase": asking.PARAPHRASES,
+    "agreement": asking.AGREEMENT,
+    "first_tokens": asking.FIRST_TOKENS,
+    "sampling": asking.SAMPLING,
+    "least_likely": asking.LEAST_LIKELY,
 }
 
 
