@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from ofmu_jax.attacks import asking, compression
+from ofmu_jax.attacks import asking, compression, membership
 from ofmu_jax.attacks.base import Attack
 
 ATTACKS: Mapping[str, Attack] = {
@@ -16,6 +16,12 @@ ATTACKS: Mapping[str, Attack] = {
     "first_tokens": asking.FIRST_TOKENS,
     "sampling": asking.SAMPLING,
     "least_likely": asking.LEAST_LIKELY,
+    "mia_loss": membership.LOSS,
+    "mia_zlib": membership.ZLIB,
+    "mia_reference": membership.REFERENCE,
+    "mia_min_k": membership.MIN_K,
+    "mia_min_k_plus_plus": membership.MIN_K_PLUS_PLUS,
+    "mia_grad_norm": membership.GRAD_NORM,
 }
 
 
