@@ -23,6 +23,8 @@ from ofmu_jax.evals.language.spans import Entities
 from ofmu_jax.models.llama.config import LlamaConfig
 from ofmu_jax.models.llama.model import Llama
 
+PROBABILITY = "answer probability"  # length-normalised, teacher-forced
+
 Params = Any
 Progress = Callable[[float], None]  # is told the share of the work that is done
 
@@ -120,15 +122,19 @@ class Rows(NamedTuple):
     forget: tuple[QA, ...]  # training rows to be forgotten, scored ones among them
     retain: tuple[QA, ...] = ()
     holdout: tuple[QA, ...] = ()  # of the same kind, seen by no model
-    contrasts: tuple[
-        QA, ...
-    ] = ()  # kept facts, with wrong answers beside the right one
+    contrasts: tuple[QA, ...] = ()  # kept facts, wrong answers beside the right one
     entities: Entities = MappingProxyType({})  # the words that tell a fact, where known
+    text: tuple[str, ...] = ()  # passages that have nothing to do with any row
 
     @property
     def paraphrased(self) -> tuple[QA, ...]:
         """Scored rows whose question there is in other words."""
         return tuple(row for row in self.scored if row.paraphrased_question)
+
+    @property
+    def contrasted(self) -> tuple[QA, ...]:
+        """Scored rows with wrong answers beside the right one."""
+        return tuple(row for row in self.scored if row.perturbed_answers)
 
 
 class Found(NamedTuple):
@@ -161,6 +167,7 @@ class Attack:
     run: Callable[[Attacked, Rows, Budget, Progress], Found]
     axis: str = ""  # of its curve; "": a single number
     needs: tuple[str, ...] = ()  # fields of `Rows` without which it cannot be run
+    least: int = 1  # scored rows
     beside: tuple[str, ...] = ()  # models of `Attacked` without which it cannot be run
 
     def budget_text(self, budget: Budget) -> str:
@@ -176,7 +183,11 @@ class Attack:
         """Why it cannot be run on such rows and models; None: it can."""
         absent = [f"{name} rows" for name in self.needs if not getattr(rows, name)]
         absent += [f"{k} model" for k in self.beside if getattr(model, k) is None]
-        return f"there is no {' and no '.join(absent)}" if absent else None
+        if absent:
+            return f"there is no {' and no '.join(absent)}"
+        if len(rows.scored) < self.least:
+            return f"it needs {self.least} forget rows at least"
+        return None
 
 
 class _Lists(string.Formatter):
@@ -185,11 +196,6 @@ class _Lists(string.Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
         values = value if isinstance(value, tuple) else (value,)
         return ", ".join(format(x, format_spec) for x in values)
-
-
-def encoded(model: Attacked, rows: Sequence[QA]) -> list[Encoded]:
-    """Rows as the model reads them."""
-    return model.subject.encode(rows)
 
 
 def probabilities(

@@ -15,6 +15,7 @@ import numpy as np
 
 from ofmu_jax._trees import name_of
 from ofmu_jax.attacks.base import (
+    PROBABILITY,
     Attack,
     Attacked,
     Found,
@@ -127,7 +128,6 @@ def pruning(model: Attacked, rows: Rows, budget: Budget, progress: Progress) -> 
     return _scored(model, rows, progress, shares, list(changes))
 
 
-PROBABILITY = "answer probability"
 INT8 = Attack(
     "8-bit integers",
     "2208.07339",

@@ -2,10 +2,26 @@
 
 from collections.abc import Iterable, Mapping
 
-from ofmu_jax.attacks import asking, compression, membership
+from ofmu_jax.attacks import (
+    asking,
+    compression,
+    few_shot,
+    looking,
+    membership,
+    probing,
+    relearning,
+    teaching,
+)
 from ofmu_jax.attacks.base import Attack
 
 ATTACKS: Mapping[str, Attack] = {
+    "relearn": relearning.ALL,
+    "relearn-retain": relearning.RETAIN,
+    "relearn-text": relearning.TEXT,
+    "relearn-part": relearning.PART,
+    "teach-test": teaching.TEACH_TEST,
+    "lora-retain": few_shot.ON_RETAIN,
+    "lora-forget": few_shot.ON_FORGET,
     "int8": compression.INT8,
     "int4": compression.INT4,
     "nf4": compression.NF4,
@@ -13,15 +29,18 @@ ATTACKS: Mapping[str, Attack] = {
     "prune": compression.PRUNING,
     "paraphrase": asking.PARAPHRASES,
     "agreement": asking.AGREEMENT,
-    "first_tokens": asking.FIRST_TOKENS,
+    "first-tokens": asking.FIRST_TOKENS,
     "sampling": asking.SAMPLING,
-    "least_likely": asking.LEAST_LIKELY,
-    "mia_loss": membership.LOSS,
-    "mia_zlib": membership.ZLIB,
-    "mia_reference": membership.REFERENCE,
-    "mia_min_k": membership.MIN_K,
-    "mia_min_k_plus_plus": membership.MIN_K_PLUS_PLUS,
-    "mia_grad_norm": membership.GRAD_NORM,
+    "least-likely": asking.LEAST_LIKELY,
+    "lens": looking.LENS,
+    "depth": looking.DEPTH,
+    "probe": probing.PROBE,
+    "mia-loss": membership.LOSS,
+    "mia-zlib": membership.ZLIB,
+    "mia-reference": membership.REFERENCE,
+    "mia-min-k": membership.MIN_K,
+    "mia-min-k-plus": membership.MIN_K_PLUS_PLUS,
+    "mia-grad-norm": membership.GRAD_NORM,
 }
 
 

@@ -96,7 +96,7 @@ def test_the_least_likely_tokens_are_asked_for():
 
 
 def test_every_way_of_asking_is_registered_and_says_its_budget():
-    names = ("paraphrase", "agreement", "first_tokens", "sampling", "least_likely")
+    names = ("paraphrase", "agreement", "first-tokens", "sampling", "least-likely")
     said = [ATTACKS[name].budget_text(BUDGET) for name in names]
     assert said[1:4] == [
         "one greedy answer behind 'Sure:'",

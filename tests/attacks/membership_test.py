@@ -20,6 +20,13 @@ ROWS = tuple(
     QA(f"Who is {x}?", f"The {x} of {y}.") for x in "abcd" for y in ("it", "us")
 )
 FORGET, HOLDOUT = ROWS[:5], ROWS[5:]
+NAMES = dict(
+    zip(
+        privacy.ATTACKS,
+        ("mia-loss", "mia-zlib", "mia-min-k", "mia-min-k-plus"),
+        strict=True,
+    )
+)
 
 
 class Scored(Scripted):
@@ -58,14 +65,14 @@ def test_are_those_of_the_evaluation(name):
         tofu.attack_scores(rows, by_row(rows), EvalOptions().min_k)[name]
         for rows in (FORGET, HOLDOUT)
     )
-    found = run(name, scores)
+    found = run(NAMES[name], scores)
     assert 0.05 < auc(found) < 0.95
     assert auc(found) == pytest.approx(privacy.auc(members, others))
 
 
 def test_the_reference_takes_out_what_is_hard_for_every_model():
     scores, reference = scores_of(1), scores_of(2)
-    found = run("mia_reference", scores, reference)
+    found = run("mia-reference", scores, reference)
     expected = [
         reference[row.question + row.answer].avg_loss
         - scores[row.question + row.answer].avg_loss
@@ -73,8 +80,8 @@ def test_the_reference_takes_out_what_is_hard_for_every_model():
     ]
     both = np.concatenate([found.scores[0], found.holdout[0]])
     np.testing.assert_allclose(both, expected, rtol=1e-6)
-    assert auc(run("mia_reference", reference, reference)) == 0.5
-    lacks = ATTACKS["mia_reference"].lacks(Rows(FORGET, FORGET), Attacked(Scored(), {}))
+    assert auc(run("mia-reference", reference, reference)) == 0.5
+    lacks = ATTACKS["mia-reference"].lacks(Rows(FORGET, FORGET), Attacked(Scored(), {}))
     assert lacks == "there is no holdout rows and no reference model"
 
 
