@@ -13,6 +13,7 @@ from experiments.config.language import EvalConfig
 from experiments.shell import command_line, signals
 from ofmu_jax.bounds import Bound
 
+ATTACK, EVALUATION = AttackConfig(), EvalConfig(max_new_tokens=200)
 MODULE = "experiments.attack"
 DESCRIPTION = """What can still be got out of an unlearned language model.
 
@@ -53,8 +54,8 @@ class Options:
     """Tokens of question and answer; longer rows are refused."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters are kept in float32."""
-    attack: AttackConfig = AttackConfig()
-    evaluation: EvalConfig = EvalConfig(max_new_tokens=200)
+    attack: AttackConfig = ATTACK
+    evaluation: EvalConfig = EVALUATION
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Attacks on a Hugging Face folder, with those of its yardsticks where they are given."""
+"""Attacks on a Hugging Face folder, and on its yardsticks where they are given."""
 
 import dataclasses
 import pathlib
