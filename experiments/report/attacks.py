@@ -164,7 +164,7 @@ def _panel(
         label = glossary.method_label(curve)
         (handles[label],) = axes.plot(
             curve["at"],
-            curve["values"],
+            [math.nan if y is None else y for y in curve["values"]],
             color=palette.get(label, INK),
             linestyle=styles.get(curve["role"], "-"),
             marker="o",
