@@ -15,7 +15,7 @@ from ofmu_jax.evals.language.depth import unlearning_depth
 from ofmu_jax.models.llama.model import hidden_states
 
 NET = Network()
-FULL, RETAINED, OTHER = map(NET.made, range(3))
+FULL, RETAINED, OTHER = map(NET.made, (2, 0, 1))
 ROWS = tuple(
     QA(f"Where is {name}?", f"{name} is in {place} now.")
     for name, place in zip(
@@ -84,7 +84,7 @@ def test_depth_lies_between_the_target_and_the_retrained_model():
     assert attack("depth", RETAINED).scores.tolist() == [[0.0] * 5]
     rows = attack("depth", FULL)
     held = int(rows.said.split()[0])
-    assert held >= 2  # random models: some layer of most rows prefers its own
+    assert held == 2  # of random models: the streams of others mostly do no harm
     np.testing.assert_allclose(np.sort(rows.scores[0])[-held:], 1.0, atol=1e-4)
     between = attack("depth", OTHER).scores[0]
     assert np.any((between > 0) & (between < 1))
