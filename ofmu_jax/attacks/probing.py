@@ -19,7 +19,7 @@ from ofmu_jax.attacks.base import Attack, Attacked, Found, Params, Progress, Row
 from ofmu_jax.attacks.budget import Budget
 from ofmu_jax.data.language.padding import Encoded, pad_right
 from ofmu_jax.data.language.records import QA
-from ofmu_jax.evals.language.scores import bucket_length
+from ofmu_jax.evals.language.scores import EvaluationError, bucket_length
 from ofmu_jax.models.llama import streams
 from ofmu_jax.models.llama.config import LlamaConfig
 
@@ -30,11 +30,17 @@ def probe(model: Attacked, rows: Rows, budget: Budget, progress: Progress) -> Fo
     One probe a layer; the layer is the one that is best on kept rows which its probe
     did not learn from.
     """
-    asked, kept = rows.contrasted, rows.contrasts[: budget.probe_rows]
+    asked = rows.contrasted
+    kept = [row for row in rows.contrasts if row.perturbed_answers][: budget.probe_rows]
+    if len(kept) < 2:
+        raise EvaluationError(
+            f"a probe learns on one kept row and is tried on another, and {len(kept)} "
+            "has wrong answers; give retained rows perturbed_answer"
+        )
     learnt = differences(model, kept)  # of each row: (N, wrong answers, D)
     progress(0.5)
     tested = differences(model, asked)
-    half = max(1, len(kept) // 2)
+    half = len(kept) // 2
     layers = range(model.subject.config.num_layers)
     found = [
         np.mean(above(fit(learnt[:half], layer), learnt[half:], layer))

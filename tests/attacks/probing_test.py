@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from asked_toys import Network
 
 from ofmu_jax.attacks import probing
@@ -9,6 +10,7 @@ from ofmu_jax.attacks.base import Attacked, Rows
 from ofmu_jax.attacks.budget import Budget
 from ofmu_jax.attacks.registry import ATTACKS
 from ofmu_jax.data.language.records import QA
+from ofmu_jax.evals.language.scores import EvaluationError
 from ofmu_jax.models.llama.model import hidden_states
 
 NET = Network()
@@ -87,3 +89,9 @@ def test_on_a_model():
     bare = Rows((QA("Q?", "A"),), (), contrasts=rows(8, 0))
     lacks = ATTACKS["probe"].lacks(bare, Attacked(NET, params))
     assert lacks == "there is no contrasted rows"
+
+
+def test_one_kept_row_with_wrong_answers_is_too_few():
+    run = Rows(rows(1, 50), (), contrasts=(*rows(1, 0), QA("Q?", "A")))
+    with pytest.raises(EvaluationError, match="1 has wrong answers"):
+        ATTACKS["probe"].run(Attacked(NET, None), run, Budget(), lambda _: None)
