@@ -87,7 +87,7 @@ def _ends(model: Attacked, examples: Sequence[Encoded]) -> np.ndarray:
     found = []
     for start in range(0, len(examples), size):
         chosen = [*examples[start : start + size]]
-        chosen += examples[:1] * (size - len(chosen))
+        chosen += [examples[0]] * (size - len(chosen))
         batch = pad_right(chosen, length, **subject.padding)
         last_B = np.array([len(example) - 2 for example in chosen])
         ids, mask = batch["input_ids"], batch["attention_mask"]

@@ -55,8 +55,8 @@ def exchanged(
     params: Params,
     own_NxBxLxD: jax.Array,
     other_NxBxLxD: jax.Array,
-    where_BxL: jax.Array,
-    attention_mask_BxL: jax.Array,
+    where_BxL,
+    attention_mask_BxL,
 ) -> jax.Array:
     """The last residual stream where, after one layer, some places are another model's.
 
@@ -72,7 +72,9 @@ def exchanged(
 
     def after(number: jax.Array) -> jax.Array:
         x_BxLxD = jnp.where(
-            where_BxL[..., None], other_NxBxLxD[number], own_NxBxLxD[number]
+            jnp.asarray(where_BxL)[..., None],
+            other_NxBxLxD[number],
+            own_NxBxLxD[number],
         )
 
         def body(layer: jax.Array, x_BxLxD: jax.Array) -> jax.Array:
