@@ -147,6 +147,7 @@ class Unlearned:
     base: str | pathlib.Path  # before unlearning: as given, or the run's own export
     reference: pathlib.Path | None  # export of the retrained model
     outcome: Mapping[str, Any]  # what happened: `experiments.domains.verdict`
+    attacks: Mapping[str, Any] | None = None  # what they found; None: there were none
 
 
 def leave_record(run: Run, evidence: Evidence, model: Unlearned) -> None:
@@ -209,6 +210,7 @@ def make_record(
             "missing": model.evaluation.missing,
             "notes": model.evaluation.notes,
         },
+        **({} if model.attacks is None else {"attacks": dict(model.attacks)}),
         "code": model.training.get("code") or provenance.code(),
         "notes": _notes(evidence, model),
     }
@@ -265,7 +267,11 @@ def _choices(run: Run) -> dict[str, Any]:
 
 
 def name_of(value: Any) -> Any:
-    """The last part of a path, or of a text that is the place of one here."""
+    """The last part of a path, or of a text that is the place of one here; of several
+    or of a group of options that of each."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: name_of(getattr(value, field.name)) for field in fields}
     if isinstance(value, tuple | list):
         return [name_of(item) for item in value]
     if isinstance(value, pathlib.PurePath):

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from experiments.config.language import EvalConfig
+from experiments.domains.language.mesh import fresh_params
 from experiments.shell import signals
 from ofmu_jax.data.language import batches, prompts
 from ofmu_jax.data.language.padding import InteriorEot
@@ -35,43 +36,6 @@ from ofmu_jax.training import placement
 Params = Any
 
 
-@functools.lru_cache(maxsize=8)
-def _fresh_params(config: LlamaConfig, mesh: Mesh | None) -> Callable[..., Params]:
-    """From a key to parameters where they lie; one program for all seeds."""
-    init = functools.partial(init_params, config)
-    if mesh is None:
-        return jax.jit(init)
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    return jax.jit(init, out_shardings=sharding.shardings(shapes, mesh))
-
-
-@functools.lru_cache(maxsize=8)
-def _apply_fn(config: LlamaConfig, mesh: Mesh | None) -> Callable[..., jax.Array]:
-    """(params, input_ids, attention_mask) -> logits; one object for all tasks of an
-    architecture, so that what is compiled for it is compiled once."""
-    model = Llama(config, _place(mesh))
-
-    def apply(params, input_ids, attention_mask) -> jax.Array:
-        logits = model.apply({"params": params}, input_ids, attention_mask)
-        return cast(jax.Array, logits)
-
-    return apply
-
-
-@functools.lru_cache(maxsize=8)
-def _prompted(config: LlamaConfig, mesh: Mesh | None) -> PromptedModel:
-    """The same for scores: a prompt is read once for all its answers."""
-    model = Llama(config, _place(mesh))
-    return PromptedModel(
-        functools.partial(prompted.read, model),
-        functools.partial(prompted.follow, model),
-    )
-
-
-def _place(mesh: Mesh | None) -> Place:
-    return anywhere if mesh is None else placement.rows_stay(mesh)
-
-
 @dataclasses.dataclass(frozen=True)
 class LanguageTask:
     """What does not change from stage to stage: architecture, tokens, conventions."""
@@ -89,7 +53,11 @@ class LanguageTask:
 
     @functools.cached_property
     def model(self) -> Llama:
-        return Llama(self.config, _place(self.mesh))
+        return Llama(self.config, self._place)
+
+    @property
+    def _place(self) -> Place:
+        return anywhere if self.mesh is None else placement.rows_stay(self.mesh)
 
     @functools.cached_property
     def twice_differentiable(self) -> "LanguageTask":
@@ -97,15 +65,24 @@ class LanguageTask:
         config = dataclasses.replace(self.config, attention="xla")
         return dataclasses.replace(self, config=config)
 
-    @property
-    def apply_fn(self) -> Callable[..., jax.Array]:
-        """As `_apply_fn`."""
-        return _apply_fn(self.config, self.mesh)
+    @functools.cached_property
+    def apply_fn(self):
+        """(params, input_ids, attention_mask) -> logits; one object, so that what is
+        compiled for it is compiled once."""
 
-    @property
+        def apply(params, input_ids, attention_mask) -> jax.Array:
+            logits = self.model.apply({"params": params}, input_ids, attention_mask)
+            return cast(jax.Array, logits)
+
+        return apply
+
+    @functools.cached_property
     def prompted(self) -> PromptedModel:
-        """As `_prompted`."""
-        return _prompted(self.config, self.mesh)
+        """The same for scores: a prompt is read once for all its answers."""
+        return PromptedModel(
+            functools.partial(prompted.read, self.model),
+            functools.partial(prompted.follow, self.model),
+        )
 
     @functools.cached_property
     def loss_apply_fn(self) -> ApplyFn:
@@ -126,7 +103,7 @@ class LanguageTask:
     def hidden_fn_of(self):
         """From a layer to (params, input_ids, attention_mask) -> its output, BxLxD."""
         return lambda layer: functools.partial(
-            hidden_states, self.config, layer, place=_place(self.mesh)
+            hidden_states, self.config, layer, place=self._place
         )
 
     @property
@@ -142,6 +119,16 @@ class LanguageTask:
     def padding(self) -> dict[str, Any]:
         """How rows and prompts are padded: ``pad_id`` and ``interior_eot``."""
         return {"pad_id": self.pad_id, "interior_eot": self.interior_eot}
+
+    @property
+    def batch_size(self) -> int:
+        """Of scores and answers."""
+        return self.evaluation.batch_size
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Of an answer."""
+        return self.evaluation.max_new_tokens
 
     @functools.cached_property
     def eos_ids(self) -> tuple[int, ...]:
@@ -187,7 +174,7 @@ class LanguageTask:
 
     def init_params(self, seed: int) -> Params:
         """Fresh parameters of a model trained from scratch, made where they lie."""
-        return _fresh_params(self.config, self.mesh)(jax.random.key(seed))
+        return fresh_params(self.config, self.mesh)(jax.random.key(seed))
 
     def encode(self, rows: Sequence[QA]) -> list[prompts.Encoded]:
         """Token ids and labels of question-answer rows.
@@ -229,7 +216,7 @@ class LanguageTask:
             self.prompted,
             params,
             examples,
-            batch_size=self.evaluation.batch_size,
+            batch_size=self.batch_size,
             sharding=self.row_sharding,
             before_batch=signals.pause,
             **self.padding,
@@ -249,17 +236,31 @@ class LanguageTask:
         seed: int = 0,
     ) -> list[str]:
         """Answers, cut at the first token of `eos_ids`: greedy, or drawn."""
+        asked = [self.prompt(question) for question in questions]
+        return self.continued(params, asked, temperature, seed)
+
+    def continued(
+        self,
+        params: Params,
+        beginnings: Sequence[np.ndarray],
+        temperature: float = 0.0,
+        seed: int = 0,
+        least_likely: bool = False,
+    ) -> list[str]:
+        """What follows these token ids, cut at the first token of `eos_ids`: greedy,
+        drawn, or the least likely."""
         found = generation.generate(
             self.model,
             params,
-            [prompts.attended(self.prompt(x), **self.padding) for x in questions],
-            max_new_tokens=self.evaluation.max_new_tokens,
+            [prompts.attended(ids, **self.padding) for ids in beginnings],
+            max_new_tokens=self.max_new_tokens,
             eos_token_ids=self.eos_ids,
-            batch_size=self.evaluation.batch_size,
+            batch_size=self.batch_size,
             sharding=self.row_sharding,
             before_batch=signals.pause,
             temperature=temperature,
             seed=seed,
+            least_likely=least_likely,
         )
         return self.decode(found)
 
