@@ -143,8 +143,8 @@ def fisher(config: Fisher, setting: Setting, variables: Variables) -> Variables:
     noise = optax.tree.random_like(
         jax.random.key(setting.seed), variables.params, jax.random.normal
     )
-    move = lambda path, *leaves: scrubbed(
-        *leaves, config.alpha, gone if path[0].key == "head" else None
+    move = lambda path, theta, f, draw: scrubbed(
+        theta, f, draw, config.alpha, gone if path[0].key == "head" else None
     )
     moved = jax.tree.map_with_path(move, variables.params, found, noise)
     return variables._replace(params=moved)

@@ -71,7 +71,7 @@ def impair_then_repair(
         moments = optax.tree.where(fresh, adam.init(updates), state.adam)
         rate = jnp.where(state.count < impair_updates, impair_rate, repair_rate)
         updates, moments = adam.update(updates, moments, params)
-        count = optax.safe_increment(state.count)
+        count = jnp.asarray(optax.safe_increment(state.count))
         return optax.tree.scale(-rate, updates), Phases(count, moments)
 
     return optax.GradientTransformation(init, update)
@@ -168,8 +168,9 @@ def _unsir(numbers: Any, *compiled) -> Method:
         loss = functools.partial(vision.cross_entropy, logits)
         return descend(loss, optimizer, "retain")
 
-    prepared = setting._replace(prepare=lambda batches: batches)
-    plain = vision_method(on_parameters, prepared, "retain")
+    as_they_are: Any = lambda batches: batches  # prepared already
+    unprepared = setting._replace(prepare=as_they_are)
+    plain = vision_method(on_parameters, unprepared, "retain")
 
     def update(variables: Variables, state: Any, batches: Any):
         stack, count = setting.prepare(batches)["retain"], state.inner.count
