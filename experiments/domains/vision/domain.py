@@ -90,10 +90,11 @@ class VisionDomain:
 
     def refuse(self) -> Sequence[str]:
         check_choice("--forget-target", self.run.forget_target, CHOICES, "nats")
-        for name in self.run.methods:
-            goal = 1.0  # any: that of the run comes from a model
-            self._fitting(name, self._plan(name, self.run.seeds[0], goal))
-        return []
+        goal = 1.0  # any: that of the run comes from a model
+        plans = {n: self._plan(n, self.run.seeds[0], goal) for n in self.run.methods}
+        for name, plan in plans.items():
+            self._fitting(name, plan)
+        return [f"{name}: {plan.note}" for name, plan in plans.items() if plan.note]
 
     def variant(self, run: Cifar, base: Model | None = None) -> Self:
         return dataclasses.replace(self, run=run)  # there is never a base

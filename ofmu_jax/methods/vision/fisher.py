@@ -31,8 +31,9 @@ SMALL = 1e-8  # added to F before it divides
 class Ssd:
     """SSD: weights that matter to forget images far more than to all are made small.
 
-    α = 10 and λ = 1 are the published values for ResNet-18 on CIFAR, for classes and
-    for random images.
+    α = 10 and λ = 1 are the published values for ResNet-18, for classes of CIFAR-20 and
+    CIFAR-100 and for 100 images of CIFAR-10. As all images are forget images too, α
+    has to be below |D| / |D_f|: 10 dampens nothing where one of ten classes goes.
     """
 
     alpha: Positive = 10.0
@@ -185,7 +186,16 @@ def build_ssd(config: Ssd, setting: Setting) -> Plan:
     group = config.group or size
     groups = num_batches(setting.forget, group) + num_batches(setting.retain, group)
     step = functools.partial(ssd, config, setting)
-    return Plan(None, setup_cost=groups * group / size, one_shot=step)
+    # I_D ≥ I_f |D_f| / |D|, so that nothing is above so many times as much.
+    most = (len(setting.forget) + len(setting.retain)) / len(setting.forget)
+    note = ""
+    if config.alpha >= most:
+        note = (
+            f"with {len(setting.forget) / len(setting.retain):.1%} as many images to "
+            f"forget as to keep, no weight is dampened from --ssd.alpha {most:.3g} on "
+            f"(it is {config.alpha:g}); set it lower."
+        )
+    return Plan(None, setup_cost=groups * group / size, one_shot=step, note=note)
 
 
 def build_fisher(config: Fisher, setting: Setting) -> Plan:
