@@ -207,8 +207,8 @@ def build_fisher(config: Fisher, setting: Setting) -> Plan:
 
 
 _SSD_SEARCH = {
-    "alpha": Range(0.1, 100.0, log=True),
-    "dampening": Range(0.1, 5.0, log=True),
+    "alpha": Range(1.0, 50.0, log=True),
+    "dampening": Range(0.1, 10.0, log=True),
 }
 SSD = Spec("SSD", "2308.07707", Ssd(), build_ssd, _SSD_SEARCH)
 FISHER = Spec(
