@@ -106,10 +106,10 @@ def run(
         )
     step = Step(method)
     watch, iterator = Watch(stopping, check, on_update), iter(batches)
-    params, fixed = _committed((params, fixed), params)
+    params, fixed = committed((params, fixed), params)
     more = () if fixed is None else (fixed,)
     done, params, state = _begun(method, (params, *more), iterator, watch, saver)
-    params, state = _committed((params, state), params)
+    params, state = committed((params, state), params)
     compiled = None
     while done < num_updates and not watch.bad and not watch.enough:
         batch = _next(iterator, done, num_updates)
@@ -211,7 +211,7 @@ def _next(batches: Iterator[Any], done: int, num_updates: int) -> Any:
     )
 
 
-def _committed(tree: Any, params: Params) -> Any:
+def committed(tree: Any, params: Params) -> Any:
     """The tree with every array committed to its devices, as a step returns them.
 
     A step that was given one array without devices of its own, such as a fresh count,

@@ -1,10 +1,12 @@
-"""Tokens that are drawn: from which distribution, and by which keys."""
+"""Tokens that are not the most likely: drawn, from which distribution and by which
+keys, or the least likely."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ofmu_jax.models.llama import decoding
 from ofmu_jax.models.llama.generation import generate
 from ofmu_jax.models.llama.model import Llama, LlamaConfig, init_params
 
@@ -47,3 +49,26 @@ def test_cold_draws_are_greedy():
 def test_a_temperature_below_zero_is_refused():
     with pytest.raises(ValueError, match="temperature=-1 must be 0 or above"):
         drawn(temperature=-1)
+
+
+def test_the_least_likely_token_each_time():
+    """Against the logits of whole rows, token by token."""
+    for prompt, found in zip(
+        PROMPTS, drawn(temperature=0.0, least_likely=True), strict=True
+    ):
+        row = prompt
+        for token in found:
+            logits = MODEL.apply({"params": PARAMS}, jnp.asarray(row[None]))
+            assert token == np.argmin(np.asarray(logits)[0, -1])
+            row = np.append(row, token)
+
+
+def test_the_least_likely_token_is_not_an_impossible_one():
+    logits = jnp.array([[1.0, -jnp.inf, 0.5, 0.25]])
+    scores = decoding._scores(logits, decoding.LeastLikely(), None)
+    assert decoding._argmax(scores).tolist() == [3]
+
+
+def test_nothing_is_drawn_where_the_least_likely_is_taken():
+    with pytest.raises(ValueError, match=r"leave out temperature=1\.5"):
+        drawn(least_likely=True)

@@ -129,6 +129,16 @@ class LanguageTask:
         """How rows and prompts are padded: ``pad_id`` and ``interior_eot``."""
         return {"pad_id": self.pad_id, "interior_eot": self.interior_eot}
 
+    @property
+    def batch_size(self) -> int:
+        """Of scores and answers."""
+        return self.evaluation.batch_size
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Of an answer."""
+        return self.evaluation.max_new_tokens
+
     @functools.cached_property
     def eos_ids(self) -> tuple[int, ...]:
         """Every token that ends an answer; generation stops at each."""
@@ -215,7 +225,7 @@ class LanguageTask:
             self.prompted,
             params,
             examples,
-            batch_size=self.evaluation.batch_size,
+            batch_size=self.batch_size,
             sharding=self.row_sharding,
             before_batch=signals.pause,
             **self.padding,
@@ -239,9 +249,9 @@ class LanguageTask:
             self.model,
             params,
             [prompts.attended(self.prompt(x), **self.padding) for x in questions],
-            max_new_tokens=self.evaluation.max_new_tokens,
+            max_new_tokens=self.max_new_tokens,
             eos_token_ids=self.eos_ids,
-            batch_size=self.evaluation.batch_size,
+            batch_size=self.batch_size,
             sharding=self.row_sharding,
             before_batch=signals.pause,
             temperature=temperature,

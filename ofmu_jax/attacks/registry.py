@@ -1,0 +1,36 @@
+"""All attacks by name, one line each."""
+
+from collections.abc import Iterable, Mapping
+
+from ofmu_jax.attacks import compression, few_shot, relearning, teaching
+from ofmu_jax.attacks.base import Attack
+
+ATTACKS: Mapping[str, Attack] = {
+    "relearn": relearning.ALL,
+    "relearn-retain": relearning.RETAIN,
+    "relearn-text": relearning.TEXT,
+    "relearn-part": relearning.PART,
+    "teach-test": teaching.TEACH_TEST,
+    "lora-retain": few_shot.ON_RETAIN,
+    "lora-forget": few_shot.ON_FORGET,
+    "int8": compression.INT8,
+    "int4": compression.INT4,
+    "nf4": compression.NF4,
+    "fp4": compression.FP4_ATTACK,
+    "prune": compression.PRUNING,
+}
+
+
+def chosen(names: Iterable[str]) -> dict[str, Attack]:
+    """The attacks of those names, in the order of the registry; ``all`` are all.
+
+    Raises:
+      ValueError: for a name that is not known.
+    """
+    names = set(names)
+    if unknown := sorted(names - {"all", *ATTACKS}):
+        raise ValueError(
+            f"--attacks {unknown[0]} is unknown; choose all or some of "
+            f"{', '.join(ATTACKS)}."
+        )
+    return {k: v for k, v in ATTACKS.items() if k in names or "all" in names}
