@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from experiments.config.attacks import AttackConfig as AttackConfig
+from experiments.config.attacks import small_budgets
 from experiments.config.common import Run, names_of
 from experiments.config.parts import Baselines as Baselines
 from experiments.config.parts import BudgetConfig as BudgetConfig
@@ -84,11 +86,15 @@ class LanguageRun(Run):
     """Processes of the whole job; auto finds out."""
     process_id: int | None = None
     """Which of them this is, from 0; auto finds out."""
+    attacks: tuple[str, ...] = ()
+    """Attacks on every model, or all; docs/attacks.md has their names, and so has the
+    message about an unknown one."""
     model_size: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     lora: LoraConfig = LoraConfig()
     budget: BudgetConfig = BudgetConfig()
     evaluation: EvalConfig = EvalConfig()
+    attack: AttackConfig = small_budgets()
     ofmu: OfmuConfig = OfmuConfig()
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = small_models()
 
@@ -191,6 +197,7 @@ class Request(LanguageRun):
     # Rates for pretrained models; those of the other commands suit small ones that
     # are trained from scratch.
     train: TrainConfig = TrainConfig(epochs=5, learning_rate=1e-5)
+    attack: AttackConfig = AttackConfig()
     ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
     evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()

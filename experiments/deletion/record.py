@@ -146,6 +146,7 @@ class Unlearned:
     base: str | pathlib.Path  # before unlearning: as given, or the run's own export
     reference: pathlib.Path | None  # export of the retrained model
     outcome: Mapping[str, Any]  # what happened: `experiments.domains.verdict`
+    attacks: Mapping[str, Any] | None = None  # what they found; None: there were none
 
 
 def leave_record(run: Run, evidence: Evidence, model: Unlearned) -> None:
@@ -206,6 +207,7 @@ def make_record(
             "missing": model.evaluation.missing,
             "notes": model.evaluation.notes,
         },
+        **({} if model.attacks is None else {"attacks": dict(model.attacks)}),
         "code": model.training.get("code") or provenance.code(),
         "notes": _notes(evidence, model),
     }

@@ -6,15 +6,18 @@ processes every stage is collective: all of them come by here in the same order.
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from experiments.config.common import Run
 from experiments.deletion.record import Unlearned, leave_record
+from experiments.domains.attack_report import attacks_told
+from experiments.domains.attacks import Attacks
 from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
 from experiments.domains.verdict import facts, verdict
-from experiments.pipeline import broken
+from experiments.pipeline import attacking, broken
 from experiments.shell import provenance
 from experiments.shell.heartbeat import Stages
 from experiments.stages.files import fingerprint
@@ -55,6 +58,7 @@ class Pipeline:
     def planned(self) -> int:
         """How many stages the run has, those that are done included."""
         run, each = self.run, 3 if self.run.export else 2
+        each += len(self._attacks.chosen) if self._attacks else 0
         seeds = 1 if run.share_models else len(run.seeds)
         count = each * len(run.methods) * len(run.seeds)
         for role in (REFERENCE, TARGET):
@@ -91,10 +95,13 @@ class Pipeline:
         reference = self.trained(REFERENCE, seed)
         if reference is not None:
             reference = self.finished(reference, None)
-            yield dataclasses.replace(reference, params=None)
         target = self.trained(TARGET, seed)
         assert target is not None
         target = self.finished(target, reference)
+        if reference is not None:
+            reference = self.attacked(reference, target, reference)
+            yield dataclasses.replace(reference, params=None)
+        target = self.attacked(target, target, reference)
         yield dataclasses.replace(target, params=None)
         return self.start(seed, target, reference)
 
@@ -108,6 +115,7 @@ class Pipeline:
         try:
             model = self.unlearned(name, start)
             model = self.finished(model, start.reference)
+            model = self.attacked(model, start.target, start.reference)
         except broken.causes() as error:
             model = broken.without_result(model, error)
         if model.export is not None:
@@ -221,6 +229,18 @@ class Pipeline:
         export = stage.folder.relative_to(self.run.output_dir).as_posix()
         return dataclasses.replace(model, export=export)
 
+    def attacked(self, model: Model, target: Model, reference: Model | None) -> Model:
+        """The model with what the attacks of the run find."""
+        if (attacks := self._attacks) is None:
+            return model
+        return attacking.attacked(
+            model, target, reference, attacks, self._reached, self.progress
+        )
+
+    @functools.cached_property
+    def _attacks(self) -> Attacks | None:
+        return self.domain.attacks()
+
     def _leave_record(self, model: Model, start: Start) -> None:
         """Writes the deletion record into the export of an unlearned model."""
         evaluation = model.evaluation
@@ -228,6 +248,7 @@ class Pipeline:
         evidence, outcome = self.domain.evidence(), self._outcome(model, start)
         export = lambda of: of.folder / self.run.export_folder
         reference = None if start.reference is None else export(start.reference)
+        attacks = self._told(model, start)
         unlearned = Unlearned(
             model.name,
             model.seed,
@@ -237,14 +258,23 @@ class Pipeline:
                 self.domain.evaluated_by(),
                 evaluation.to_json(),
                 outcome,
+                *(() if attacks is None else (attacks,)),
             ),
             model.record,
             evaluation,
             base=start.target.record.get("source") or export(start.target),
             reference=reference,
             outcome=outcome,
+            attacks=attacks,
         )
         on_main(lambda: _nothing(leave_record(self.run, evidence, unlearned)))
+
+    def _told(self, model: Model, start: Start) -> dict[str, Any] | None:
+        """What a record says of the attacks on a model, by those on its yardsticks."""
+        if self._attacks is None:
+            return None
+        yardsticks = [m for m in (start.reference, start.target) if m is not None]
+        return attacks_told(self._attacks, [model, *yardsticks])
 
     def _outcome(self, model: Model, start: Start) -> dict[str, Any]:
         """The verdict on a model, by what it started from and is held against."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.domains.attack_report import attack_report
 from experiments.domains.base import Domain, Goal, Model
 from experiments.domains.verdict import facts
 from experiments.report.remarks import remarks
@@ -18,7 +19,7 @@ def report_content(
     trials: Mapping[str, Sequence[dict[str, Any]]],
 ) -> dict[str, Any]:
     """The dict that `report.write.write_report` takes (its schema says what)."""
-    about = domain.about
+    about, attacks = domain.about, domain.attacks()
     return {
         "schema_version": 1,
         "title": about.title,
@@ -29,6 +30,7 @@ def report_content(
         "notes": [*domain.notes(models), *remarks(about.chance, models)],
         "claims": list(claims(about.goals, models)),
         "tuning": dict(trials),
+        "attacks": attacks and attack_report(attacks, models),
     }
 
 

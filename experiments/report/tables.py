@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.report import glossary
+from experiments.report.attacks import CAPTION as CAPTION_OF_ATTACKS
+from experiments.report.attacks import attack_table, verdict_lines
 from experiments.report.comparison import NARROW, agreement_text, comparison_table
 from experiments.report.gaps import with_gaps
 from experiments.report.ranking import compare
@@ -41,7 +43,18 @@ def console_table(report: Mapping[str, Any], width: int = WIDTH) -> Group:
         parts.append(_fitting(columns, width, title="Methods compared"))
     if line := agreement_text(content):
         parts.append(Text(line))
+    if attacks := report.get("attacks"):
+        parts += attack_parts(attacks, width)
     return Group(*parts)
+
+
+def attack_parts(found: Mapping[str, Any], width: int = WIDTH) -> list[Any]:
+    """What attacks found, for a console: a table and a sentence a method."""
+    heads, *rows = zip(*attack_table(found), strict=True)
+    columns = [(head, cells) for head, *cells in (heads, *rows)]
+    title, caption = "Recovered by attacks", CAPTION_OF_ATTACKS
+    table = _fitting(columns, width, title=title, caption=caption)
+    return [table, *map(Text, verdict_lines(found))]
 
 
 def summary_table(report: Mapping[str, Any], width: int = WIDTH) -> Table:
@@ -99,7 +112,7 @@ def _table(columns: Sequence[Column], styles: Sequence[str | None], **options) -
 
 
 def _narrow(text: str) -> str:
-    for part in (" ±", " (", " within"):
+    for part in (" ±", " (", " [", " within"):
         text = text.replace(part, "\n" + part[1:])
     return text
 

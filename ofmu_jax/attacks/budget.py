@@ -54,7 +54,13 @@ class Budget:
     lora_alpha: Positive = 16.0
     """Their product counts alpha / rank times."""
 
-    def __post_init__(self) -> None:
-        if list(self.curve_steps) != sorted(set(self.curve_steps)):
-            steps = " ".join(map(str, self.curve_steps))
-            raise ValueError(f"curve steps {steps} must ascend, such as 10 50 100.")
+    def check(self) -> None:
+        """Raises ValueError for a list that is empty or does not ascend."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple) and list(value) != sorted({*value} or {0}):
+                raise ValueError(
+                    f"--attack.{field.name.replace('_', '-')} "
+                    f"{' '.join(map(str, value)) or 'is empty and'} must have at least "
+                    "one number, each above the one before."
+                )

@@ -39,6 +39,7 @@ class Recovery(NamedTuple):
     """What an attack found, means over seeds; intervals over rows and seeds (95 %)."""
 
     before: float | None  # of the model without the attack
+    left: float | None  # the share that this is: (a(M) − a(R)) / (a(T) − a(R))
     after: float  # at the point of its curve where most is told
     at: float  # that point, of the first seed
     reference: float | None  # under the same attack, at its own strongest point
@@ -54,6 +55,7 @@ class _Means(NamedTuple):
 
     before: np.ndarray | None  # of the model without the attack
     after: np.ndarray
+    above: np.ndarray | None  # by how much it is above the reference without it
     reference: np.ndarray | None  # under the attack
     target: np.ndarray | None
     gap: np.ndarray | None  # what was to go: target − reference, without the attack
@@ -88,17 +90,19 @@ def recovery(trios: Sequence[Trio], seed: int = 0) -> Recovery:
     _check(trios)
     first = trios[0].model
     known = _means(trios, np.arange(len(trios))[None], *_everything(first))
-    share = difference = interval = None
+    left = share = difference = interval = None
     if known.reference is not None:
         difference = known.after - known.reference
         drawn = _means(trios, *_drawn(trios, seed))
         sampled = drawn.after - drawn.reference
         if _lead(known.gap, drawn.gap):
             share, sampled = difference / known.gap, sampled / drawn.gap
+            left = None if known.above is None else known.above / known.gap
         if len(trios) * first.scores.shape[1] > 1:  # one value has no spread
             interval = Interval(*map(float, np.quantile(sampled, [0.025, 0.975])))
     return Recovery(
         _number(known.before),
+        _number(left),
         float(known.after[0]),
         float(first.at[strongest(first)]),
         _number(known.reference),
@@ -173,16 +177,23 @@ def _means(
         values = np.stack([of(found, rows, holdout) for found in founds], axis=1)
         return np.take_along_axis(values, seeds, axis=1).mean(axis=1)
 
-    after, unaided = mean("model", _after), mean("model", _unaided)
+    after, before = mean("model", _after), mean("model", _unaided)
     assert after is not None
+    if trios[0].model.before is None:
+        before = None
     target, reference = mean("target", _unaided), mean("reference", _unaided)
     return _Means(
-        unaided if trios[0].model.before is not None else None,
+        before,
         after,
+        _less(before, reference),
         mean("reference", _after),
         mean("target", _after),
-        None if target is None or reference is None else target - reference,
+        _less(target, reference),
     )
+
+
+def _less(values: np.ndarray | None, others: np.ndarray | None) -> np.ndarray | None:
+    return None if values is None or others is None else values - others
 
 
 def _after(found: Found, rows: np.ndarray, holdout: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ def test_half_of_what_was_to_go():
     numbers = result.before, result.after, result.reference, result.target
     np.testing.assert_allclose(numbers, (0.1, 0.6, 0.2, 0.95))
     np.testing.assert_allclose((result.recovered, result.difference), (0.5, 0.4))
+    assert result.left == 0  # without an attack it is where the retrained model is
     np.testing.assert_allclose(result.interval, (0.5, 0.5))
 
 

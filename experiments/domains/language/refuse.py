@@ -8,7 +8,7 @@ import jax
 
 from experiments.config.language import LanguageRun, Request
 from experiments.domains.base import check_choice
-from experiments.domains.language import adapters, job, method
+from experiments.domains.language import adapters, attacks, job, method
 from experiments.domains.language.data import evaluated_sets, limited
 from experiments.domains.language.rows import refusals_of
 from experiments.domains.language.target import CHOICES
@@ -22,6 +22,7 @@ from ofmu_jax.parallel import sharding
 def check_options(run: LanguageRun) -> None:
     """Raises ValueError for options that do not go together."""
     adapters.check(run)
+    attacks.check(run)
     choice = run.budget.forget_target
     check_choice("--budget.forget-target", choice, CHOICES, "nats per token")
     if run.retain_model is not None and run.model is None and run.base_model is None:

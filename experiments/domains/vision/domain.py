@@ -196,6 +196,9 @@ class VisionDomain:
     def evidence(self) -> VisionEvidence:
         return VisionEvidence(self.task)
 
+    def attacks(self) -> None:
+        """None: those there are are of language models."""
+
     def costs(self, model: Model) -> Mapping[str, float]:
         seconds = model.record.get("seconds")  # absent where the method broke off
         return {} if seconds is None else {"run_time_minutes": seconds / 60}
