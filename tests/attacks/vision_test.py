@@ -8,9 +8,13 @@ import pytest
 from scipy import stats
 from vision_toys import CONFIG, images, variables
 
+from ofmu_jax.attacks import recovery
+from ofmu_jax.attacks.base import Attacked
 from ofmu_jax.attacks.vision import relearning, u_lira
-from ofmu_jax.attacks.vision.base import Attacked, Budget, Images
+from ofmu_jax.attacks.vision.base import Images, network
+from ofmu_jax.attacks.vision.budget import Budget
 from ofmu_jax.data.vision.images import Labelled
+from ofmu_jax.methods.vision.boundary import with_one_more_class
 
 # --- relearning -----------------------------------------------------------------------
 
@@ -116,19 +120,53 @@ def test_the_variance_is_pooled_over_images():
     np.testing.assert_array_equal(found, [1, 0.5])
 
 
-def test_single_shadows_and_chance():
+def test_of_single_shadows_the_nearer_decides():
     one = u_lira.Shadows(np.array([[1.0, 5.0]]), np.array([[3.0, 5.0]]))
     found = u_lira.taken_for_unlearned(np.array([1.9, 4.0]), one)
     np.testing.assert_array_equal(found, [1, 0.5])
-    # Alike in distribution: right on half of the models.
+
+
+def test_models_are_told_apart_as_far_as_they_differ():
     rng = np.random.default_rng(0)
     draw = lambda *shape: rng.normal(size=shape)
-    shadows = u_lira.Shadows(draw(8, 4000), draw(8, 4000))
-    calls = [u_lira.taken_for_unlearned(draw(4000), shadows) for _ in range(2)]
-    assert u_lira.accuracy(*calls) == pytest.approx(0.5, abs=0.03)
-    # d' = 2 apart: Φ(1) of both are right.
-    shadows = u_lira.Shadows(draw(50, 4000) + 2, draw(50, 4000))
-    calls = [
-        u_lira.taken_for_unlearned(draw(4000) + shift, shadows) for shift in (2, 0)
+
+    def value(apart):
+        shadows = u_lira.Shadows(draw(50, 4000) + apart, draw(50, 4000))
+        found = u_lira.told_apart(draw(4000) + apart, draw(4000), shadows)
+        return recovery.value(found, 0)
+
+    assert value(0) == pytest.approx(0.5, abs=0.03)
+    assert value(2) == pytest.approx(stats.norm.cdf(1), abs=0.02)  # d' = 2
+
+
+def test_guesses_on_both_kinds_count_alike():
+    shadows = u_lira.Shadows(np.full((1, 4), 2.0), np.zeros((1, 4)))
+    unlearned, retrained = np.array([2.0, 2, 2, 0]), np.array([0.0, 2, 0, 2])
+    found = u_lira.told_apart(unlearned, retrained, shadows)
+    # Three of four unlearned and two of four retrained ones are recognised.
+    assert recovery.value(found, 0) == (3 / 4 + 2 / 4) / 2
+    itself = u_lira.told_apart(retrained, retrained, shadows)
+    assert recovery.value(itself, 0) == 0.5
+
+
+def test_u_lira_compares_with_the_retrained_model_beside():
+    start, sets = variables(), Images(images(6), images(6), batch_size=4)
+    raised = start.params["head"]["bias"].at[0].add(9.0)
+    other = {**start.params, "head": {**start.params["head"], "bias": raised}}
+    model = Attacked(CONFIG, start._replace(params=other), reference=start)
+    observed = [
+        u_lira.confidence(model._replace(params=p), sets) for p in (model.params, start)
     ]
-    assert u_lira.accuracy(*calls) == pytest.approx(stats.norm.cdf(1), abs=0.02)
+    shadows = u_lira.Shadows(*(x[None] for x in observed))
+    attacked = model._replace(shadows=shadows)
+    found = u_lira.u_lira(attacked, sets, Budget(), lambda share: None)
+    assert recovery.value(found, 0) == 1  # its shadows are the models themselves
+    assert u_lira.U_LIRA.lacks(sets, model) == "there is no shadows model"
+    assert u_lira.U_LIRA.lacks(sets, attacked) is None
+
+
+def test_a_head_with_one_more_class_is_attacked_as_it_is():
+    grown = with_one_more_class(variables(), jax.random.key(0))
+    assert network(Attacked(CONFIG, grown)).num_classes == 4
+    sets = Images(images(6), images(6))
+    assert len(u_lira.confidence(Attacked(CONFIG, grown), sets)) == 6

@@ -1,35 +1,15 @@
-"""What an attack on a classifier is given, and what it may spend."""
+"""What an attack on a classifier is given.
+
+A model under attack is an `Attacked` whose subject is the network, a `ResNetConfig`,
+and whose parameters are `Variables`.
+"""
 
 import dataclasses
-from typing import Annotated, NamedTuple
+from typing import Any, NamedTuple
 
-from ofmu_jax.bounds import Bound, Count, NotNegativeInt, Positive
+from ofmu_jax.attacks.base import Attacked
 from ofmu_jax.data.vision.images import Labelled
-from ofmu_jax.models.resnet import ResNetConfig, Variables
-
-
-@dataclasses.dataclass(frozen=True)
-class Budget:
-    """Budgets of the attacks, the same for every model."""
-
-    seed: NotNegativeInt = 0
-    """Of the choice of images and their order."""
-    relearn_images: tuple[Count, ...] = (1, 5, 10, 25)
-    """Images a class that are taught, a training for each number; of no class more
-    than half."""
-    relearn_updates: Count = 50
-    """Of each training."""
-    relearn_rate: Positive = 0.01
-    """Learning rate of its SGD with momentum 0.9."""
-    relearn_batch: Annotated[int, Bound(2)] = 32
-    """Images of an update; few are repeated within one."""
-
-
-class Attacked(NamedTuple):
-    """A classifier under attack."""
-
-    config: ResNetConfig
-    variables: Variables
+from ofmu_jax.models.resnet import ResNetConfig
 
 
 class Images(NamedTuple):
@@ -43,3 +23,13 @@ class Images(NamedTuple):
     def scored(self) -> Labelled:
         """The most that is scored."""
         return self.forget
+
+
+def network(model: Attacked) -> ResNetConfig:
+    """The network of a model under attack: its subject, with the classes of its head.
+
+    A method may have added one (boundary expanding).
+    """
+    config: Any = model.subject
+    classes = model.params.params["head"]["kernel"].shape[-1]
+    return dataclasses.replace(config, num_classes=classes)

@@ -11,8 +11,9 @@ import functools
 import jax
 import numpy as np
 
-from ofmu_jax.attacks.base import Attack, Found, Progress
-from ofmu_jax.attacks.vision.base import Attacked, Budget, Images
+from ofmu_jax.attacks.base import Attack, Attacked, Found, Progress
+from ofmu_jax.attacks.vision.base import Images, network
+from ofmu_jax.attacks.vision.budget import Budget
 from ofmu_jax.data.vision.batches import image_batches
 from ofmu_jax.data.vision.images import Labelled
 from ofmu_jax.evals.language.scores import EvaluationError
@@ -61,7 +62,7 @@ def relearn(
 ) -> Found:
     """Accuracy on forget images that are not taught, after k images of every class."""
     taught, scored = lessons(images, budget)
-    score = functools.partial(_right, model.config, scored, images.batch_size)
+    score = functools.partial(_right, network(model), scored, images.batch_size)
     scores, broken = [], 0
     for number, part in enumerate(taught):
         on_update = lambda done, metrics, number=number: progress(
@@ -74,18 +75,19 @@ def relearn(
             broken += 1
     said = f"{broken} trained models were not finite" if broken else ""
     at = tuple(map(float, budget.relearn_images))
-    return Found(at, np.stack(scores), score(model.variables), said=said)
+    return Found(at, np.stack(scores), score(model.params), said=said)
 
 
 def _taught(model: Attacked, part: Labelled, budget: Budget, on_update) -> Variables:
-    as_it_is = Prepare(model.config.num_classes, padding=0, flip=False)
+    config = network(model)
+    as_it_is = Prepare(config.num_classes, padding=0, flip=False)
     size, updates = budget.relearn_batch, budget.relearn_updates
-    setting = Setting(model.config, as_it_is, part, part, size, updates)
+    setting = Setting(config, as_it_is, part, part, size, updates)
     recipe = Descent(budget.relearn_rate, weight_decay=0.0)
     batches = image_batches([(part, False)], size, budget.seed)
     found = run(
         descent(setting, Descent.sgd, recipe),
-        model.variables,
+        model.params,
         ({"retain": batch} for batch in batches),
         num_updates=updates,
         check_every=updates,
@@ -111,8 +113,8 @@ RELEARN = Attack(
     "Relearning",
     "2410.08827",
     "accuracy on forget images that are not taught",
-    "SGD, lr {relearn_rate:g}, {relearn_updates} updates of {relearn_batch}, images a "
-    "class {relearn_images}",
+    "{relearn_images} images a class; SGD, lr {relearn_rate:g}, {relearn_updates} "
+    "updates of {relearn_batch}, seed {seed}",
     relearn,
     axis="images a class",
     least=2,

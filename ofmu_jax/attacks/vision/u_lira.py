@@ -9,10 +9,18 @@ With few shadows a variance is pooled over the images, as the likelihood-ratio a
 does (arXiv 2112.03570); with a single one of each kind the nearer of the two decides.
 """
 
+import functools
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from scipy import stats
+
+from ofmu_jax.attacks.base import Attack, Attacked, Found, Progress
+from ofmu_jax.attacks.vision.base import Images, network
+from ofmu_jax.attacks.vision.budget import Budget
+from ofmu_jax.evals.vision.metrics import probabilities
+from ofmu_jax.models import resnet
 
 TINY = 1e-30  # added to what a logarithm is taken of
 
@@ -62,14 +70,41 @@ def _pooled_deviation(values: np.ndarray) -> float:
     return max(float(np.sqrt(values.var(0, ddof=1).mean())), 1e-6)
 
 
-def accuracy(unlearned: np.ndarray, retrained: np.ndarray) -> float:
-    """Share of right guesses over a model of each kind: ½ is that of chance.
+def told_apart(unlearned: np.ndarray, retrained: np.ndarray, shadows: Shadows) -> Found:
+    """Of a model of each kind, by their confidences (N,): its value is the share of
+    right guesses. (Guesses are 0 and 1, whose AUC is just that.)
 
-    Args:
-      unlearned: what `taken_for_unlearned` says of one that is, (N,).
-      retrained: what it says of one that never saw the images.
-
-    >>> accuracy(np.array([1.0, 1.0]), np.array([1.0, 0.0]))
-    0.75
+    A retrained model against itself has ½, the value of chance.
     """
-    return float((unlearned.mean() + 1 - retrained.mean()) / 2)
+    guesses = [taken_for_unlearned(x, shadows)[None] for x in (unlearned, retrained)]
+    return Found((float(len(shadows.unlearned)),), guesses[0], holdout=guesses[1])
+
+
+def u_lira(
+    model: Attacked, images: Images, budget: Budget, progress: Progress
+) -> Found:
+    """The guesses on the model, and on the retrained one beside it."""
+    retrained = model._replace(params=model.reference)
+    ours, theirs = (confidence(each, images) for each in (model, retrained))
+    progress(1.0)
+    return told_apart(ours, theirs, model.shadows)
+
+
+def confidence(model: Attacked, images: Images) -> np.ndarray:
+    """`logit_confidence` of the forget images, (N,)."""
+    part, predict = images.forget, functools.partial(_predict, network(model))
+    run = functools.partial(predict, model.params)
+    p = probabilities(run, part.images, images.batch_size)
+    return logit_confidence(p, part.labels)
+
+
+_predict = jax.jit(resnet.predict, static_argnums=0)
+
+U_LIRA = Attack(
+    "U-LiRA",
+    "2403.01218",
+    "accuracy of telling it from a retrained model",
+    "the run's other seeds as shadows, unlearned and retrained",
+    u_lira,
+    beside=("reference", "shadows"),
+)
