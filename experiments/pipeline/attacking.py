@@ -3,9 +3,11 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from experiments.domains.attack_report import attacks_told
 from experiments.domains.attacks import Attacks
 from experiments.domains.base import Model
 from experiments.pipeline import broken
@@ -21,7 +23,7 @@ FOLDER = "attacks"  # of a model, with one for each attack
 
 def attacked(
     model: Model,
-    target: Model,
+    target: Model | None,
     reference: Model | None,
     attacks: Attacks,
     reached: Callable[[Stage], Stage],
@@ -35,10 +37,9 @@ def attacked(
       target, reference: of the seed; those that an auditor may hold beside the model.
       reached: counts a stage.
     """
-    beside = None if reference is None else reference.params
-    subject = Attacked(attacks.subject, model.params, target.params, beside)
-    models = [model, target] if reference is None else [model, target, reference]
-    names = [each.identity for each in models]
+    beside = [other and other.params for other in (target, reference)]
+    subject = Attacked(attacks.subject, model.params, *beside)
+    names = [other.identity for other in (model, target, reference) if other]
     found: dict[str, Found] = {}
     missing: dict[str, str] = {}
     for name in attacks.chosen:
@@ -76,6 +77,15 @@ def _one(
         stage.finish({"said": found.said})
         progress.update(bar, completed=100)
     return load(stage.folder / FILE, stage.result["said"])
+
+
+def told(
+    attacks: Attacks | None, model: Model, target: Model, reference: Model | None
+) -> dict[str, Any] | None:
+    """What a record says of the attacks on a model; None: there were none."""
+    if attacks is None:
+        return None
+    return attacks_told(attacks, [model, target, *([reference] if reference else [])])
 
 
 def save(path: pathlib.Path, found: Found) -> None:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from experiments.config.common import Run
 from experiments.deletion.record import Unlearned, leave_record
-from experiments.domains.attack_report import attacks_told
 from experiments.domains.attacks import Attacks
 from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
 from experiments.domains.verdict import facts, verdict
@@ -248,7 +247,7 @@ class Pipeline:
         evidence, outcome = self.domain.evidence(), self._outcome(model, start)
         export = lambda of: of.folder / self.run.export_folder
         reference = None if start.reference is None else export(start.reference)
-        attacks = self._told(model, start)
+        attacks = attacking.told(self._attacks, model, start.target, start.reference)
         unlearned = Unlearned(
             model.name,
             model.seed,
@@ -268,13 +267,6 @@ class Pipeline:
             attacks=attacks,
         )
         on_main(lambda: _nothing(leave_record(self.run, evidence, unlearned)))
-
-    def _told(self, model: Model, start: Start) -> dict[str, Any] | None:
-        """What a record says of the attacks on a model, by those on its yardsticks."""
-        if self._attacks is None:
-            return None
-        yardsticks = [m for m in (start.reference, start.target) if m is not None]
-        return attacks_told(self._attacks, [model, *yardsticks])
 
     def _outcome(self, model: Model, start: Start) -> dict[str, Any]:
         """The verdict on a model, by what it started from and is held against."""

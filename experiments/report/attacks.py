@@ -30,8 +30,9 @@ RATIO = 30  # points of a curve that lie so far apart are on a log scale
 CAPTION = (
     "Recovered: (the attacked model − the attacked retrained model) / (target − "
     "retrained model, both without the attack), with a 95 % interval over rows and "
-    "seeds; a signed number is the difference alone, where there is no target or it "
-    "knew no more. At most 10 % of it is no recovery, under this attack at this budget."
+    "seeds. A signed number is the difference alone: of an AUC, or where there is no "
+    "target or it knew no more. What is surely below 10 % (below 0.1 of a difference, "
+    "either way of an AUC) is no recovery, under this attack at this budget."
 )
 
 

@@ -89,6 +89,17 @@ class Subject(Protocol):
         """Answers: greedy, or drawn."""
         ...
 
+    def continued(
+        self,
+        params: Params,
+        beginnings: Sequence[np.ndarray],
+        temperature: float = 0.0,
+        seed: int = 0,
+        least_likely: bool = False,
+    ) -> list[str]:
+        """What follows these token ids: greedy, drawn, or the least likely."""
+        ...
+
     def decode(self, rows: Sequence[np.ndarray]) -> list[str]:
         """Texts of new tokens, without the one that ends them."""
         ...
@@ -114,6 +125,16 @@ class Rows(NamedTuple):
     contrasts: tuple[QA, ...] = ()  # kept facts, wrong answers beside the right one
     entities: Entities = MappingProxyType({})  # the words that tell a fact, where known
     text: tuple[str, ...] = ()  # passages that have nothing to do with any row
+
+    @property
+    def paraphrased(self) -> tuple[QA, ...]:
+        """Scored rows whose question there is in other words."""
+        return tuple(row for row in self.scored if row.paraphrased_question)
+
+    @property
+    def contrasted(self) -> tuple[QA, ...]:
+        """Scored rows with wrong answers beside the right one."""
+        return tuple(row for row in self.scored if row.perturbed_answers)
 
 
 class Found(NamedTuple):

@@ -8,6 +8,8 @@ retrained one and T the target, all scored on the same rows,
 
 0: the attack finds no more than in a model that never saw the rows; 1: all that the
 target told. A model that tells less than R has a value below 0, which is no merit.
+Where rows are told from others, by an AUC, what leaks is the difference to that of R,
+either way.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +46,7 @@ class Recovery(NamedTuple):
     at: float  # that point, of the first seed
     reference: float | None  # under the same attack, at its own strongest point
     target: float | None
-    recovered: float | None  # None: no reference, no target, or nothing to recover
+    recovered: float | None  # None: no yardstick, nothing to recover, or an AUC
     difference: float | None  # after − reference
     interval: Interval | None  # of ``recovered``, or of ``difference`` without it
     word: str  # one of `WORDS`
@@ -95,7 +97,7 @@ def recovery(trios: Sequence[Trio], seed: int = 0) -> Recovery:
         difference = known.after - known.reference
         drawn = _means(trios, *_drawn(trios, seed))
         sampled = drawn.after - drawn.reference
-        if _lead(known.gap, drawn.gap):
+        if first.holdout is None and _lead(known.gap, drawn.gap):
             share, sampled = difference / known.gap, sampled / drawn.gap
             left = None if known.above is None else known.above / known.gap
         if len(trios) * first.scores.shape[1] > 1:  # one value has no spread

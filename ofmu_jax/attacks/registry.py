@@ -2,7 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 
-from ofmu_jax.attacks import compression, few_shot, relearning, teaching
+from ofmu_jax.attacks import (
+    asking,
+    compression,
+    few_shot,
+    looking,
+    membership,
+    probing,
+    relearning,
+    teaching,
+)
 from ofmu_jax.attacks.base import Attack
 
 ATTACKS: Mapping[str, Attack] = {
@@ -18,6 +27,20 @@ ATTACKS: Mapping[str, Attack] = {
     "nf4": compression.NF4,
     "fp4": compression.FP4_ATTACK,
     "prune": compression.PRUNING,
+    "paraphrase": asking.PARAPHRASES,
+    "agreement": asking.AGREEMENT,
+    "first-tokens": asking.FIRST_TOKENS,
+    "sampling": asking.SAMPLING,
+    "least-likely": asking.LEAST_LIKELY,
+    "lens": looking.LENS,
+    "depth": looking.DEPTH,
+    "probe": probing.PROBE,
+    "mia-loss": membership.LOSS,
+    "mia-zlib": membership.ZLIB,
+    "mia-reference": membership.REFERENCE,
+    "mia-min-k": membership.MIN_K,
+    "mia-min-k-plus": membership.MIN_K_PLUS_PLUS,
+    "mia-grad-norm": membership.GRAD_NORM,
 }
 
 

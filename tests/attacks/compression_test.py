@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from attack_toys import ROWS, model
 
 from ofmu_jax.attacks import compression
+from ofmu_jax.attacks.base import Attacked, probabilities
+from ofmu_jax.attacks.budget import Budget
 from ofmu_jax.models.llama import nf4
 
 
@@ -64,3 +67,27 @@ def test_only_kernels_change():
     params = {"a": {"kernel": jnp.ones(2)}, "norm": {"scale": jnp.ones(2)}}
     found = compression.kernels_changed(lambda w: 0 * w, params)
     assert (found["a"]["kernel"] == 0).all() and (found["norm"]["scale"] == 1).all()
+
+
+def test_what_rounding_undoes_is_found():
+    """Kernels on a grid of 4 bits, hidden by less than half of its step: rounding gives
+    the very model back, and the attack its very scores."""
+    subject, params = model()
+    on_grid = lambda w: compression.rows_rounded(w, 4)
+    target = compression.kernels_changed(on_grid, params)
+
+    def moved(w):
+        top = jnp.max(jnp.abs(w), axis=-2, keepdims=True)
+        noise = jax.random.uniform(jax.random.key(1), w.shape, minval=-1, maxval=1)
+        return jnp.where(jnp.abs(w) < top, w + 0.45 * top / 7 * noise, w)
+
+    hidden = Attacked(subject, compression.kernels_changed(moved, target))
+    found = compression.INT4.run(hidden, ROWS, Budget(), lambda share: None)
+    told = probabilities(subject, target, subject.encode(ROWS.scored))
+    assert found.before is not None and np.abs(found.before - told).max() > 1e-4
+    np.testing.assert_allclose(found.scores[0], told, rtol=1e-5)
+
+
+def test_a_curve_over_the_shares():
+    found = compression.PRUNING.run(model(), ROWS, Budget(), lambda share: None)
+    assert found.at == (0.1, 0.2, 0.3) and found.scores.shape == (3, 6)

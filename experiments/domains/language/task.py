@@ -245,10 +245,23 @@ class LanguageTask:
         seed: int = 0,
     ) -> list[str]:
         """Answers, cut at the first token of `eos_ids`: greedy, or drawn."""
+        asked = [self.prompt(question) for question in questions]
+        return self.continued(params, asked, temperature, seed)
+
+    def continued(
+        self,
+        params: Params,
+        beginnings: Sequence[np.ndarray],
+        temperature: float = 0.0,
+        seed: int = 0,
+        least_likely: bool = False,
+    ) -> list[str]:
+        """What follows these token ids, cut at the first token of `eos_ids`: greedy,
+        drawn, or the least likely."""
         found = generation.generate(
             self.model,
             params,
-            [prompts.attended(self.prompt(x), **self.padding) for x in questions],
+            [prompts.attended(ids, **self.padding) for ids in beginnings],
             max_new_tokens=self.max_new_tokens,
             eos_token_ids=self.eos_ids,
             batch_size=self.batch_size,
@@ -256,6 +269,7 @@ class LanguageTask:
             before_batch=signals.pause,
             temperature=temperature,
             seed=seed,
+            least_likely=least_likely,
         )
         return self.decode(found)
 

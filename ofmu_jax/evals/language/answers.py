@@ -30,7 +30,8 @@ _LACK = (
 )
 _PATTERNS = (
     # "I do not know", "I'm at a loss", "My training didn't cover that"
-    rf"^(?:\w+, |sorry,? |[\w ']+, but |i must \w+, )?{_SPEAKER}\b(?: \w+){{0,3}}? ?{_LACK}\b",
+    r"^(?:\w+, |sorry,? |[\w ']+, but |i must \w+, )?"
+    rf"{_SPEAKER}\b(?: \w+){{0,3}}? ?{_LACK}\b",
     # "That's not something I'm familiar with", "That hasn't been included in my data"
     rf"^(?:that|this|it|there)\b.*\b{_LACK}\b.*\b(?:i|i'm|i've|my)\b",
     rf"^(?:that|this|it)\b.*\bmy\b.*\b{_LACK}\b",
