@@ -2,13 +2,13 @@
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from experiments.domains.attacks import Attacks
-from experiments.domains.base import REFERENCE, Model
+from experiments.domains.base import REFERENCE, TARGET, Model
 from experiments.domains.vision.task import VisionTask
 from experiments.stages.files import fingerprint
 from ofmu_jax.attacks.base import Attacked, Found
@@ -40,7 +40,7 @@ class ImageAttacks(Attacks):
         if U_LIRA not in self.chosen:
             return models
         found = _u_lira(models)
-        return [_with(model, found.get((model.name, model.seed))) for model in models]
+        return [_with(model, found) for model in models]
 
 
 def attacks_of(names: tuple[str, ...], budget: Any, task: VisionTask) -> Attacks | None:
@@ -52,12 +52,17 @@ def attacks_of(names: tuple[str, ...], budget: Any, task: VisionTask) -> Attacks
     return ImageAttacks(chosen(names, ATTACKS), task.config, images, budget)
 
 
-def _with(model: Model, found: Found | None) -> Model:
-    """The model with what U-LiRA found, or why there is nothing."""
+def _with(model: Model, found: Mapping[tuple[str, int], Found]) -> Model:
+    """The model with what U-LiRA found of it, or why there is nothing.
+
+    The target is not its business.
+    """
     missing = {k: v for k, v in model.not_attacked.items() if k != U_LIRA}
-    if found is None:
-        return dataclasses.replace(model, not_attacked={**missing, U_LIRA: TOO_FEW})
-    attacked = {**model.attacked, U_LIRA: found}
+    attacked = dict(model.attacked)
+    if (model.name, model.seed) in found:
+        attacked[U_LIRA] = found[model.name, model.seed]
+    elif model.role != TARGET:
+        missing[U_LIRA] = TOO_FEW
     return dataclasses.replace(model, attacked=attacked, not_attacked=missing)
 
 

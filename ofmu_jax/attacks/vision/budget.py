@@ -15,7 +15,7 @@ class Budget:
 
     seed: NotNegativeInt = 0
     """Of the choice of images and their order."""
-    relearn_images: tuple[Count, ...] = (1, 5, 10, 25)
+    relearn_images: tuple[Count, ...] = (1, 2, 5, 10)
     """Images a class that are taught, a training for each number; of no class more
     than half."""
     relearn_updates: Count = 50
