@@ -258,7 +258,11 @@ def _choices(run: Run) -> dict[str, Any]:
 
 
 def name_of(value: Any) -> Any:
-    """The last part of a path, or of a text that is the place of one here."""
+    """The last part of a path, or of a text that is the place of one here; of a group
+    of options that of each of its fields."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: name_of(getattr(value, field.name)) for field in fields}
     if isinstance(value, pathlib.PurePath):
         return value.name
     if isinstance(value, str):

@@ -19,6 +19,7 @@ from experiments.report.figures import (
     axes_grid,
     colors,
     legend,
+    log_scale,
 )
 from experiments.report.summary import DASH, number
 from ofmu_jax.attacks.recovery import NONE, RECOVERS, UNKNOWN
@@ -26,7 +27,7 @@ from ofmu_jax.attacks.recovery import NONE, RECOVERS, UNKNOWN
 Row = Mapping[str, Any]
 CHIPS = {RECOVERS: "bad", UNKNOWN: "note", NONE: "good"}
 COLUMNS = 3  # of panels
-RATIO = 30  # points of a curve that lie so far apart are on a log scale
+RATES = "learning rate"  # an axis with a log scale
 CAPTION = (
     "Recovered: (the attacked model − the attacked retrained model) / (target − "
     "retrained model, both without the attack), with a 95 % interval over rows and "
@@ -148,6 +149,8 @@ def attack_figure(found: Row | None) -> Figure | None:
             entry = found["attacks"][name]
             axes.set_title(entry["title"])
             axes.set_xlabel(entry["axis"])
+            if entry["axis"] == RATES:
+                log_scale(axes, "mask", upright=False)
             axes.set_ylabel(entry["unit"])
         for axes in grid[len(names) :]:
             axes.set_visible(False)
@@ -164,14 +167,11 @@ def _panel(
         label = glossary.method_label(curve)
         (handles[label],) = axes.plot(
             curve["at"],
-            curve["values"],
+            [math.nan if y is None else y for y in curve["values"]],
             color=palette.get(label, INK),
             linestyle=styles.get(curve["role"], "-"),
             marker="o",
             markersize=2.5,
             linewidth=1.4,
         )
-    at = curves[0]["at"]
-    if at[0] > 0 and at[-1] >= RATIO * at[0]:
-        axes.set_xscale("log")
     return handles

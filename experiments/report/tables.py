@@ -19,6 +19,7 @@ from experiments.report.summary import DASH, cell, core_metrics, mebibytes, summ
 
 Column = tuple[str, Sequence[str]]  # head and cells
 WIDTH = 100  # columns of a console that the table fits into
+MOST_ON_A_LINE = 3  # methods whose shares have their intervals beside them
 CAPTION = (
     "Mean ± half of its Student-t 95 % interval over seeds. →ref: the goal is the "
     "retrained model's value; ↑ higher, ↓ lower is better."
@@ -50,8 +51,10 @@ def console_table(report: Mapping[str, Any], width: int = WIDTH) -> Group:
 
 def attack_parts(found: Mapping[str, Any], width: int = WIDTH) -> list[Any]:
     """What attacks found, for a console: a table and a sentence a method."""
-    heads, *rows = zip(*attack_table(found), strict=True)
-    columns = [(head, cells) for head, *cells in (heads, *rows)]
+    names, *methods = zip(*attack_table(found), strict=True)
+    if len(methods) > MOST_ON_A_LINE:
+        methods = [[cell.replace(" [", "\n[") for cell in cells] for cells in methods]
+    columns = [(head, cells) for head, *cells in (names, *methods)]
     title, caption = "Recovered by attacks", CAPTION_OF_ATTACKS
     table = _fitting(columns, width, title=title, caption=caption)
     return [table, *map(Text, verdict_lines(found))]
@@ -112,7 +115,7 @@ def _table(columns: Sequence[Column], styles: Sequence[str | None], **options) -
 
 
 def _narrow(text: str) -> str:
-    for part in (" ±", " (", " [", " within"):
+    for part in (" ±", " (", " within"):
         text = text.replace(part, "\n" + part[1:])
     return text
 

@@ -101,7 +101,9 @@ def sampling(model: Attacked, rows: Rows, budget: Budget, progress: Progress) ->
         progress((draw + 1) / (draws + 1))
     curve_KxN = leak_at_k(np.stack(scores, axis=1)).T
     at = tuple(float(k) for k in range(1, draws + 1))
-    return Found(at, curve_KxN, plainly(model, asked), kinds=np.stack(kinds))
+    # At every point all draws: a refusal is one, whether or not it is the best of k.
+    every = np.broadcast_to(np.stack(kinds), (draws, draws, len(asked)))
+    return Found(at, curve_KxN, plainly(model, asked), kinds=every)
 
 
 def least_likely(

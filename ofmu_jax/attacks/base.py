@@ -149,7 +149,7 @@ class Found(NamedTuple):
     before: np.ndarray | None = None  # (N,), without the attack; None: no such thing
     holdout: np.ndarray | None = None  # (K, M): rows that no model saw
     said: str = ""  # what the attack chose within its budget
-    kinds: np.ndarray | None = None  # (K, N), of answers: `answers.KINDS`
+    kinds: np.ndarray | None = None  # (K, …, N), of answers: `answers.KINDS`
 
 
 @dataclasses.dataclass(frozen=True)

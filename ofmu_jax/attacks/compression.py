@@ -80,10 +80,13 @@ def pruned(w: jax.Array, share: float) -> jax.Array:
      [0. 4.]]
     """
     size = w.shape[-2] * w.shape[-1]
-    flat = w.reshape(-1, size)
-    smallest = jnp.argsort(jnp.abs(flat), axis=-1)[:, : round(share * size)]
-    each = jnp.arange(len(flat))[:, None]
-    return flat.at[each, smallest].set(0).reshape(w.shape)
+
+    def one(flat: jax.Array) -> jax.Array:
+        smallest = jnp.argsort(jnp.abs(flat))[: round(share * size)]
+        return flat.at[smallest].set(0)
+
+    # One after the other: to sort takes several times the memory of what is sorted.
+    return jax.lax.map(one, w.reshape(-1, size)).reshape(w.shape)
 
 
 def kernels_changed(change: Callable[[jax.Array], jax.Array], params: Params) -> Params:

@@ -95,8 +95,8 @@ def lens(config: LlamaConfig, params: Params, batch: Told) -> jax.Array:
     Returns:
       Nats a token, shape (N, B), float32; the last layer's are the model's own.
     """
-    x_NxBxLxD = streams.residuals(config, params, batch.ids_BxL, batch.mask_BxL)
-    return _log_probs(config, params, x_NxBxLxD, batch)
+    kept = functools.partial(_log_prob, config, params, batch)
+    return streams.residuals(config, params, batch.ids_BxL, batch.mask_BxL, kept)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -107,21 +107,21 @@ def exchanged(
     streams that predict these tokens are those of another model: (N, B)."""
     ids, mask = batch.ids_BxL, batch.mask_BxL
     own, others = (streams.residuals(config, p, ids, mask) for p in (params, other))
-    x_NxBxLxD = streams.exchanged(config, params, own, others, where_BxL, mask)
-    return _log_probs(config, params, x_NxBxLxD, batch)
+    last_NxBxLxD = streams.exchanged(config, params, own, others, where_BxL, mask)
+    # One layer's logits at a time.
+    return jax.lax.map(
+        functools.partial(_log_prob, config, params, batch), last_NxBxLxD
+    )
 
 
-def _log_probs(
-    config: LlamaConfig, params: Params, x_NxBxLxD: jax.Array, batch: Told
+def _log_prob(
+    config: LlamaConfig, params: Params, batch: Told, x_BxLxD: jax.Array
 ) -> jax.Array:
-    def one(x_BxLxD: jax.Array) -> jax.Array:
-        x_BxKxD = jnp.take_along_axis(x_BxLxD, batch.places_BxK[..., None], axis=1)
-        logits = streams.decoded(config, params, x_BxKxD)
-        log_p = jax.nn.log_softmax(logits)
-        chosen = jnp.take_along_axis(log_p, batch.tokens_BxK[..., None], -1)[..., 0]
-        return jnp.sum(chosen * batch.weights_BxK, -1)
-
-    return jax.lax.map(one, x_NxBxLxD)  # one layer's logits at a time
+    """Mean log-probability of the told tokens by this stream, decoded: (B,)."""
+    x_BxKxD = jnp.take_along_axis(x_BxLxD, batch.places_BxK[..., None], axis=1)
+    log_p = jax.nn.log_softmax(streams.decoded(config, params, x_BxKxD))
+    chosen = jnp.take_along_axis(log_p, batch.tokens_BxK[..., None], -1)[..., 0]
+    return jnp.sum(chosen * batch.weights_BxK, -1)
 
 
 def logit_lens(

@@ -87,7 +87,7 @@ def _ends(model: Attacked, examples: Sequence[Encoded]) -> np.ndarray:
     found = []
     for start in range(0, len(examples), size):
         chosen = [*examples[start : start + size]]
-        chosen += examples[:1] * (size - len(chosen))
+        chosen += [examples[0]] * (size - len(chosen))
         batch = pad_right(chosen, length, **subject.padding)
         last_B = np.array([len(example) - 2 for example in chosen])
         ids, mask = batch["input_ids"], batch["attention_mask"]
@@ -99,8 +99,9 @@ def _ends(model: Attacked, examples: Sequence[Encoded]) -> np.ndarray:
 @functools.partial(jax.jit, static_argnums=0)
 def _at(config: LlamaConfig, params: Params, ids_BxL, mask_BxL, last_B) -> jax.Array:
     """The streams at one place of each row, (N, B, D), float32."""
-    x_NxBxLxD = streams.residuals(config, params, ids_BxL, mask_BxL)
-    return x_NxBxLxD[:, jnp.arange(len(last_B)), last_B].astype(jnp.float32)
+    rows = jnp.arange(len(last_B))
+    kept = lambda x_BxLxD: x_BxLxD[rows, last_B].astype(jnp.float32)
+    return streams.residuals(config, params, ids_BxL, mask_BxL, kept)
 
 
 PROBE = Attack(

@@ -26,6 +26,7 @@ WORDS = (RECOVERS, UNKNOWN, NONE)  # from bad to good
 BEST = "no recovery under these attacks at this budget"  # nothing better can be said
 MARGIN = 0.1  # of what was to go: less than that is no recovery
 GAP = 0.02  # a target that leads the retrained model by less knew nothing to recover
+SURE = 0.5  # of the lead: its interval begins above that, or no share is told
 RESAMPLES = 2000
 
 
@@ -98,7 +99,7 @@ def recovery(trios: Sequence[Trio], seed: int = 0) -> Recovery:
         drawn = _means(trios, *_drawn(trios, seed))
         sampled = drawn.after - drawn.reference
         if first.holdout is None and _lead(known.gap, drawn.gap):
-            share, sampled = difference / known.gap, sampled / drawn.gap
+            share, sampled = difference / known.gap, sampled / _at_least(drawn.gap)
             left = None if known.above is None else known.above / known.gap
         if len(trios) * first.scores.shape[1] > 1:  # one value has no spread
             interval = Interval(*map(float, np.quantile(sampled, [0.025, 0.975])))
@@ -150,10 +151,17 @@ def _check(trios: Sequence[Trio]) -> None:
 
 
 def _lead(gap: np.ndarray | None, drawn: np.ndarray | None) -> bool:
-    """Whether the target knows more than the reference, in almost every resample."""
+    """Whether the target knows more than the reference, and how much is known well
+    enough to divide by."""
     if gap is None or drawn is None:
         return False
-    return gap[0] >= GAP and np.quantile(drawn, 0.025) > 0
+    return gap[0] >= GAP and np.quantile(drawn, 0.025) >= SURE * gap[0]
+
+
+def _at_least(gap: np.ndarray | None) -> np.ndarray:
+    """Leads of resamples; the few below `GAP`, which may be 0, are that."""
+    assert gap is not None
+    return np.maximum(gap, GAP)
 
 
 def _everything(found: Found) -> tuple[np.ndarray, np.ndarray]:

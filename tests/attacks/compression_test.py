@@ -72,9 +72,10 @@ def test_only_kernels_change():
 def test_what_rounding_undoes_is_found():
     """Kernels on a grid of 4 bits, hidden by less than half of its step: rounding gives
     the very model back, and the attack its very scores."""
-    subject, params = model()
+    subject, params = model()[:2]
     on_grid = lambda w: compression.rows_rounded(w, 4)
-    target = compression.kernels_changed(on_grid, params)
+    large = jax.tree.map(lambda x: 20 * x, params)  # whose answers differ
+    target = compression.kernels_changed(on_grid, large)
 
     def moved(w):
         top = jnp.max(jnp.abs(w), axis=-2, keepdims=True)
@@ -84,8 +85,8 @@ def test_what_rounding_undoes_is_found():
     hidden = Attacked(subject, compression.kernels_changed(moved, target))
     found = compression.INT4.run(hidden, ROWS, Budget(), lambda share: None)
     told = probabilities(subject, target, subject.encode(ROWS.scored))
-    assert found.before is not None and np.abs(found.before - told).max() > 1e-4
-    np.testing.assert_allclose(found.scores[0], told, rtol=1e-5)
+    assert found.before is not None and np.abs(found.before / told - 1).max() > 0.05
+    np.testing.assert_allclose(found.scores[0], told, rtol=1e-4)
 
 
 def test_a_curve_over_the_shares():

@@ -15,7 +15,9 @@ def by_hand(params, examples, rates):
     """AdamW of transformers' defaults on all examples at once, step by step."""
     batch = prompts.pad_right(examples, **task().padding)
 
-    def loss(params):
+    @jax.jit
+    @jax.grad
+    def gradient_at(params):
         logits = task().apply_fn(params, batch["input_ids"], batch["attention_mask"])
         log_p = jax.nn.log_softmax(logits[:, :-1])
         labels = batch["labels"][:, 1:]
@@ -24,7 +26,7 @@ def by_hand(params, examples, rates):
 
     state = optax.scale_by_adam().init(params)
     for rate in rates:
-        gradient = jax.grad(loss)(params)
+        gradient = gradient_at(params)
         norm = optax.tree.norm(gradient)
         gradient = optax.tree.scale(1 / jnp.maximum(norm, 1.0), gradient)
         direction, state = optax.scale_by_adam().update(gradient, state, params)

@@ -84,3 +84,13 @@ def test_rows_against_rows_no_model_saw_are_an_auc():
 def test_other_rows_are_refused():
     with pytest.raises(ValueError, match="scored on \\[3, 10\\] rows"):
         recovery.recovery([Trio(found(0.1, 0.2), found(0.1, 0.2, rows=3))])
+
+
+def test_a_lead_that_hangs_on_single_rows_is_nothing_to_divide_by():
+    """The target knows one row of ten: some resamples have none of it."""
+    one = Found((0,), np.eye(10)[:1], np.eye(10)[0])
+    result = recovery.recovery([Trio(found(0.0, 0.5), found(0.0, 0.0), one)])
+    assert (result.recovered, result.difference, result.interval) == (
+        *(None, 0.5),
+        (0.5, 0.5),
+    )

@@ -15,7 +15,8 @@ from experiments.config.language import (
     ModelConfig,
     TrainConfig,
 )
-from experiments.deletion.record import read_record
+from experiments.config.stored import run_from_json
+from experiments.deletion.record import name_of, read_record
 from experiments.deletion.summary import happened
 from experiments.domains.attack_report import attack_report
 from experiments.domains.attacks import Attacks
@@ -25,6 +26,7 @@ from experiments.domains.language.data import load_data
 from experiments.pipeline import attacking
 from experiments.pipeline.execute import execute
 from experiments.report import attacks as words
+from experiments.stages.files import to_json
 from ofmu_jax.attacks.base import Found, Rows
 from ofmu_jax.attacks.budget import Budget
 from ofmu_jax.attacks.registry import ATTACKS, chosen
@@ -148,6 +150,15 @@ def test_bad_options_are_refused_first(fields, message):
     with pytest.raises(ValueError, match=message):
         run.check()
         refuse.check_options(run)
+
+
+def test_the_configuration_goes_into_files_and_comes_back(tmp_path):
+    """A record names files without their places."""
+    config = AttackConfig(teach_rates=(1e-6, 1e-5), text_file=tmp_path / "plain.txt")
+    run = dataclasses.replace(RUN, attack=config)
+    assert run_from_json({"command": "demo", **to_json(run)}) == run
+    assert name_of(config)["text_file"] == "plain.txt"
+    assert name_of(config)["teach_rates"] == (1e-6, 1e-5)
 
 
 def test_all_are_all_and_every_budget_is_told():

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from experiments.config.language import EvalConfig
+from experiments.domains.language.mesh import fresh_params
 from experiments.shell import signals
 from ofmu_jax.data.language import batches, prompts
 from ofmu_jax.data.language.padding import InteriorEot
@@ -33,16 +34,6 @@ from ofmu_jax.parallel import distributed, sharding
 from ofmu_jax.training import placement
 
 Params = Any
-
-
-@functools.lru_cache(maxsize=8)
-def _fresh_params(config: LlamaConfig, mesh: Mesh | None) -> Callable[..., Params]:
-    """From a key to parameters where they lie; one program for all seeds."""
-    init = functools.partial(init_params, config)
-    if mesh is None:
-        return jax.jit(init)
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    return jax.jit(init, out_shardings=sharding.shardings(shapes, mesh))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +174,7 @@ class LanguageTask:
 
     def init_params(self, seed: int) -> Params:
         """Fresh parameters of a model trained from scratch, made where they lie."""
-        return _fresh_params(self.config, self.mesh)(jax.random.key(seed))
+        return fresh_params(self.config, self.mesh)(jax.random.key(seed))
 
     def encode(self, rows: Sequence[QA]) -> list[prompts.Encoded]:
         """Token ids and labels of question-answer rows.

@@ -8,7 +8,7 @@ THRESHOLD = 0.05  # nats: a layer above it holds the fact
 def unlearning_depth(
     retained_NxR, unlearned_NxR, threshold: float = THRESHOLD
 ) -> np.ndarray:
-    r"""1 where a fact is erased from every layer that holds it, 0 where from none: (R,).
+    r"""1 where every layer that held a fact lost it, 0 where none did; shape (R,).
 
     Streams of another model are put into the full one after layer ℓ, in the places that
     predict the fact; Δ_ℓ is what its mean log-probability loses by it. Layers that hold

@@ -16,13 +16,21 @@ from ofmu_jax.models.llama.rotary import turns
 
 
 def residuals(
-    config: LlamaConfig, params: Params, input_ids_BxL, attention_mask_BxL
+    config: LlamaConfig,
+    params: Params,
+    input_ids_BxL,
+    attention_mask_BxL,
+    kept: Callable[[jax.Array], jax.Array] = lambda x_BxLxD: x_BxLxD,
 ) -> jax.Array:
-    """The residual stream after each layer, before the last norm: (N, B, L, D)."""
+    """The residual stream after each layer, before the last norm: (N, B, L, D).
+
+    Args:
+      kept: what is kept of each layer's (B, L, D), the shape (N, …) of the result.
+    """
 
     def body(x_BxLxD: jax.Array, own: Params):
         x_BxLxD = through(own, x_BxLxD)
-        return x_BxLxD, x_BxLxD
+        return x_BxLxD, kept(x_BxLxD)
 
     through = _layer(config, attention_mask_BxL)
     embedding = params["embed_tokens"]["embedding"]
@@ -47,8 +55,8 @@ def exchanged(
     params: Params,
     own_NxBxLxD: jax.Array,
     other_NxBxLxD: jax.Array,
-    where_BxL: jax.Array,
-    attention_mask_BxL: jax.Array,
+    where_BxL,
+    attention_mask_BxL,
 ) -> jax.Array:
     """The last residual stream where, after one layer, some places are another model's.
 
@@ -64,7 +72,9 @@ def exchanged(
 
     def after(number: jax.Array) -> jax.Array:
         x_BxLxD = jnp.where(
-            where_BxL[..., None], other_NxBxLxD[number], own_NxBxLxD[number]
+            jnp.asarray(where_BxL)[..., None],
+            other_NxBxLxD[number],
+            own_NxBxLxD[number],
         )
 
         def body(layer: jax.Array, x_BxLxD: jax.Array) -> jax.Array:
