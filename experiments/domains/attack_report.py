@@ -22,7 +22,12 @@ from ofmu_jax.attacks.recovery import (
 from ofmu_jax.evals.language.answers import KINDS
 
 Row = Mapping[str, Any]
-FROM_ZERO = ("steps", "samples", "share pruned")  # axes on which 0 is no attack
+FROM_ZERO = (
+    "steps",
+    "samples",
+    "share pruned",
+    "images a class",
+)  # axes on which 0 is no attack
 
 
 def attack_report(attacks: Attacks, models: Sequence[Model]) -> dict[str, Any]:

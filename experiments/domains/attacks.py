@@ -1,12 +1,11 @@
 """The attacks of a run: which, on what rows, within what budget."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.stages.files import fingerprint
-from ofmu_jax.attacks.base import Attack, Attacked, Found, Progress, Rows, Subject
-from ofmu_jax.attacks.budget import Budget
+from ofmu_jax.attacks.base import Attack, Attacked, Found, Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,9 +13,9 @@ class Attacks:
     """What every model of a run is attacked with."""
 
     chosen: Mapping[str, Attack]
-    subject: Subject
-    rows: Rows
-    budget: Budget
+    subject: Any  # what is beside a model's parameters: `ofmu_jax.attacks.base.Subject`
+    rows: Any  # what an attacker may have: `ofmu_jax.attacks.base.Rows`
+    budget: Any
 
     def made_from(self, name: str) -> str:
         """Fingerprint of what a result depends on, beside the models."""
@@ -35,6 +34,10 @@ class Attacks:
     def lacks(self, name: str, model: Attacked) -> str | None:
         """Why an attack cannot be run; None: it can."""
         return self.chosen[name].lacks(self.rows, model)
+
+    def together(self, models: Sequence[Any]) -> Sequence[Any]:
+        """The models with what is found only once all of them are there."""
+        return models
 
     def run(self, name: str, model: Attacked, progress: Progress) -> Found:
         """What an attack finds."""

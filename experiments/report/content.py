@@ -30,7 +30,7 @@ def report_content(
         "notes": [*domain.notes(models), *remarks(about.chance, models)],
         "claims": list(claims(about.goals, models)),
         "tuning": dict(trials),
-        "attacks": attacks and attack_report(attacks, models),
+        "attacks": attacks and attack_report(attacks, attacks.together(models)),
     }
 
 

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from ofmu_jax.attacks.budget import Budget
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import QA
 from ofmu_jax.evals.language.scores import TokenScores
@@ -113,6 +112,7 @@ class Attacked(NamedTuple):
     params: Params
     target: Params | None = None  # what it was unlearned from
     reference: Params | None = None  # trained without the forget rows
+    shadows: Any = None  # what models of other seeds say: `vision.u_lira.Shadows`
 
 
 class Rows(NamedTuple):
@@ -164,13 +164,13 @@ class Attack:
     source: str  # arXiv number
     unit: str  # of the score
     budget: str
-    run: Callable[[Attacked, Rows, Budget, Progress], Found]
+    run: Callable[[Attacked, Any, Any, Progress], Found]  # (model, rows, budget, …)
     axis: str = ""  # of its curve; "": a single number
     needs: tuple[str, ...] = ()  # fields of `Rows` without which it cannot be run
     least: int = 1  # scored rows
     beside: tuple[str, ...] = ()  # models of `Attacked` without which it cannot be run
 
-    def budget_text(self, budget: Budget) -> str:
+    def budget_text(self, budget: Any) -> str:
         """The budget in words.
 
         >>> Attack("", "", "", "lr {relearn_rate:g}", lambda *_: None).budget_text(
@@ -179,7 +179,7 @@ class Attack:
         """
         return _Lists().format(self.budget, **vars(budget))
 
-    def lacks(self, rows: Rows, model: Attacked) -> str | None:
+    def lacks(self, rows: Any, model: Attacked) -> str | None:
         """Why it cannot be run on such rows and models; None: it can."""
         absent = [f"{name} rows" for name in self.needs if not getattr(rows, name)]
         absent += [f"{k} model" for k in self.beside if getattr(model, k) is None]

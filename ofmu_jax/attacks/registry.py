@@ -44,16 +44,18 @@ ATTACKS: Mapping[str, Attack] = {
 }
 
 
-def chosen(names: Iterable[str]) -> dict[str, Attack]:
+def chosen(
+    names: Iterable[str], attacks: Mapping[str, Attack] = ATTACKS
+) -> dict[str, Attack]:
     """The attacks of those names, in the order of the registry; ``all`` are all.
 
     Raises:
       ValueError: for a name that is not known.
     """
     names = set(names)
-    if unknown := sorted(names - {"all", *ATTACKS}):
+    if unknown := sorted(names - {"all", *attacks}):
         raise ValueError(
             f"--attacks {unknown[0]} is unknown; choose all or some of "
-            f"{', '.join(ATTACKS)}."
+            f"{', '.join(attacks)}."
         )
-    return {k: v for k, v in ATTACKS.items() if k in names or "all" in names}
+    return {k: v for k, v in attacks.items() if k in names or "all" in names}
