@@ -34,8 +34,8 @@ ROWS = (
     ("stages",),
     ("domains",),
     ("report", "deletion", "planning"),
-    ("pipeline", "studies"),
-    ("ablation",),
+    ("pipeline",),
+    ("ablation", "studies"),
     ("publishing",),
     tuple(sorted(COMMANDS)),
 )
