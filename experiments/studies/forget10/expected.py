@@ -7,8 +7,9 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from experiments.domains.language.data import limited
+from experiments.domains.language.data import evaluated_sets, limited
 from experiments.domains.language.domain import LanguageDomain
+from experiments.domains.language.refuse import answers_of
 from ofmu_jax.data.language import prompts
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import QA, UnlearningData
@@ -99,12 +100,9 @@ def _in_batches(encoded: Sequence[Encoded], size: int) -> float:
 
 def _texts(data: UnlearningData) -> list[QA]:
     """Rows whose answers an evaluation scores, paraphrased and perturbed ones too."""
-    sets = (data.forget_eval, data.retain_eval, data.real_authors, data.world_facts)
-    held = (data.forget_heldout, data.retain_heldout)
-    found = [row for part in (*sets, *held) for row in part]
     return [
         QA(row.question, text)
-        for row in found
-        for text in (row.answer, row.paraphrased_answer, *row.perturbed_answers)
-        if text
+        for field in evaluated_sets(data)
+        for row in getattr(data, field)
+        for text in answers_of(field, row)
     ]

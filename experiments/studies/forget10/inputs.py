@@ -13,16 +13,20 @@ from experiments.studies.forget10 import packing
 from ofmu_jax.evals.language.tofu import SETS
 from ofmu_jax.models.huggingface import folder as huggingface
 
-INPUTS = "inputs"  # folder of a run for what its pack has
 DATA, MODEL, TOKENS = "tofu", "model", "tokens.npz"
 
 
 def unpacked(pack: pathlib.Path, run: Tofu) -> Tofu:
     """The run with the model and the rows of a pack."""
-    found = packing.unpack(pack, run.output_dir / INPUTS)
+    found = packing.unpack(pack, _beside(run.output_dir))
     return dataclasses.replace(
         run, base_model=str(found / MODEL), data_dir=found / DATA
     )
+
+
+def _beside(folder: pathlib.Path) -> pathlib.Path:
+    """Where what a pack has is put; a run's own folder may hold no given model."""
+    return folder.with_name(f"{folder.name}.inputs")
 
 
 def domain_of(run: Run, *, packed: bool) -> LanguageDomain:
@@ -30,7 +34,7 @@ def domain_of(run: Run, *, packed: bool) -> LanguageDomain:
     domain = of.domain_of(run)
     assert isinstance(domain, LanguageDomain)
     if packed:
-        path = run.output_dir / INPUTS / TOKENS
+        path = _beside(run.output_dir) / TOKENS
         known = tokens.load(path, _made_from(domain))
         domain.task.tokens.rows.update(known.rows)
         domain.task.tokens.prompts.update(known.prompts)
