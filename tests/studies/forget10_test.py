@@ -1,4 +1,4 @@
-"""The study for an accelerator: what is packed, its clock, its plan, the whole of it."""
+"""The study for an accelerator: what is packed, its clock, its plan, all of it."""
 
 import json
 import pathlib
@@ -51,7 +51,7 @@ def test_parts_are_no_larger_than_asked_and_give_the_files_back(packed, tmp_path
 
 
 def test_what_is_unpacked_stays_where_the_parts_are_gone(packed, tmp_path):
-    _, folder, files = packed
+    _, folder, _ = packed
     to = packing.unpack(folder, tmp_path / "inputs")
     for part in folder.glob("part*"):
         part.unlink()
@@ -111,12 +111,21 @@ def test_a_method_is_expected_to_take_what_was_seen():
     assert clock.took == {"npo": {"0": 10.0, "1": 4.0}}
 
 
+def test_without_time_what_is_done_is_read_and_nothing_begun():
+    clock = Clock(5, {"npo": {"0": 30.0}}, iter([0.0, *[9.0] * 9]).__next__)
+    assert clock.left == -4
+    assert clock.fits("npo", 0)
+    assert not clock.fits("npo", 1) and not clock.fits("rmu", 0)
+    assert Clock(40, {"npo": {"0": 30.0}}, lambda: 0.0).fits("rmu", 0)
+    assert not Clock(20, {"npo": {"0": 30.0}}, lambda: 0.0).fits("npo", 1)
+
+
 def test_seconds_are_operations_by_rate_and_what_is_beside():
     row = expected.Row("evaluate", times=3, operations=4e12, aside=0.5)
     assert row.seconds(2e12) == 3 * (2 + 0.5)
     table = expected.table([row, row], 2e12)
     assert table.title == "at 2 TFLOP/s: 15 s"
-    assert [list(column.cells)[0] for column in table.columns] == [
+    assert [next(iter(column.cells)) for column in table.columns] == [
         *("evaluate", "3", "4.0", "0.5", "8"),
     ]
 

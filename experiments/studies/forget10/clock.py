@@ -41,6 +41,11 @@ class Clock:
             return list(known.values())[-1]
         return max((next(iter(x.values())) for x in self.took.values()), default=0.0)
 
+    def fits(self, name: str, seed: int) -> bool:
+        """Whether it would be ready in time; what is done already is."""
+        done = str(seed) in self.took.get(name, {})
+        return done or 0 < self.left >= self.expected(name, seed)
+
     def lap(self, name: str, seed: int, begun: float) -> None:
         """Notes what took from ``begun`` until now; what is known already stays."""
         self.took.setdefault(name, {}).setdefault(str(seed), self.now() - begun)

@@ -175,7 +175,7 @@ def models(pipeline: Pipeline, clock: Clock) -> Iterator[Model]:
     start = yield from pipeline.begun(seeds[0])
     for name in pipeline.run.methods:
         for seed in seeds:
-            if clock.expected(name, seed) > clock.left:
+            if not clock.fits(name, seed):
                 return
             begun = clock.now()
             model = pipeline.method(name, start._replace(seed=seed))
