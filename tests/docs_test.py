@@ -164,6 +164,7 @@ SUBCOMMANDS = {
         "evaluation",
         "loading",
         "accelerator",
+        "forget10",
     ),
 }
 MODULES = ("attack", "convergence", "plan", "publish", "report", "verify")

@@ -35,8 +35,8 @@ ROWS = (
     ("stages",),
     ("domains",),
     ("report", "deletion", "planning"),
-    ("pipeline", "studies"),
-    ("ablation", "sequence"),
+    ("pipeline",),
+    ("ablation", "sequence", "studies"),
     ("publishing",),
     tuple(sorted(COMMANDS)),
 )

@@ -9,6 +9,7 @@ from rich.markup import escape
 from experiments.config.common import Run
 from experiments.config.refuse import check_run
 from experiments.deletion.record import KEY, key_of
+from experiments.domains.base import Domain
 from experiments.domains.of import domain_of
 from experiments.pipeline.pipeline import Pipeline
 from experiments.pipeline.tuning import tuned, tuned_elsewhere
@@ -99,13 +100,16 @@ def cautions(run: Run) -> list[str]:
     ]
 
 
-def begun(run: Run, progress: Stages, *, counted: bool = True) -> Pipeline:
+def begun(
+    run: Run, progress: Stages, *, counted: bool = True, domain: Domain | None = None
+) -> Pipeline:
     """The pipeline of a run that can work, its base trained if it has one.
 
     Args:
+      domain: of the run, where it was made already.
       counted: the stages are those of the run, whose number is known.
     """
-    domain = domain_of(run)
+    domain = domain or domain_of(run)
     # Refused before anything is trained.
     if run.export and (run.output_dir / KEY).exists():
         key_of(run.output_dir)

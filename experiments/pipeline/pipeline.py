@@ -84,12 +84,12 @@ class Pipeline:
         for seed in self.run.seeds:
             if start is None or not self.run.share_models:
                 start = None  # before the next are made
-                start = yield from self._begun(seed)
+                start = yield from self.begun(seed)
             start = start._replace(seed=seed)
             for name in self.run.methods:
-                yield self._method(name, start)
+                yield self.method(name, start)
 
-    def _begun(self, seed: int) -> Generator[Model, None, Start]:
+    def begun(self, seed: int) -> Generator[Model, None, Start]:
         """Yields reference and target, and returns what methods start from."""
         reference = self.trained(REFERENCE, seed)
         if reference is not None:
@@ -104,15 +104,18 @@ class Pipeline:
         yield dataclasses.replace(target, params=None)
         return self.start(seed, target, reference)
 
-    def _method(self, name: str, start: Start) -> Model:
+    def method(self, name: str, start: Start) -> Model:
         """What a method gives, finished, with its deletion record.
 
-        Where it breaks, its model says so and the run goes on.
+        Where it breaks, its model says so and the run goes on. Where all of it is done
+        already, its parameters are not read again.
         """
         folder = self.folder(name, start.seed)
         model = Model("unlearned", name, start.seed, None, "", {}, folder)
         try:
-            model = self.unlearned(name, start)
+            model = self._made(name, start)
+            if not self._is_finished(model, start.reference):
+                model = self._with_params(model)
             model = self.finished(model, start.reference)
             model = self.attacked(model, start.target, start.reference)
         except broken.causes() as error:
@@ -142,7 +145,7 @@ class Pipeline:
         if job is None:
             return None
         identity = fingerprint(self.domain.identity, role, job.made_from, seed)
-        model = self._model(role, role, seed, identity, job)
+        model = self._with_params(self._model(role, role, seed, identity, job))
         if not model.record["finite"]:
             raise FloatingPointError(
                 f"training the {role} model broke: {model.record['stopped']}; "
@@ -156,6 +159,14 @@ class Pipeline:
         Raises:
           ValueError: one update costs more than the budget.
         """
+        return self._with_params(self._made(name, start))
+
+    def _made(self, name: str, start: Start) -> Model:
+        """What `unlearned` gives, without its parameters, which lie in its stage.
+
+        Raises:
+          ValueError: one update costs more than the budget.
+        """
         target, seed = start.target, start.seed
         job = self.domain.unlearning(name, seed, target.params, start.goal)
         identity = fingerprint(target.identity, name, job.made_from, start.goal, seed)
@@ -164,7 +175,7 @@ class Pipeline:
         return dataclasses.replace(model, record=record)
 
     def _model(self, role: str, name: str, seed: int, identity: str, job: Job) -> Model:
-        """Runs a job in its stage, or reads what it left."""
+        """Runs a job in its stage, or finds what it left there."""
         folder = self.folder(name, seed)
         stage = self._reached(Stage(folder / "training", identity))
         if not stage.done:
@@ -172,12 +183,17 @@ class Pipeline:
                 checkpoint.save(stage.folder / "checkpoint", made)
                 stage.finish(found | {"code": provenance.code()})
         stage.tidy()
-        outline = self.domain.outline(job.network)
-        # From here on it is what its export holds: that is scored and gone on from.
-        params = checkpoint.restore(stage.folder / "checkpoint", outline)
-        params = self.domain.written(params)
         record, network = stage.result, job.network
-        return Model(role, name, seed, params, identity, record, folder, network)
+        return Model(role, name, seed, None, identity, record, folder, network)
+
+    def _with_params(self, model: Model) -> Model:
+        """The model with what its training left.
+
+        From here on it is what its export holds: that is scored and gone on from.
+        """
+        outline = self.domain.outline(model.network)
+        params = checkpoint.restore(model.folder / "training" / "checkpoint", outline)
+        return dataclasses.replace(model, params=self.domain.written(params))
 
     @contextlib.contextmanager
     def fitted(
@@ -199,14 +215,27 @@ class Pipeline:
         model = self.evaluated(model, reference)
         return self.exported(model) if self.run.export else model
 
-    def evaluated(self, model: Model, reference: Model | None) -> Model:
-        """The model with its evaluation, against that of the reference."""
+    def _is_finished(self, model: Model, reference: Model | None) -> bool:
+        """Whether `finished` will find everything done."""
+        stages = [self._evaluation(model, reference)]
+        stages += [self._export(model)] if self.run.export else []
+        return all(stage.done for stage in stages)
+
+    def _evaluation(self, model: Model, reference: Model | None) -> Stage:
+        """Of a model, against that of the reference."""
         against = None
         if reference is not None and reference.evaluation is not None:
             against = reference.evaluation.to_json()
         choices = self.domain.evaluated_by()
         identity = fingerprint(model.identity, choices, against)
-        stage = self._reached(Stage(model.folder / "evaluation", identity))
+        return Stage(model.folder / "evaluation", identity)
+
+    def _export(self, model: Model) -> Stage:
+        return Stage(model.folder / self.run.export_folder, model.identity)
+
+    def evaluated(self, model: Model, reference: Model | None) -> Model:
+        """The model with its evaluation, against that of the reference."""
+        stage = self._reached(self._evaluation(model, reference))
         path = stage.folder / "evaluation.json"
         if not stage.done:
             with _busy(self.progress, f"evaluate {model.title}"):
@@ -217,8 +246,7 @@ class Pipeline:
 
     def exported(self, model: Model) -> Model:
         """The model with its folder for others to load."""
-        folder = model.folder / self.run.export_folder
-        stage = self._reached(Stage(folder, model.identity))
+        stage = self._reached(self._export(model))
         if not stage.done:
             with _busy(self.progress, f"export {model.title}"):
                 folder = stage.begin()

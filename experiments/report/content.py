@@ -17,13 +17,18 @@ def report_content(
     domain: Domain,
     models: Sequence[Model],
     trials: Mapping[str, Sequence[dict[str, Any]]],
+    module: str = "experiments.run",
 ) -> dict[str, Any]:
-    """The dict that `report.write.write_report` takes (its schema says what)."""
+    """The dict that `report.write.write_report` takes (its schema says what).
+
+    Args:
+      module: of the command, as in ``python -m``.
+    """
     about, attacks = domain.about, domain.attacks()
     return {
         "schema_version": 1,
         "title": about.title,
-        **provenance.made("experiments.run"),
+        **provenance.made(module),
         "recipe": to_json(domain.run),
         "data": dict(about.sizes),
         "models": [_row(domain, model) for model in models],

@@ -95,7 +95,7 @@ def check_work(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> No
     known: set[QA] = set()
     for field in ("forget", "retain", "full", *evaluated_sets(data)):
         for number, row in enumerate(getattr(data, field), 1):
-            pairs = [QA(row.question, text) for text in _answers(field, row)]
+            pairs = [QA(row.question, text) for text in answers_of(field, row)]
             try:
                 task.encode([pair for pair in pairs if pair not in known])
             except DataError as error:
@@ -171,7 +171,7 @@ def check_part(task: LanguageTask, run: LanguageRun) -> None:
             )
 
 
-def _answers(field: str, row: QA) -> Iterator[str]:
+def answers_of(field: str, row: QA) -> Iterator[str]:
     """What a row's question is put together with; answers alone where it trains."""
     yield row.answer
     if field in ("forget_eval", "retain_eval", "real_authors", "world_facts"):

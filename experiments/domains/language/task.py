@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from experiments.config.language import EvalConfig
 from experiments.domains.language.mesh import fresh_params
+from experiments.domains.language.tokens import Tokens
 from experiments.shell import signals
 from ofmu_jax.data.language import batches, prompts
 from ofmu_jax.data.language.padding import InteriorEot
@@ -50,6 +51,11 @@ class LanguageTask:
     loss_chunk: int = 0  # positions of a row whose logits are there at once; 0: all
     declared_stops: tuple[int, ...] = ()  # eos ids of the given generation config
     quantized: bool = False  # the parameters are those of `nf4.quantized`
+
+    @functools.cached_property
+    def tokens(self) -> Tokens:
+        """Of what was tokenised already: no text is twice."""
+        return Tokens({}, {})
 
     @functools.cached_property
     def model(self) -> Llama:
@@ -191,6 +197,7 @@ class LanguageTask:
             positions=self.source and self.config.max_position_embeddings,
             declared_stops=self.declared_stops,
             after_eos=self.after_eos,
+            known=self.tokens.rows,
         )
         for number, example in enumerate(encoded, 1):
             if (largest := int(example.input_ids.max())) >= self.config.vocab_size:
@@ -224,9 +231,12 @@ class LanguageTask:
 
     def prompt(self, question: str) -> np.ndarray:
         """Token ids of a question, up to where the answer begins."""
-        return prompts.encode_prompt(
-            self.tokenizer, question, self.prompt_format, after_eos=self.after_eos
-        )
+        known = self.tokens.prompts
+        if question not in known:
+            known[question] = prompts.encode_prompt(
+                self.tokenizer, question, self.prompt_format, after_eos=self.after_eos
+            )
+        return known[question]
 
     def generate(
         self,
