@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from experiments.config import from_file
 from experiments.config.common import Run
 from experiments.config.language import Demo, LanguageRun, Request, Tofu
 from experiments.config.vision import Cifar
@@ -33,10 +34,14 @@ Ctrl-C."""
 
 def parse(arguments: Sequence[str]) -> Run:
     """The run that the command line asks for; exits with a message if it is wrong."""
+    words, found = from_file.configured(arguments)
     run = command_line.parsed(
-        Command, MODULE, DESCRIPTION, arguments, demo=Demo(), lasts=LASTS
+        *(Command, MODULE, DESCRIPTION + from_file.HELP, words),
+        demo=Demo(),
+        lasts=LASTS,
+        configured=found and (found.command, found),
     )
-    return run.told(arguments)
+    return run.told(words)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

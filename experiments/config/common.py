@@ -107,11 +107,13 @@ class Run:
         return dataclasses.replace(self, **changed)
 
     def told(self, arguments: Sequence[str]) -> Self:
-        """The run with the options of methods that a command line gives noted."""
+        """The run with the options of methods that a command line gives noted, beside
+        those that were before."""
         words = (word.partition("=")[0] for word in arguments if word[:2] == "--")
         paths = (word[2:].replace("-", "_").replace(".no_", ".") for word in words)
         given = [path for path in paths if path.partition(".")[0] in self.specs]
-        return dataclasses.replace(self, explicit=tuple(dict.fromkeys(given)))
+        every = tuple(dict.fromkeys([*self.explicit, *given]))
+        return dataclasses.replace(self, explicit=every)
 
     def without_methods(self) -> dict[str, Any]:
         """Its fields, with the name of its command, but for the methods' configs."""

@@ -1,6 +1,7 @@
 """A run's configuration back from its JSON form."""
 
 import dataclasses
+import difflib
 import pathlib
 import types
 import typing
@@ -51,9 +52,11 @@ def filled(like: Config, values: Mapping[str, Any]) -> Config:
     changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in kinds:
+            close = difflib.get_close_matches(str(name), kinds, 1)
+            meant = f", but {close[0]!r}" if close else ""
             raise ValueError(
-                f"{name_of} has no field {name!r}; it was written by another version: "
-                "use that one."
+                f"{name_of} has no field {name!r}{meant}; mend it, or use the version "
+                "of the code that wrote it."
             )
         default, kind = getattr(like, name), kinds[name]
         if dataclasses.is_dataclass(default):
@@ -66,6 +69,8 @@ def filled(like: Config, values: Mapping[str, Any]) -> Config:
             )
         if isinstance(value, list):
             value = tuple(value)
+        elif type(value) is int and _is(0.5, kind):
+            value = float(value)
         elif value is not None and pathlib.Path in (kind, *typing.get_args(kind)):
             value = pathlib.Path(value)
         changes[name] = value
