@@ -178,7 +178,8 @@ class Request(LanguageRun):
 
     output_dir: pathlib.Path = pathlib.Path("runs/request")
     forget_file: pathlib.Path = pathlib.Path("forget.jsonl")
-    """JSON lines with question and answer (and TOFU's perturbed fields, if any)."""
+    """JSON lines with question and answer (and TOFU's perturbed fields, if any), or
+    with text: whole documents."""
     retain_file: pathlib.Path = pathlib.Path("retain.jsonl")
     """The same fields: what has to stay."""
     holdout_file: pathlib.Path | None = None

@@ -4,7 +4,9 @@ import dataclasses
 from typing import Any
 
 from experiments.config.language import Demo, LanguageRun, Request, Tofu
+from experiments.domains.language.task import LanguageTask
 from ofmu_jax.data.language.fictitious import fictitious_people
+from ofmu_jax.data.language.kinds import documents
 from ofmu_jax.data.language.records import DataError, UnlearningData
 from ofmu_jax.data.language.requests import entangled
 from ofmu_jax.data.language.tofu import load_custom, load_tofu
@@ -98,6 +100,22 @@ def _with_pretraining(
             "--model nor --base-model, or 0 epochs."
         )
     return data
+
+
+def divided(data: UnlearningData, task: LanguageTask) -> UnlearningData:
+    """The rows as they are trained on and scored: documents in blocks, and these in
+    passages (`documents.divided`); questions as they are.
+
+    Raises:
+      DataError: a set without a document that is long enough.
+    """
+    if not data.documents:
+        return data
+    config = task.evaluation
+    sizes = documents.Sizes(
+        task.max_length, config.prefix_tokens, config.max_new_tokens
+    )
+    return documents.divided(data, task.tokenizer, sizes)
 
 
 def limited(data: UnlearningData, most: int | None) -> UnlearningData:

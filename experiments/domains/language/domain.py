@@ -21,15 +21,13 @@ from experiments.domains.base import (
 from experiments.domains.language import adapters, handed_back, job, refuse
 from experiments.domains.language import target as targets
 from experiments.domains.language.data import (
+    divided,
     evaluated_sets,
     load_data,
     validation_request,
 )
-from experiments.domains.language.evidence import (
-    LanguageEvidence,
-    evaluated,
-    files_of,
-)
+from experiments.domains.language.evaluated import evaluated
+from experiments.domains.language.evidence import LanguageEvidence, files_of
 from experiments.domains.language.given import FIELDS, make_task
 from experiments.domains.language.goals import GOALS, distance
 from experiments.domains.language.rows import rows_fingerprint, taught
@@ -54,6 +52,7 @@ class LanguageDomain:
     models: Mapping[str, Params]  # role -> parameters that were given
     files: Mapping[str, Any]  # option -> SHA-256 of a given model's files, once read
     base: Model | None = None  # what all are trained from
+    documents: UnlearningData | None = None  # that the rows are blocks of
 
     @classmethod
     def of(cls, run: LanguageRun) -> Self:
@@ -70,7 +69,10 @@ class LanguageDomain:
     def on(cls, run: LanguageRun, data: UnlearningData, title: str = "") -> Self:
         """The domain of a run on these rows."""
         task, models = make_task(run, data)
-        return cls(run, data, title, task, models, files_of(run))
+        whole = data if data.documents else None
+        return cls(
+            run, divided(data, task), title, task, models, files_of(run), None, whole
+        )
 
     @functools.cached_property
     def identity(self) -> str:
@@ -197,7 +199,8 @@ class LanguageDomain:
     def evidence(self) -> LanguageEvidence:
         self._check_unchanged()
         from_data, notes = self.task.source is None, self._rounding
-        return LanguageEvidence(self.run, self.data, from_data, notes)
+        rows = self.documents or self.data
+        return LanguageEvidence(self.run, rows, from_data, notes)
 
     @functools.cached_property
     def _rounding(self) -> Sequence[str]:
@@ -252,7 +255,15 @@ class LanguageDomain:
         run = self.run
         carries = lambda name: run.specs[name].carries(run.config_of(name))
         names = [name for name in run.methods if carries(name).alternative]
-        return [*(taught(run, name) for name in names), *self._rounding]
+        found = [*(taught(run, name) for name in names), *self._rounding]
+        if (whole := self.documents) is not None:
+            found.append(
+                f"{len(whole.forget)} forget and {len(whole.retain)} retain documents, "
+                f"trained on in {len(self.forget)} and {len(self.retain)} blocks of at "
+                f"most {self.task.max_length} tokens; scores are of how a passage at "
+                "the beginning of each block is continued."
+            )
+        return found
 
     def _high_target(self) -> Sequence[str]:
         """Where the forget target has nothing better to come from."""
