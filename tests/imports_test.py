@@ -21,7 +21,7 @@ WINGS = {
     "parallel": (),
     "models": ("parallel",),
     "methods": ("losses", "data", "models"),
-    "evals": ("data", "parallel"),
+    "evals": ("data", "models", "parallel"),
     "training": ("data", "methods", "parallel"),
 }
 LIBRARY = {part: set(CORE[:i]) for i, part in enumerate(CORE)}

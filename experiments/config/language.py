@@ -195,3 +195,29 @@ class Request(LanguageRun):
     ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
     evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices(Request):
+    """Unlearn what multiple-choice questions ask, or a corpus, and score by choices."""
+
+    output_dir: pathlib.Path = pathlib.Path("runs/choices")
+    forget_file: pathlib.Path = pathlib.Path("forget.jsonl")
+    """JSON lines with question, choices and answer (the right one's place, from 0):
+    what must no longer be answered. Unlearned are the questions with their right
+    answers, unless there is --forget-corpus."""
+    retain_file: pathlib.Path = pathlib.Path("retain.jsonl")
+    """The same fields: what has to stay."""
+    eval_file: pathlib.Path | None = None
+    """The same fields: what has to stay as well and is scored on its own, not trained
+    on."""
+    forget_corpus: pathlib.Path | None = None
+    """JSON lines with text, or with question and answer: what is unlearned in place of
+    the rows of --forget-file. --holdout-file and --adjacent-file then have its form."""
+    retain_corpus: pathlib.Path | None = None
+    """The same fields: what is kept in place of the rows of --retain-file."""
+    style: Literal["letters", "texts"] = "letters"
+    """letters: choices are listed in the prompt and asked for by letter, as MMLU and
+    WMDP are; texts: each is scored in its own words, as a continuation."""
+    subject: str | None = None
+    """What the questions are about, as the harness's prompt says first."""

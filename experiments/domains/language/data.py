@@ -3,10 +3,11 @@
 import dataclasses
 from typing import Any
 
-from experiments.config.language import Demo, LanguageRun, Request, Tofu
+from experiments.config.language import Choices, Demo, LanguageRun, Request, Tofu
 from experiments.domains.language.task import LanguageTask
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.data.language.kinds import documents
+from ofmu_jax.data.language.kinds.choices import load_choices
 from ofmu_jax.data.language.records import DataError, UnlearningData
 from ofmu_jax.data.language.requests import entangled
 from ofmu_jax.data.language.tofu import load_custom, load_tofu
@@ -55,6 +56,20 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
                 data = with_general_knowledge(data)
             data = entangled.entangle(data, run.request)
             data = _with_pretraining(data, run.pretrain_epochs, scratch)
+        case Choices():
+            data = load_choices(
+                run.forget_file,
+                run.retain_file,
+                run.eval_file,
+                forget_corpus=run.forget_corpus,
+                retain_corpus=run.retain_corpus,
+                holdout_file=run.holdout_file,
+                adjacent_file=run.adjacent_file,
+                style=run.style,
+                subject=run.subject,
+                allow_overlap=run.allow_overlap,
+            )
+            title = f"Multiple choice {run.forget_file.name}"
         case Request():
             data = load_custom(
                 run.forget_file,
@@ -126,6 +141,9 @@ def limited(data: UnlearningData, most: int | None) -> UnlearningData:
     fewer: dict[str, Any] = {
         field: chosen(getattr(data, field)) for field in evaluated_sets(data)
     }
+    if data.exam is not None:
+        sets = {name: chosen(rows) for name, rows in data.exam.sets.items()}
+        fewer["exam"] = dataclasses.replace(data.exam, sets=sets)
     return dataclasses.replace(data, **fewer)
 
 

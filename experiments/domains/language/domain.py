@@ -177,7 +177,8 @@ class LanguageDomain:
             name: rows_fingerprint(getattr(self.data, name))
             for name in evaluated_sets(self.data)
         }
-        return self.run.evaluation, rows
+        exam = () if self.data.exam is None else (dataclasses.asdict(self.data.exam),)
+        return self.run.evaluation, rows, *exam
 
     def evaluate(
         self, folder: pathlib.Path, model: Model, reference: Model | None

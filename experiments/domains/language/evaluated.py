@@ -1,13 +1,17 @@
 """The evaluation of a language model: what of the library's it is made of."""
 
 import functools
+from collections.abc import Sequence
 
 from experiments.domains.language.data import limited
 from experiments.domains.language.task import LanguageTask, Params
+from ofmu_jax.data.language.kinds.continuations import continued
 from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.data.order import evenly_spaced
 from ofmu_jax.evals.evaluation import EvalOptions, Evaluation
+from ofmu_jax.evals.language.choices import add_choices
 from ofmu_jax.evals.language.documents import add_documents
+from ofmu_jax.evals.language.scores import TokenScores
 from ofmu_jax.evals.language.tofu import evaluate_language
 
 
@@ -38,7 +42,18 @@ def evaluated(
         blocks = {"forget": some(data.forget), "retain": some(data.retain)}
         score = functools.partial(task.score, params)
         add_documents(evaluation, rows, blocks, score)
+    if rows.exam is not None:
+        add_choices(evaluation, rows.exam, functools.partial(_followed, task, params))
     return evaluation
+
+
+def _followed(
+    task: LanguageTask, params: Params, pairs: Sequence[tuple[str, str]]
+) -> list[TokenScores]:
+    """Scores of continuations of contexts, without any prompt format."""
+    most = task.config.max_position_embeddings
+    examples = [continued(task.tokenizer, *pair, most) for pair in pairs]
+    return task.score_encoded(params, examples)
 
 
 def _cut(task: LanguageTask, data: UnlearningData) -> list[str]:

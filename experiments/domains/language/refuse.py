@@ -29,7 +29,7 @@ def check_options(run: LanguageRun) -> None:
             "--retain-model is a reference for a target model: give --model (the "
             "target) or --base-model (to train the target from) as well."
         )
-    if isinstance(run, Request) and run.model is None:
+    if type(run) is Request and run.model is None:
         raise ValueError(
             "request needs --model: the checkpoint to unlearn from (a Hugging Face "
             "folder or hub name)."

@@ -43,7 +43,8 @@ def given_tokenizer(run: LanguageRun, data: UnlearningData) -> Any:
 def format_of(
     run: LanguageRun, data: UnlearningData, tokenizer: Any
 ) -> prompts.PromptFormat:
-    """How the rows of a run are put to a model; documents as they are.
+    """How the rows of a run are put to a model: documents as they are, questions of
+    an exam as its prompt in the style "texts" has them, if nothing else is asked for.
 
     Raises:
       DataError: a format that the rows or the tokenizer do not have.
@@ -54,7 +55,11 @@ def format_of(
             f"--prompt-format {name}: the rows are texts, which are read as they are; "
             "leave it out"
         )
-    return prompts.format_for(tokenizer, "text" if data.documents else name)
+    if data.documents:
+        name = "text"
+    elif data.exam is not None and name == "auto":
+        name = "phi"
+    return prompts.format_for(tokenizer, name)
 
 
 def texts_of(data: UnlearningData) -> list[str]:

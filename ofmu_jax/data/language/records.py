@@ -76,6 +76,8 @@ class UnlearningData:
         perturbed answers where there are any; may be ().
       adjacent_heldout: these facts asked in words never trained on; may be ().
       request: what kind of request it is, see `requests.entangled`.
+      exam: multiple choice that models are asked as well (`kinds.choices.Exam`); None:
+        none.
       topics: what the rows are about (`requests.topics.Topics`), found out when it is
         called; None: nothing says so.
     """
@@ -96,6 +98,7 @@ class UnlearningData:
     adjacent_eval: tuple[QA, ...] = ()
     adjacent_heldout: tuple[QA, ...] = ()
     request: str = "whole"
+    exam: Any = None
     topics: Callable[[], Any] | None = dataclasses.field(
         default=None, compare=False, repr=False
     )

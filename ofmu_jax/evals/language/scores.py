@@ -1,8 +1,7 @@
 """Teacher-forced token scores of a language model, the input of every metric.
 
 One jitted function turns a padded batch into four numbers per labelled token; the
-rest of `ofmu_jax.evals` is numpy on the host. The last labelled token of an answer is
-its end-of-sequence token; parts of documents have none (`TokenScores.ended`).
+rest of `ofmu_jax.evals` is numpy on the host.
 """
 
 import dataclasses
@@ -64,10 +63,8 @@ class TokenScores:
 
     def without_eos(self) -> "TokenScores":
         """The same scores without the end of sequence, the last labelled token."""
-        if not self.ended:
-            return self
-        arrays = (self.log_prob, self.correct, self.mean, self.variance)
-        return TokenScores(*(values[:-1] for values in arrays), ended=False)
+        *arrays, ended = vars(self).values()
+        return TokenScores(*(x[:-1] for x in arrays), ended=False) if ended else self
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -246,8 +243,7 @@ def bucket_length(length: int, bucket_lengths: Sequence[int] | None = None) -> i
     if not fitting:
         raise EvaluationError(
             f"an example of {length} tokens is longer than every bucket in "
-            f"{list(bucket_lengths)}; add a longer bucket or encode with a smaller "
-            "--max-length"
+            f"{list(bucket_lengths)}; add a longer bucket or lower --max-length"
         )
     return min(fitting)
 
