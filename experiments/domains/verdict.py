@@ -11,6 +11,9 @@ probability) and for images (accuracy), and the worst metric decides:
   never saw them.
 - *kept*: at least `KEPT` of the target's value on the retain rows is left, both counted
   from chance; else *lost*.
+
+Accuracy of multiple choice is one of these metrics where the target chooses right more
+often than by chance by `NEAR`; without a retrained model chance takes its place there.
 """
 
 import math
@@ -249,7 +252,8 @@ def nothing(
     if found is None:
         return None
     name, value, retain = found
-    above = value - target.chance
+    chance = target.chance_of(name)
+    above = value - chance
     if above <= GAP:
         return name
     if reference is not None:
@@ -260,7 +264,7 @@ def nothing(
             and (goal := reference.value(each)) is not None
         ]
         return name if gaps and max(gaps) <= GAP and value < SURE else None
-    hardly = retain is not None and above < LITTLE * (retain - target.chance)
+    hardly = retain is not None and above < LITTLE * (retain - chance)
     return name if (met_before and value < SURE) or hardly else None
 
 

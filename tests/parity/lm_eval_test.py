@@ -1,7 +1,7 @@
 """Scores of choices, and the adapter, against lm-evaluation-harness itself.
 
-Its own model class runs transformers' PyTorch model of the same folder. Set OFMU_MODEL to
-the folder of a real model to have that compared as well.
+Its own model class runs transformers' PyTorch model of the same folder. Set OFMU_MODEL
+to the folder of a real model to have that compared as well.
 """
 
 import json
@@ -33,8 +33,16 @@ DESCRIPTIONS = {
     "texts": f"The following are questions (with answers) about {SUBJECT}.\n\n",
 }
 ROWS = [
-    {"question": " Where is Rome?", "choices": ["Italy", "Oslo", "a", "é"], "answer": 0},
-    {"question": "Who wrote? ", "choices": ["Bo", "Ada ", "it is", "東京"], "answer": 1},
+    {
+        "question": " Where is Rome?",
+        "choices": ["Italy", "Oslo", "a", "é"],
+        "answer": 0,
+    },
+    {
+        "question": "Who wrote? ",
+        "choices": ["Bo", "Ada ", "it is", "東京"],
+        "answer": 1,
+    },
     {"question": "1 + 1", "choices": [2, 33, 4, 505], "answer": 0},
 ]
 CLOSE = 1e-4
@@ -101,7 +109,9 @@ def test_every_choice_scores_as_in_the_harness(style, rows_file, theirs, ours):
     exam = Exam({"forget": rows}, style, SUBJECT)
 
     def follow(pairs):
-        apply = lambda params, ids, mask: ours.model.apply({"params": params}, ids, mask)
+        apply = lambda params, ids, mask: ours.model.apply(
+            {"params": params}, ids, mask
+        )
         examples = [continued(ours.tokenizer, *pair) for pair in pairs]
         return score_batches(apply, ours.params, examples, batch_size=4)
 

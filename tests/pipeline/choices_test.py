@@ -1,0 +1,72 @@
+"""run choices, from files to a report and a record that is checked."""
+
+import json
+
+import pytest
+
+from experiments.deletion import check
+from experiments.run import main
+
+NAMES = ["Ada", "Bo", "Cy", "Di", "Eve", "Flo"]
+TOWNS = ["Rome", "Oslo", "Bonn", "Lund"]
+SMALL = """--methods grad_diff --seeds 0 --style texts --train.epochs 60
+    --train.learning-rate 1e-2 --train.batch-size 6 --model-size.hidden-size 32
+    --model-size.intermediate-size 48 --model-size.num-layers 1
+    --model-size.num-heads 2 --model-size.num-kv-heads 1 --model-size.vocab-size 400
+    --budget.gradient-evaluations 40 --budget.batch-size 2 --budget.checks 10
+    --grad-diff.learning-rate 3e-3 --evaluation.max-new-tokens 2 --max-length 32
+    --evaluation.bootstrap 20"""
+
+
+def rows(path, names):
+    places = [NAMES.index(name) % len(TOWNS) for name in names]
+    path.write_text(
+        "".join(
+            json.dumps({"question": f"Where is {n}?", "choices": TOWNS, "answer": k})
+            + "\n"
+            for n, k in zip(names, places, strict=True)
+        )
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """(output folder, metrics by role) of a small model that learnt and forgot."""
+    folder = tmp_path_factory.mktemp("choices")
+    forget, retain = (
+        rows(folder / "f.jsonl", NAMES[:2]),
+        rows(folder / "r.jsonl", NAMES[2:]),
+    )
+    words = f"""choices --forget-file {forget} --retain-file {retain} --eval-file
+        {retain} --output-dir {folder / "out"} {SMALL}"""
+    assert main(words.split()) in (0, 3)
+    report = json.loads((folder / "out/report.json").read_text())
+    return folder / "out", {m["role"]: m["metrics"] for m in report["models"]}
+
+
+def test_what_is_learnt_is_chosen_and_what_is_forgotten_is_not(done):
+    _, metrics = done
+    target, unlearned = metrics["target"], metrics["unlearned"]
+    assert target["forget_choice_accuracy"] == target["retain_choice_accuracy"] == 1
+    assert target["eval_choice_accuracy"] == target["retain_choice_accuracy"]
+    assert target["forget_choice_chance"] == 0.25
+    assert unlearned["forget_choice_prob"] < 0.5 < target["forget_choice_prob"]
+    assert unlearned["retain_choice_accuracy"] == 1
+
+
+def test_accuracy_to_forget_is_lower_is_better_and_chance_is_drawn(done):
+    out, _ = done
+    page = (out / "report.html").read_text()
+    assert "forget choices ↓" in page
+    assert 'id="chance"' in page
+
+
+def test_the_record_is_found_true(done, capsys):
+    out, _ = done
+    assert check.main([str(out), "--tolerance", "1e-5"]) == 0
+    assert "forget_choice_accuracy" in str(
+        json.loads((out / "grad_diff/seed0/evaluation/evaluation.json").read_text())[
+            "metrics"
+        ]
+    )
