@@ -49,7 +49,7 @@ class LanguageRun(Run):
     prompt_format: str = "auto"
     """chat, llama2, phi, plain, …; auto looks at the tokenizer."""
     max_length: Annotated[int, Bound(2)] = 512
-    """Tokens of question and answer; longer rows are refused."""
+    """Tokens of question and answer; longer rows are refused, documents divided."""
     refusals_file: pathlib.Path | None = None
     """File with one refusal a line, text or JSON, for idk_dpo; default: TOFU's
     idontknow.txt (or .jsonl) in --data-dir, else the ten built in."""

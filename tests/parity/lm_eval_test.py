@@ -52,7 +52,7 @@ CLOSE = 1e-4
 def folder(request, tmp_path_factory):
     if request.param != "real":
         make = real_folders.FOLDERS[request.param]
-        return make(tmp_path_factory.mktemp(request.param), "float32")
+        return make(tmp_path_factory.mktemp(request.param) / "model", "float32")
     if "OFMU_MODEL" not in os.environ:
         pytest.skip("OFMU_MODEL names no folder of a real model")
     return pathlib.Path(os.environ["OFMU_MODEL"])

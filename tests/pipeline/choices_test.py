@@ -14,7 +14,7 @@ SMALL = """--methods grad_diff --seeds 0 --style texts --train.epochs 60
     --model-size.intermediate-size 48 --model-size.num-layers 1
     --model-size.num-heads 2 --model-size.num-kv-heads 1 --model-size.vocab-size 400
     --budget.gradient-evaluations 40 --budget.batch-size 2 --budget.checks 10
-    --grad-diff.learning-rate 3e-3 --evaluation.max-new-tokens 2 --max-length 32
+    --grad-diff.learning-rate 3e-3 --evaluation.max-new-tokens 2 --max-length 128
     --evaluation.bootstrap 20"""
 
 
