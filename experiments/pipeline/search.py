@@ -2,7 +2,9 @@
 
 The first are the configuration as it stands and points spread over the whole search
 space; the others lie around the best so far. A space of several rates over decades is
-too wide for a handful of points: NPO's best configuration on TOFU lay between them.
+too wide for a handful of points: NPO's best configuration on TOFU lay between them. In
+a space of many fields a point that moves in all of them is rarely better than what it
+started from, so that only a few move at once (as in DYCORS, Regis and Shoemaker 2013).
 """
 
 import math
@@ -14,10 +16,11 @@ import numpy as np
 from scipy.stats import qmc
 
 from experiments.config.fields import value_of, with_values
-from ofmu_jax.methods.base import Span
+from ofmu_jax.methods.base import Among, Span
 
 SPREAD = 6  # trials, at least, before the others gather around the best
 REACH = 0.15  # of them in each direction, as a share of every range
+MOVED = 3  # fields in which one of them differs from the best, at most
 Trial = Callable[[int, Any], dict[str, Any]]
 
 
@@ -40,18 +43,29 @@ def trials(
     return found
 
 
-def near(config: Any, space: Mapping[str, Span], point: np.ndarray) -> Any:
+def near(
+    config: Any, space: Mapping[str, Span], point: np.ndarray, turn: np.ndarray
+) -> Any:
     """A configuration near another one.
 
     Args:
       point: a coordinate for each field, 0 … 1: from `REACH` below to as much above.
+      turn: a number for each field; the `MOVED` lowest of them move.
     """
     values = {}
-    for (field, span), x in zip(space.items(), point, strict=True):
+    moved = set(np.argsort(turn, kind="stable")[:MOVED])
+    for k, ((field, span), x) in enumerate(zip(space.items(), point, strict=True)):
+        if k not in moved:
+            continue
         here = span.fraction(value_of(config, field))
-        there = here + REACH * (2 * float(x) - 1)
+        there = here + _reach(span) * (2 * float(x) - 1)
         values[field] = span.at(min(max(there, 0.0), 1.0))
     return with_values(config, values)
+
+
+def _reach(span: Span) -> float:
+    """Of a few values the neighbours are in reach, however few there are."""
+    return max(REACH, 1 / len(span.values)) if isinstance(span, Among) else REACH
 
 
 def best(
@@ -63,7 +77,7 @@ def best(
       config: the configuration as it stands; trial 0.
       space: field of the configuration -> what it is searched in.
       count: of trials. Half of them, or `SPREAD` if that is more, are those of
-        `trials`; each of the others is near the best one before it.
+        `trials`; each of the others is `near` the best one before it.
       trial: from a number and a configuration to a record with its ``score`` (None:
         it broke); the record of the best is marked ``chosen``.
       seed: of the points.
@@ -73,8 +87,9 @@ def best(
     spread = min(count, max(SPREAD, math.ceil(count / 2)))
     configs = trials(config, space, spread, seed)
     records = [trial(k, found) for k, found in enumerate(configs)]
-    for point in _points(len(space), count - spread, seed + 1):
-        configs.append(near(configs[_lowest(records)], space, point))
+    points, turns = (_points(len(space), count - spread, seed + k) for k in (1, 2))
+    for point, turn in zip(points, turns, strict=True):
+        configs.append(near(configs[_lowest(records)], space, point, turn))
         records.append(trial(len(records), configs[-1]))
     chosen = _lowest(records)
     return configs[chosen], [

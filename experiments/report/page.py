@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from experiments.report import figures as plots
 from experiments.report import glossary, summary_figures
+from experiments.report.budget_figure import budget_figure
 from experiments.report.comparison import (
     agreement_rows,
     agreement_text,
@@ -23,6 +24,7 @@ from experiments.report.summary import core_metrics, half_width, mean, mebibytes
 from experiments.report.words import card, count, lead, spent
 
 Row = Mapping[str, Any]
+BUDGETS = next(iter(glossary.CAPTIONS))
 MOST_COLUMNS = 12  # a page has room for more than a console, but not for everything
 
 
@@ -181,6 +183,7 @@ def _figures(report: Row) -> tuple[list[dict[str, Any]], list[str]]:
     drawn, undrawn = [], []
     for figure, (name, caption) in zip(
         (
+            budget_figure(summary) if report["data"]["counts"] else None,
             plots.trajectory_figure(models, summary),
             summary_figures.tradeoff_figure(models, summary),
             plots.cosine_figure(models),
@@ -191,11 +194,11 @@ def _figures(report: Row) -> tuple[list[dict[str, Any]], list[str]]:
         glossary.CAPTIONS.items(),
         strict=True,
     ):
-        if figure is None:
-            undrawn.append(name.lower())
-        else:
+        if figure is not None:
             caption = caption.format(most_bars=summary_figures.MOST_BARS)
             drawn.append({"svg": svg(figure, name), "caption": f"{name}: {caption}"})
+        elif name != BUDGETS:  # which is of several runs
+            undrawn.append(name.lower())
     return drawn, undrawn
 
 

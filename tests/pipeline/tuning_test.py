@@ -100,6 +100,26 @@ def test_later_trials_gather_around_the_best(count, spread):
         assert records[-1]["score"] < min(r["score"] for r in records[:spread])
 
 
+def test_few_fields_move_at_once_and_every_field_gets_its_turn():
+    config, space = METHODS["ofmu"].config, METHODS["ofmu"].search
+    assert len(space) > search.MOVED
+    made = []
+
+    def trial(number, found):  # the first is the best: all others are near it
+        made.append(found)
+        return {"score": float(number)}
+
+    search.best(config, space, 48, trial)
+    differs = lambda found: {
+        field
+        for field in space
+        if search.value_of(found, field) != search.value_of(config, field)
+    }
+    moved = [differs(found) for found in made[24:]]
+    assert all(1 <= len(fields) <= search.MOVED for fields in moved)
+    assert set().union(*moved) == set(space)
+
+
 def test_the_validation_request_is_made_of_retain_rows_alone():
     data = fictitious_people(0, 6, 1)
     other = validation_request(data)

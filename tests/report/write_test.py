@@ -9,7 +9,9 @@ import pytest
 from reports import Page, written
 
 from experiments.report import write
+from experiments.report.budget_figure import budget_figure
 from experiments.report.gaps import with_gaps
+from experiments.report.page import render_html
 
 
 def test_write_report(tmp_path, content):
@@ -95,11 +97,42 @@ def test_command_line_compares(tmp_path, content):
     assert not parsed.open
 
 
+def spending(content, gradients, gap):
+    """The run with another budget, in which OFMU ends that far from the retrained."""
+    found = copy.deepcopy(content)
+    for model in found["models"]:
+        if model["method"] == "ofmu":
+            utility = {"model_utility": 0.6, "retain_Q_A_Prob": 0.9}
+            model["metrics"] = {"forget_Q_A_Prob": 0.1 + gap, **utility}
+            model |= {"gradient_evaluations": gradients, "seconds": gradients + 0.5}
+    return found
+
+
+def test_curves_over_the_budget(content):
+    budgets = {"a": (300.0, 0.25), "b": (150.0, 0.5), "c": (600.0, 0.125)}
+    runs = {name: spending(content, *run) for name, run in budgets.items()}
+    merged = write.merge_reports(runs)
+    gradients, seconds = budget_figure(merged["summary"]).axes
+    (curve,) = gradients.containers  # the other method spends the same everywhere
+    line = curve.lines[0]
+    assert list(line.get_xdata()) == [150, 300, 600]
+    np.testing.assert_allclose(line.get_ydata().astype(float), [0.5, 0.25, 0.125])
+    line = seconds.containers[0].lines[0]  # half a second of it was compiling
+    assert list(line.get_xdata()) == [150, 300, 600]
+    assert "What more gradients buy" in render_html(merged)
+    alone = write.complete(content)
+    assert budget_figure(alone["summary"]) is None
+    assert "more gradients buy" not in render_html(alone)
+
+
 def test_comparison_of_different_data_says_so(content):
     other = copy.deepcopy(content)
     other["data"]["name"] = "cities"
     merged = write.merge_reports({"x": content, "y": other})
     assert "differ in their data" in merged["notes"][0]
+    other = spending(content, 300.0, 0.25) | {"data": other["data"]}
+    page = render_html(write.merge_reports({"x": content, "y": other}))
+    assert "What more gradients buy" not in page
     assert len(merged["models"]) == 24 and len(merged["summary"]) == 8
     assert merged["claims"][2]["text"] == "y: it keeps"
 
