@@ -5,6 +5,8 @@ import json
 import pytest
 
 from experiments.deletion import check
+from experiments.report.summary import summarise
+from experiments.report.summary_figures import bar_figure
 from experiments.run import main
 
 pytestmark = pytest.mark.slow  # trains a target and a reference first
@@ -61,9 +63,12 @@ def test_what_is_learnt_is_chosen_and_what_is_forgotten_is_not(done):
 
 def test_accuracy_to_forget_is_lower_is_better_and_chance_is_drawn(done):
     out, _ = done
-    page = (out / "report.html").read_text()
-    assert "forget choices" in page
-    assert 'chance"' in page
+    assert "forget choices ↓" in (out / "report.html").read_text()
+    report = json.loads((out / "report.json").read_text())
+    figure = bar_figure(summarise(report["models"]))
+    lines = [line for axes in figure.axes for line in axes.lines]
+    levels = [line.get_xdata() for line in lines if line.get_gid() == "chance"]
+    assert len(levels) == 3 and all(list(x) == [0.25, 0.25] for x in levels)
 
 
 def test_the_record_is_found_true(done, capsys):
