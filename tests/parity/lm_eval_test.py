@@ -60,7 +60,7 @@ def folder(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def theirs(folder):
-    # Without its cache of logits, which takes those of another position where one pair's
+    # Without its cache of logits, which takes those of another place where one pair's
     # tokens are another's; and without the penalty that Qwen's generation config sets.
     model = HFLM(str(folder), dtype="float32", device="cpu", logits_cache=False)
     model.model.generation_config.repetition_penalty = 1.0
