@@ -71,6 +71,15 @@ def test_accuracy_to_forget_is_lower_is_better_and_chance_is_drawn(done):
     assert len(levels) == 3 and all(list(x) == [0.25, 0.25] for x in levels)
 
 
+def test_several_requests_are_refused(tmp_path, capsys):
+    rows(tmp_path / "a.jsonl", NAMES[:1])
+    retain = rows(tmp_path / "r.jsonl", NAMES[2:])
+    words = f"choices --forget-file {tmp_path / 'a.jsonl'} --retain-file {retain}"
+    more = f"--forgotten-files {retain} --output-dir {tmp_path / 'out'}"
+    assert main(f"{words} {more}".split()) == 2
+    assert "give choices one file" in capsys.readouterr().err
+
+
 def test_the_record_is_found_true(done, capsys):
     out, _ = done
     assert check.main([str(out), "--tolerance", "1e-5"]) == 0

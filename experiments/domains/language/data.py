@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from experiments.config.language import Choices, Demo, LanguageRun, Request, Tofu
+from experiments.config.sequence import files_of
 from experiments.domains.language.task import LanguageTask
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.data.language.kinds import documents
@@ -57,6 +58,11 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
             data = entangled.entangle(data, run.request)
             data = _with_pretraining(data, run.pretrain_epochs, scratch)
         case Choices():
+            if run.forgotten_files:
+                raise ValueError(
+                    "--forgotten-files, and several --forget-file or a folder of them, "
+                    "are for request; give choices one file, with all rows to forget."
+                )
             data = load_choices(
                 run.forget_file,
                 run.retain_file,
@@ -71,14 +77,16 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
             )
             title = f"Multiple choice {run.forget_file.name}"
         case Request():
+            (forget_file,) = files_of(run)
             data = load_custom(
-                run.forget_file,
+                forget_file,
                 run.retain_file,
                 holdout_file=run.holdout_file,
                 adjacent_file=run.adjacent_file,
+                forgotten_files=run.forgotten_files,
                 allow_overlap=run.allow_overlap,
             )
-            title = f"Deletion request {run.forget_file.name}"
+            title = f"Deletion request {forget_file.name}"
         case _:
             raise TypeError(f"unknown run {type(run).__name__}")
     return data, title
@@ -131,6 +139,18 @@ def divided(data: UnlearningData, task: LanguageTask) -> UnlearningData:
         task.max_length, config.prefix_tokens, config.max_new_tokens
     )
     return documents.divided(data, task.tokenizer, sizes)
+
+
+def divided_note(
+    whole: UnlearningData, data: UnlearningData, task: LanguageTask
+) -> str:
+    """How many documents, in how many blocks."""
+    return (
+        f"{len(whole.forget)} forget and {len(whole.retain)} retain documents, trained "
+        f"on in {len(data.forget)} and {len(data.retain)} blocks of at most "
+        f"{task.max_length} tokens; scores are of how a passage at the beginning of "
+        "each block is continued."
+    )
 
 
 def limited(data: UnlearningData, most: int | None) -> UnlearningData:

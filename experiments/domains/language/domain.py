@@ -9,6 +9,7 @@ from typing import Any, Self
 from jax.sharding import Mesh
 
 from experiments.config.language import LanguageRun, Tofu
+from experiments.domains.attacks import Attacks
 from experiments.domains.base import (
     BASE,
     REFERENCE,
@@ -20,8 +21,10 @@ from experiments.domains.base import (
 )
 from experiments.domains.language import adapters, handed_back, job, refuse
 from experiments.domains.language import target as targets
+from experiments.domains.language.attacks import attacks_of
 from experiments.domains.language.data import (
     divided,
+    divided_note,
     evaluated_sets,
     load_data,
     validation_request,
@@ -186,6 +189,10 @@ class LanguageDomain:
         against = None if reference is None else reference.evaluation
         return evaluated(self.task, model.params, self.data, against)
 
+    def attacks(self) -> Attacks | None:
+        run = self.run
+        return attacks_of(run.attacks, run.attack, self.task, self.data)
+
     def written(self, params: Params) -> Params:
         if (part := adapters.unmerged(self.run)) is not None:
             return part.merge(params, self.models[TARGET])
@@ -257,13 +264,8 @@ class LanguageDomain:
         carries = lambda name: run.specs[name].carries(run.config_of(name))
         names = [name for name in run.methods if carries(name).alternative]
         found = [*(taught(run, name) for name in names), *self._rounding]
-        if (whole := self.documents) is not None:
-            found.append(
-                f"{len(whole.forget)} forget and {len(whole.retain)} retain documents, "
-                f"trained on in {len(self.forget)} and {len(self.retain)} blocks of at "
-                f"most {self.task.max_length} tokens; scores are of how a passage at "
-                "the beginning of each block is continued."
-            )
+        if self.documents is not None:
+            found.append(divided_note(self.documents, self.data, self.task))
         return found
 
     def _high_target(self) -> Sequence[str]:
