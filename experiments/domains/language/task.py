@@ -210,7 +210,10 @@ class LanguageTask:
     ) -> list[TokenScores]:
         """Per-token scores of (question, answer) pairs."""
         examples = self.encode([QA(question, answer) for question, answer in pairs])
-        return self.score_encoded(params, examples)
+        found = self.score_encoded(params, examples)
+        if self.prompt_format.ended:
+            return found
+        return [dataclasses.replace(scores, ended=False) for scores in found]
 
     def score_encoded(
         self, params: Params, examples: Sequence[prompts.Encoded]
