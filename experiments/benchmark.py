@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.shell import command_line, signals
+from experiments.shell import command_line, program, signals
 from experiments.studies import accelerator, cost, evaluation, growth, loading
 
 MAINS: dict[type, Callable[[Any], None]] = {
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments.insert(0, "cost")
     config = tyro.cli(
         Command,
-        prog="python -m experiments.benchmark",
+        prog=program.name("experiments.benchmark"),
         description=DESCRIPTION,
         args=arguments,
     )
