@@ -16,7 +16,7 @@ RUN pip install --no-cache-dir "$(echo /tmp/*.whl)${EXTRA:+[$EXTRA]}" \
     && useradd --create-home --uid 1000 user \
     && mkdir --parents /work/runs \
     && chown --recursive user /work
-USER user
+USER 1000
 WORKDIR /work
 ENTRYPOINT ["ofmu-jax"]
 CMD ["--help"]

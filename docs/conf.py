@@ -1,4 +1,4 @@
-"""The site: `make docs`. Its source is the repository, so that links stay as they are."""
+"""The site: `make docs`. Its source is the repository: links stay as they are."""
 
 import pathlib
 import sys
