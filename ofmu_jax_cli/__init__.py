@@ -12,7 +12,6 @@ import pathlib
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 HERE = pathlib.Path(__file__).resolve().parent
 HOME = HERE if (HERE / "experiments").is_dir() else HERE.parent
@@ -69,7 +68,7 @@ def reach() -> None:
         )
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command and ends the process with its status; 2 for one unknown."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given in (["--version"], ["-V"]):
