@@ -3,11 +3,12 @@
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from experiments.ablation.grid import AblationOptions
+from experiments.config import from_file
 from experiments.config.language import Demo, LanguageRun, Tofu
 from experiments.shell import command_line, signals
 
@@ -40,6 +41,7 @@ class TofuAblations:
     run: Annotated[Tofu, NO_PREFIX] = TOFU
 
 
+KINDS: dict[str, Any] = {"demo": DemoAblations, "tofu": TofuAblations}
 Command = (
     Annotated[DemoAblations, tyro.conf.subcommand("demo")]
     | Annotated[TofuAblations, tyro.conf.subcommand("tofu")]
@@ -48,10 +50,14 @@ Command = (
 
 def parse(arguments: Sequence[str]) -> DemoAblations | TofuAblations:
     """What the command line asks for; exits with a message if it is wrong."""
+    words, run = from_file.configured(arguments, tuple(KINDS))
     found = command_line.parsed(
-        Command, MODULE, DESCRIPTION, arguments, demo=DemoAblations(), lasts=LASTS
+        *(Command, MODULE, DESCRIPTION, words),
+        demo=DemoAblations(),
+        lasts=LASTS,
+        configured=None if run is None else (run.command, KINDS[run.command](run=run)),
     )
-    return dataclasses.replace(found, run=found.run.told(arguments))
+    return dataclasses.replace(found, run=found.run.told(words))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import tyro
 
+from experiments.config import from_file
 from experiments.config.common import Run
 from experiments.config.language import Demo, LanguageRun, Request, Tofu
+from experiments.config.sequence import is_sequence
 from experiments.config.vision import Cifar
 from experiments.shell import command_line, signals
 
@@ -33,10 +35,14 @@ Ctrl-C."""
 
 def parse(arguments: Sequence[str]) -> Run:
     """The run that the command line asks for; exits with a message if it is wrong."""
+    words, found = from_file.configured(arguments)
     run = command_line.parsed(
-        Command, MODULE, DESCRIPTION, arguments, demo=Demo(), lasts=LASTS
+        *(Command, MODULE, DESCRIPTION, words),
+        demo=Demo(),
+        lasts=LASTS,
+        configured=None if found is None else (found.command, found),
     )
-    return run.told(arguments)
+    return run.told(words)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +62,10 @@ def _run(run: Run) -> int:
 
         mesh.join(run)
     with lock.held(run.output_dir):
+        if isinstance(run, Request) and is_sequence(run):
+            from experiments.sequence import execute as sequence
+
+            return sequence.status(sequence.execute(run))
         return status(execute(run))
 
 

@@ -15,6 +15,7 @@ from ofmu_jax.transform import ofmu as ofmu
 from ofmu_jax.version import __version__ as __version__
 
 if TYPE_CHECKING:  # what checkers and editors see; at run time they are imported late
+    from ofmu_jax import attacks as attacks
     from ofmu_jax import data as data
     from ofmu_jax import evals as evals
     from ofmu_jax import losses as losses

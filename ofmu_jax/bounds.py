@@ -65,25 +65,32 @@ BelowOne = Annotated[float, Bound(0, 1, below=True)]
 def problems(config: Any) -> Iterator[tuple[str, Any, str]]:
     """(path of the field, its value, what it must be) of all that is wrong.
 
-    Fields that are dataclasses are looked into; None is within every bound, and no
-    float may be NaN or infinite.
+    Fields that are dataclasses are looked into, and tuples, each entry of which has
+    the bound; None is within every bound, and no float may be NaN or infinite.
 
     >>> @dataclasses.dataclass
     ... class Step:
     ...     rate: Positive = 0.1
     >>> list(problems(Step(-1.0))), list(problems(Step(math.nan)))
     ([('rate', -1.0, 'above 0')], [('rate', nan, 'a finite number')])
+    >>> @dataclasses.dataclass
+    ... class Grid:
+    ...     rates: tuple[Positive, ...] = (0.1, 0.0)
+    >>> list(problems(Grid()))
+    [('rates', 0.0, 'above 0')]
     """
     bounds = said(type(config), Bound)
     for field in dataclasses.fields(config):
         name, value = field.name, getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             yield from ((f"{name}.{path}", at, it) for path, at, it in problems(value))
-        elif isinstance(value, float) and not math.isfinite(value):
-            yield name, value, "a finite number"
-        elif name in bounds and value is not None:
-            if problem := bounds[name].problem(value):
-                yield name, value, problem
+            continue
+        for entry in value if isinstance(value, tuple) else (value,):
+            if isinstance(entry, float) and not math.isfinite(entry):
+                yield name, entry, "a finite number"
+            elif name in bounds and entry is not None:
+                if problem := bounds[name].problem(entry):
+                    yield name, entry, problem
 
 
 @functools.cache

@@ -164,9 +164,10 @@ SUBCOMMANDS = {
         "evaluation",
         "loading",
         "accelerator",
+        "forget10",
     ),
 }
-MODULES = ("convergence", "plan", "publish", "report", "verify")
+MODULES = ("attack", "convergence", "plan", "publish", "report", "verify")
 ALL_COMMANDS = [(f"experiments.{name}", "") for name in MODULES] + [
     (module, name) for module, names in SUBCOMMANDS.items() for name in names
 ]

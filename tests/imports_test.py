@@ -23,6 +23,7 @@ WINGS = {
     "methods": ("losses", "data", "models"),
     "evals": ("data", "parallel"),
     "training": ("data", "methods", "parallel"),
+    "attacks": ("data", "evals", "losses", "methods", "models", "training"),
 }
 LIBRARY = {part: set(CORE[:i]) for i, part in enumerate(CORE)}
 LIBRARY |= {wing: {*CORE, *below} for wing, below in WINGS.items()}
@@ -34,8 +35,8 @@ ROWS = (
     ("stages",),
     ("domains",),
     ("report", "deletion", "planning"),
-    ("pipeline", "studies"),
-    ("ablation",),
+    ("pipeline",),
+    ("ablation", "sequence", "studies"),
     ("publishing",),
     tuple(sorted(COMMANDS)),
 )

@@ -52,6 +52,9 @@ class Run:
 
     output_dir: pathlib.Path = pathlib.Path("runs/default")
     """Everything is written here; run again to go on where it stopped."""
+    config: pathlib.Path | None = None
+    """Options from this file (YAML, TOML, or JSON such as the config.json of an earlier
+    run); what the command line gives holds against it."""
     methods: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1)
     """Of training and unlearning."""
@@ -107,11 +110,13 @@ class Run:
         return dataclasses.replace(self, **changed)
 
     def told(self, arguments: Sequence[str]) -> Self:
-        """The run with the options of methods that a command line gives noted."""
+        """The run with the options of methods that a command line gives noted, beside
+        those that were before."""
         words = (word.partition("=")[0] for word in arguments if word[:2] == "--")
         paths = (word[2:].replace("-", "_").replace(".no_", ".") for word in words)
         given = [path for path in paths if path.partition(".")[0] in self.specs]
-        return dataclasses.replace(self, explicit=tuple(dict.fromkeys(given)))
+        every = tuple(dict.fromkeys([*self.explicit, *given]))
+        return dataclasses.replace(self, explicit=every)
 
     def without_methods(self) -> dict[str, Any]:
         """Its fields, with the name of its command, but for the methods' configs."""

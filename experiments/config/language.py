@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from experiments.config.attacks import AttackConfig as AttackConfig
+from experiments.config.attacks import small_budgets
 from experiments.config.common import Run, names_of
 from experiments.config.parts import Baselines as Baselines
 from experiments.config.parts import BudgetConfig as BudgetConfig
@@ -84,11 +86,15 @@ class LanguageRun(Run):
     """Processes of the whole job; auto finds out."""
     process_id: int | None = None
     """Which of them this is, from 0; auto finds out."""
+    attacks: tuple[str, ...] = ()
+    """Attacks on every model, or all; docs/attacks.md has their names, and so has the
+    message about an unknown one."""
     model_size: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     lora: LoraConfig = LoraConfig()
     budget: BudgetConfig = BudgetConfig()
     evaluation: EvalConfig = EvalConfig()
+    attack: AttackConfig = small_budgets()
     ofmu: OfmuConfig = OfmuConfig()
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = small_models()
 
@@ -177,10 +183,22 @@ class Request(LanguageRun):
     """Unlearn your own rows (a deletion request) from your own checkpoint."""
 
     output_dir: pathlib.Path = pathlib.Path("runs/request")
-    forget_file: pathlib.Path = pathlib.Path("forget.jsonl")
-    """JSON lines with question and answer (and TOFU's perturbed fields, if any)."""
+    forget_file: Annotated[
+        pathlib.Path | tuple[pathlib.Path, ...],
+        tyro.conf.arg(metavar="PATH [PATH ...]"),
+    ] = pathlib.Path("forget.jsonl")
+    """JSON lines with question and answer (and TOFU's perturbed fields, if any).
+    Several files, or a folder of them in the order of their names: requests that are
+    carried out one after another, each on the model that the one before left."""
     retain_file: pathlib.Path = pathlib.Path("retain.jsonl")
-    """The same fields: what has to stay."""
+    """The same fields: what has to stay. Of several requests each keeps these rows but
+    those of itself and of the requests before it."""
+    forgotten_files: tuple[pathlib.Path, ...] = ()
+    """Forget files of requests that were carried out before: their rows are taken out
+    of the retain and adjacent rows."""
+    carry_state: bool = False
+    """A request that goes on from a model of this command starts with the optimizer's
+    moments, the weight ρ and multipliers that were left there; default: anew."""
     holdout_file: pathlib.Path | None = None
     """The same fields: rows no model saw, for membership inference and chance."""
     adjacent_file: pathlib.Path | None = None
@@ -191,6 +209,7 @@ class Request(LanguageRun):
     # Rates for pretrained models; those of the other commands suit small ones that
     # are trained from scratch.
     train: TrainConfig = TrainConfig(epochs=5, learning_rate=1e-5)
+    attack: AttackConfig = AttackConfig()
     ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
     evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()

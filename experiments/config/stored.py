@@ -1,10 +1,11 @@
 """A run's configuration back from its JSON form."""
 
 import dataclasses
+import difflib
 import pathlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from experiments.config.common import Run
@@ -51,9 +52,11 @@ def filled(like: Config, values: Mapping[str, Any]) -> Config:
     changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in kinds:
+            close = difflib.get_close_matches(str(name), kinds, 1)
+            meant = f", but {close[0]!r}" if close else ""
             raise ValueError(
-                f"{name_of} has no field {name!r}; it was written by another version: "
-                "use that one."
+                f"{name_of} has no field {name!r}{meant}; mend it, or use the version "
+                "of the code that wrote it."
             )
         default, kind = getattr(like, name), kinds[name]
         if dataclasses.is_dataclass(default):
@@ -64,12 +67,33 @@ def filled(like: Config, values: Mapping[str, Any]) -> Config:
                 f"{name_of} has {name} = {_shown(value)}, which is of another type: "
                 "its file was changed, or is of another version."
             )
-        if isinstance(value, list):
-            value = tuple(value)
-        elif value is not None and pathlib.Path in (kind, *typing.get_args(kind)):
-            value = pathlib.Path(value)
-        changes[name] = value
+        changes[name] = _valued(value, kind)
     return dataclasses.replace(like, **changes)  # type: ignore[type-var]
+
+
+def _valued(value: Any, kind: Any) -> Any:
+    """A JSON value as that of a field: lists are tuples, texts may be paths."""
+    if isinstance(value, list):
+        return tuple(_valued(item, kind) for item in value)
+    if type(value) is int and _is(0.5, kind):
+        return float(value)
+    is_path = isinstance(value, str) and pathlib.Path in _leaves(kind)
+    return pathlib.Path(value) if is_path else value
+
+
+def _leaves(kind: Any) -> Iterator[Any]:
+    """The types that a field's type is put together from.
+
+    >>> list(_leaves(int | tuple[str, ...])) == [int, str, ...]
+    True
+    """
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is Annotated:
+        arguments = arguments[:1]
+    if not arguments:
+        yield kind
+    for argument in arguments:
+        yield from _leaves(argument)
 
 
 def _is(value: Any, kind: Any) -> bool:

@@ -7,12 +7,13 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from experiments.config.common import MOST_ROWS, BatchSize, Run, group_of, names_of
+from ofmu_jax.attacks.vision.budget import Budget
 from ofmu_jax.bounds import Bound, Count, NotNegative, NotNegativeInt, Positive
 from ofmu_jax.methods.vision.registry import METHODS
 
 VisionMethods: Any = group_of("VisionMethods", METHODS)
 ModelName = Literal["auto", "resnet8", "resnet18", "resnet20", "resnet50", "resnet56"]
-DEFAULTS = VisionMethods()
+DEFAULTS, ATTACKED = VisionMethods(), Budget()
 # For the small network on digits: the best of 0.013, 0.05 and 0.1 for forgetting a
 # class, one seed. At the rates of ResNet-18 these two hardly move it.
 DIGITS_RATES = {"random_label": 0.1, "salun": 0.1}
@@ -79,11 +80,14 @@ class Cifar(Run):
     eval_batch_size: BatchSize = 256
     grid_images: NotNegativeInt = 8
     """Forget images in the picture of predictions; 0: no picture."""
+    attacks: tuple[str, ...] = ()
+    """Attacks on every model: relearn, u-lira, or all."""
     tune: NotNegativeInt = 0
     """Trials per method, on images that are not reported; 0: none."""
     rates: Literal["auto", "published"] = "auto"
     """auto: on digits, random_label and salun step at 0.1 unless told otherwise;
     published: every rate that is not given is that of ResNet-18 on CIFAR-10."""
+    attack: Budget = ATTACKED
     method: Annotated[VisionMethods, tyro.conf.arg(name="")] = DEFAULTS
 
 

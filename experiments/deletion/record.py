@@ -24,10 +24,11 @@ from typing import Any
 from experiments.config.common import Run
 from experiments.domains.base import Evidence
 from experiments.shell import console, provenance
-from experiments.stages.files import plain, to_json, write_json
+from experiments.stages.files import plain, sha256, to_json, write_json
 from experiments.stages.hashes import file_hashes
 from experiments.stages.stage import RECORD
 from ofmu_jax.evals.evaluation import Evaluation
+from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.training.checkpoint import sync
 
 SCHEMA, VERSION = "ofmu_jax.deletion", 1
@@ -146,6 +147,7 @@ class Unlearned:
     base: str | pathlib.Path  # before unlearning: as given, or the run's own export
     reference: pathlib.Path | None  # export of the retrained model
     outcome: Mapping[str, Any]  # what happened: `experiments.domains.verdict`
+    attacks: Mapping[str, Any] | None = None  # what they found; None: there were none
 
 
 def leave_record(run: Run, evidence: Evidence, model: Unlearned) -> None:
@@ -172,6 +174,7 @@ def make_record(
 ) -> dict[str, Any]:
     """The content of ``deletion.json``, as JSON values."""
     forget, retain = (evidence.items(part) for part in ("forget", "retain"))
+    parent = parent_of(model.base)
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -199,6 +202,7 @@ def make_record(
             **evidence.export(model.folder),
         },
         "base": _source(run, model.base),
+        **({} if parent is None else {"parent": parent}),
         "reference": model.reference and _source(run, model.reference),
         "evaluation": {
             "metrics": model.evaluation.metrics,
@@ -206,6 +210,7 @@ def make_record(
             "missing": model.evaluation.missing,
             "notes": model.evaluation.notes,
         },
+        **({} if model.attacks is None else {"attacks": dict(model.attacks)}),
         "code": model.training.get("code") or provenance.code(),
         "notes": _notes(evidence, model),
     }
@@ -235,6 +240,12 @@ def read_record(path: pathlib.Path) -> dict[str, Any]:
     return record
 
 
+def parent_of(base: str | pathlib.Path) -> dict[str, str] | None:
+    """What names the record of the model before unlearning; None: it has none."""
+    path = huggingface.locate(base) / RECORD
+    return {"sha256": sha256(path)} if path.is_file() else None
+
+
 def exported_files(folder: pathlib.Path) -> dict[str, str]:
     """SHA-256 of an export's files, but for the record itself."""
     return file_hashes(folder, lambda name: name != RECORD)
@@ -256,7 +267,13 @@ def _choices(run: Run) -> dict[str, Any]:
 
 
 def name_of(value: Any) -> Any:
-    """The last part of a path, or of a text that is the place of one here."""
+    """The last part of a path, or of a text that is the place of one here; of several
+    or of a group of options that of each."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: name_of(getattr(value, field.name)) for field in fields}
+    if isinstance(value, tuple | list):
+        return [name_of(item) for item in value]
     if isinstance(value, pathlib.PurePath):
         return value.name
     if isinstance(value, str):

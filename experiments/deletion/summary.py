@@ -41,9 +41,14 @@ def happened(record: Mapping[str, Any]) -> str:
     >>> training = {"stopped": "budget used up"}
     >>> happened({"outcome": answers, "training": training})
     'the record says: forgot · lost. Training: budget used up.'
+    >>> attacks = {"attacks": {"text": "recovered by nf4 40%"}}
+    >>> happened({"outcome": answers, "training": training} | attacks)[-57:]
+    ' Training: budget used up. Attacks: recovered by nf4 40%.'
     """
     outcome, training = record.get("outcome"), record["training"]
     stopped = f"Training: {training['stopped']}."
+    if attacks := record.get("attacks"):
+        stopped += f" Attacks: {attacks['text']}."
     if outcome is None:
         return f"the record says nothing of the outcome. {stopped}"
     words = " · ".join(outcome[question]["word"] for question in ("forgot", "kept"))

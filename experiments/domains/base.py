@@ -8,7 +8,9 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from jax.sharding import Mesh
 
+from experiments.domains.attacks import Attacks
 from experiments.stages.fit import Job
+from ofmu_jax.attacks.base import Found
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.methods.base import Params
 
@@ -36,6 +38,8 @@ class Model:
     network: Any = None  # where it is not that of the domain
     evaluation: Evaluation | None = None
     export: str | None = None  # relative to the run's folder
+    attacked: Mapping[str, Found] = dataclasses.field(default_factory=dict)
+    not_attacked: Mapping[str, str] = dataclasses.field(default_factory=dict)  # why
 
     @property
     def title(self) -> str:
@@ -165,6 +169,10 @@ class Domain(Protocol):
         self, folder: pathlib.Path, model: Model, reference: Model | None
     ) -> Evaluation:
         """All metrics of a model; what else is kept of them goes into ``folder``."""
+        ...
+
+    def attacks(self) -> Attacks | None:
+        """What every model is attacked with; None: nothing."""
         ...
 
     def costs(self, model: Model) -> Mapping[str, float]:

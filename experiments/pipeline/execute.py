@@ -1,5 +1,6 @@
 """A run from its configuration to its report, in every domain."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from rich.markup import escape
 from experiments.config.common import Run
 from experiments.config.refuse import check_run
 from experiments.deletion.record import KEY, key_of
+from experiments.domains.base import Domain
 from experiments.domains.of import domain_of
 from experiments.pipeline.pipeline import Pipeline
 from experiments.pipeline.tuning import tuned, tuned_elsewhere
@@ -29,7 +31,18 @@ def execute(run: Run) -> dict[str, Any]:
       ValueError: options that do not fit, or data that cannot be read.
       FloatingPointError: the training of a target or a reference diverged.
     """
-    run = configured(run)
+    page, found = carried_out(configured(run))
+    if page is not None:
+        show(page, found)
+    return found
+
+
+def carried_out(run: Run) -> tuple[pathlib.Path | None, dict[str, Any]]:
+    """`execute` of a run that is `configured`, without a word about its result.
+
+    Returns:
+      The page, None in all processes but the first, and the report.
+    """
     trials: dict[str, Any] = {}
     with console.progress() as progress:
         pipeline = begun(run, progress)
@@ -41,9 +54,7 @@ def execute(run: Run) -> dict[str, Any]:
         progress.add_task("report", total=None, note="")
         found = write.complete(content.report_content(domain, models, trials))
         page = write.write_report(run.output_dir, found)[1] if is_main() else None
-    if page is not None:
-        show(page, found)
-    return found
+    return page, found
 
 
 def status(found: Mapping[str, Any]) -> int:
@@ -89,13 +100,16 @@ def cautions(run: Run) -> list[str]:
     ]
 
 
-def begun(run: Run, progress: Stages, *, counted: bool = True) -> Pipeline:
+def begun(
+    run: Run, progress: Stages, *, counted: bool = True, domain: Domain | None = None
+) -> Pipeline:
     """The pipeline of a run that can work, its base trained if it has one.
 
     Args:
+      domain: of the run, where it was made already.
       counted: the stages are those of the run, whose number is known.
     """
-    domain = domain_of(run)
+    domain = domain or domain_of(run)
     # Refused before anything is trained.
     if run.export and (run.output_dir / KEY).exists():
         key_of(run.output_dir)

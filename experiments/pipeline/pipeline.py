@@ -6,15 +6,17 @@ processes every stage is collective: all of them come by here in the same order.
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from experiments.config.common import Run
 from experiments.deletion.record import Unlearned, leave_record
+from experiments.domains.attacks import Attacks
 from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
 from experiments.domains.verdict import facts, verdict
-from experiments.pipeline import broken
+from experiments.pipeline import attacking, broken
 from experiments.shell import provenance
 from experiments.shell.heartbeat import Stages
 from experiments.stages.files import fingerprint
@@ -55,6 +57,7 @@ class Pipeline:
     def planned(self) -> int:
         """How many stages the run has, those that are done included."""
         run, each = self.run, 3 if self.run.export else 2
+        each += len(self._attacks.chosen) if self._attacks else 0
         seeds = 1 if run.share_models else len(run.seeds)
         count = each * len(run.methods) * len(run.seeds)
         for role in (REFERENCE, TARGET):
@@ -81,33 +84,40 @@ class Pipeline:
         for seed in self.run.seeds:
             if start is None or not self.run.share_models:
                 start = None  # before the next are made
-                start = yield from self._begun(seed)
+                start = yield from self.begun(seed)
             start = start._replace(seed=seed)
             for name in self.run.methods:
-                yield self._method(name, start)
+                yield self.method(name, start)
 
-    def _begun(self, seed: int) -> Generator[Model, None, Start]:
+    def begun(self, seed: int) -> Generator[Model, None, Start]:
         """Yields reference and target, and returns what methods start from."""
         reference = self.trained(REFERENCE, seed)
         if reference is not None:
             reference = self.finished(reference, None)
-            yield dataclasses.replace(reference, params=None)
         target = self.trained(TARGET, seed)
         assert target is not None
         target = self.finished(target, reference)
+        if reference is not None:
+            reference = self.attacked(reference, target, reference)
+            yield dataclasses.replace(reference, params=None)
+        target = self.attacked(target, target, reference)
         yield dataclasses.replace(target, params=None)
         return self.start(seed, target, reference)
 
-    def _method(self, name: str, start: Start) -> Model:
+    def method(self, name: str, start: Start) -> Model:
         """What a method gives, finished, with its deletion record.
 
-        Where it breaks, its model says so and the run goes on.
+        Where it breaks, its model says so and the run goes on. Where all of it is done
+        already, its parameters are not read again.
         """
         folder = self.folder(name, start.seed)
         model = Model("unlearned", name, start.seed, None, "", {}, folder)
         try:
-            model = self.unlearned(name, start)
+            model = self._made(name, start)
+            if not self._is_finished(model, start.reference):
+                model = self._with_params(model)
             model = self.finished(model, start.reference)
+            model = self.attacked(model, start.target, start.reference)
         except broken.causes() as error:
             model = broken.without_result(model, error)
         if model.export is not None:
@@ -135,7 +145,7 @@ class Pipeline:
         if job is None:
             return None
         identity = fingerprint(self.domain.identity, role, job.made_from, seed)
-        model = self._model(role, role, seed, identity, job)
+        model = self._with_params(self._model(role, role, seed, identity, job))
         if not model.record["finite"]:
             raise FloatingPointError(
                 f"training the {role} model broke: {model.record['stopped']}; "
@@ -149,6 +159,14 @@ class Pipeline:
         Raises:
           ValueError: one update costs more than the budget.
         """
+        return self._with_params(self._made(name, start))
+
+    def _made(self, name: str, start: Start) -> Model:
+        """What `unlearned` gives, without its parameters, which lie in its stage.
+
+        Raises:
+          ValueError: one update costs more than the budget.
+        """
         target, seed = start.target, start.seed
         job = self.domain.unlearning(name, seed, target.params, start.goal)
         identity = fingerprint(target.identity, name, job.made_from, start.goal, seed)
@@ -157,7 +175,7 @@ class Pipeline:
         return dataclasses.replace(model, record=record)
 
     def _model(self, role: str, name: str, seed: int, identity: str, job: Job) -> Model:
-        """Runs a job in its stage, or reads what it left."""
+        """Runs a job in its stage, or finds what it left there."""
         folder = self.folder(name, seed)
         stage = self._reached(Stage(folder / "training", identity))
         if not stage.done:
@@ -165,12 +183,17 @@ class Pipeline:
                 checkpoint.save(stage.folder / "checkpoint", made)
                 stage.finish(found | {"code": provenance.code()})
         stage.tidy()
-        outline = self.domain.outline(job.network)
-        # From here on it is what its export holds: that is scored and gone on from.
-        params = checkpoint.restore(stage.folder / "checkpoint", outline)
-        params = self.domain.written(params)
         record, network = stage.result, job.network
-        return Model(role, name, seed, params, identity, record, folder, network)
+        return Model(role, name, seed, None, identity, record, folder, network)
+
+    def _with_params(self, model: Model) -> Model:
+        """The model with what its training left.
+
+        From here on it is what its export holds: that is scored and gone on from.
+        """
+        outline = self.domain.outline(model.network)
+        params = checkpoint.restore(model.folder / "training" / "checkpoint", outline)
+        return dataclasses.replace(model, params=self.domain.written(params))
 
     @contextlib.contextmanager
     def fitted(
@@ -192,14 +215,27 @@ class Pipeline:
         model = self.evaluated(model, reference)
         return self.exported(model) if self.run.export else model
 
-    def evaluated(self, model: Model, reference: Model | None) -> Model:
-        """The model with its evaluation, against that of the reference."""
+    def _is_finished(self, model: Model, reference: Model | None) -> bool:
+        """Whether `finished` will find everything done."""
+        stages = [self._evaluation(model, reference)]
+        stages += [self._export(model)] if self.run.export else []
+        return all(stage.done for stage in stages)
+
+    def _evaluation(self, model: Model, reference: Model | None) -> Stage:
+        """Of a model, against that of the reference."""
         against = None
         if reference is not None and reference.evaluation is not None:
             against = reference.evaluation.to_json()
         choices = self.domain.evaluated_by()
         identity = fingerprint(model.identity, choices, against)
-        stage = self._reached(Stage(model.folder / "evaluation", identity))
+        return Stage(model.folder / "evaluation", identity)
+
+    def _export(self, model: Model) -> Stage:
+        return Stage(model.folder / self.run.export_folder, model.identity)
+
+    def evaluated(self, model: Model, reference: Model | None) -> Model:
+        """The model with its evaluation, against that of the reference."""
+        stage = self._reached(self._evaluation(model, reference))
         path = stage.folder / "evaluation.json"
         if not stage.done:
             with _busy(self.progress, f"evaluate {model.title}"):
@@ -210,8 +246,7 @@ class Pipeline:
 
     def exported(self, model: Model) -> Model:
         """The model with its folder for others to load."""
-        folder = model.folder / self.run.export_folder
-        stage = self._reached(Stage(folder, model.identity))
+        stage = self._reached(self._export(model))
         if not stage.done:
             with _busy(self.progress, f"export {model.title}"):
                 folder = stage.begin()
@@ -221,6 +256,18 @@ class Pipeline:
         export = stage.folder.relative_to(self.run.output_dir).as_posix()
         return dataclasses.replace(model, export=export)
 
+    def attacked(self, model: Model, target: Model, reference: Model | None) -> Model:
+        """The model with what the attacks of the run find."""
+        if (attacks := self._attacks) is None:
+            return model
+        return attacking.attacked(
+            model, target, reference, attacks, self._reached, self.progress
+        )
+
+    @functools.cached_property
+    def _attacks(self) -> Attacks | None:
+        return self.domain.attacks()
+
     def _leave_record(self, model: Model, start: Start) -> None:
         """Writes the deletion record into the export of an unlearned model."""
         evaluation = model.evaluation
@@ -228,6 +275,7 @@ class Pipeline:
         evidence, outcome = self.domain.evidence(), self._outcome(model, start)
         export = lambda of: of.folder / self.run.export_folder
         reference = None if start.reference is None else export(start.reference)
+        attacks = attacking.told(self._attacks, model, start.target, start.reference)
         unlearned = Unlearned(
             model.name,
             model.seed,
@@ -237,12 +285,14 @@ class Pipeline:
                 self.domain.evaluated_by(),
                 evaluation.to_json(),
                 outcome,
+                *(() if attacks is None else (attacks,)),
             ),
             model.record,
             evaluation,
             base=start.target.record.get("source") or export(start.target),
             reference=reference,
             outcome=outcome,
+            attacks=attacks,
         )
         on_main(lambda: _nothing(leave_record(self.run, evidence, unlearned)))
 

@@ -1,5 +1,6 @@
 """What more gradients buy: methods over runs that differ in their budget."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,17 +59,20 @@ def _methods(summary: Rows) -> dict[str, list[Row]]:
     """Method -> its rows in all runs, those that say what was spent and reached."""
     found: dict[str, list[Row]] = {}
     for row in summary:
-        known = [mean(row["metrics"].get(AGGREGATE)), *_spent(row)]
-        if row["role"] == "unlearned" and None not in known:
+        gap = mean(row["metrics"].get(AGGREGATE))
+        known = gap is not None and all(map(math.isfinite, _spent(row)))
+        if row["role"] == "unlearned" and known:
             found.setdefault(row["method"], []).append(row)
     return found
 
 
-def _spent(row: Row) -> tuple[float | None, float | None]:
-    """Gradients, and seconds without those of compiling."""
-    seconds, compiled = (mean(row.get(n)) for n in ("seconds", "compile_seconds"))
-    run = None if seconds is None else seconds - (compiled or 0.0)
-    return mean(row.get("gradient_evaluations")), run
+def _spent(row: Row) -> tuple[float, float]:
+    """Gradients, and seconds without those of compiling; NaN where it is not known."""
+    names = ("gradient_evaluations", "seconds", "compile_seconds")
+    gradients, seconds, compiled = (mean(row.get(name)) for name in names)
+    unknown = math.nan
+    run = unknown if seconds is None else seconds - (compiled or 0.0)
+    return unknown if gradients is None else gradients, run
 
 
 def _varies(rows: Sequence[Row]) -> bool:
@@ -81,7 +85,7 @@ def _line(axes: Axes, rows: Sequence[Row], place: int, style: Mapping[str, Any])
     gaps = [row["metrics"][AGGREGATE] for row in ordered]
     return axes.errorbar(
         [_spent(row)[place] for row in ordered],
-        list(map(mean, gaps)),
+        [gap["mean"] for gap in gaps],
         [half_width(gap) or 0.0 for gap in gaps],
         **style,
         linewidth=1.4,

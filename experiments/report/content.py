@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.domains.attack_report import attack_report
 from experiments.domains.base import Domain, Goal, Model
 from experiments.domains.verdict import facts
 from experiments.report.remarks import remarks
@@ -16,19 +17,25 @@ def report_content(
     domain: Domain,
     models: Sequence[Model],
     trials: Mapping[str, Sequence[dict[str, Any]]],
+    module: str = "experiments.run",
 ) -> dict[str, Any]:
-    """The dict that `report.write.write_report` takes (its schema says what)."""
-    about = domain.about
+    """The dict that `report.write.write_report` takes (its schema says what).
+
+    Args:
+      module: of the command, as in ``python -m``.
+    """
+    about, attacks = domain.about, domain.attacks()
     return {
         "schema_version": 1,
         "title": about.title,
-        **provenance.made("experiments.run"),
+        **provenance.made(module),
         "recipe": to_json(domain.run),
         "data": dict(about.sizes),
         "models": [_row(domain, model) for model in models],
         "notes": [*domain.notes(models), *remarks(about.chance, models)],
         "claims": list(claims(about.goals, models)),
         "tuning": dict(trials),
+        "attacks": attacks and attack_report(attacks, attacks.together(models)),
     }
 
 

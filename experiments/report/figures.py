@@ -195,11 +195,18 @@ def _curves(
     return figure
 
 
-def log_scale(axes: Axes, nonpositive: Literal["clip", "mask"]) -> None:
-    """A log scale whose ticks are plain text: math text is off in a page."""
-    axes.set_yscale("log", nonpositive=nonpositive)
-    axes.yaxis.set_major_formatter(_PlainLog())
-    axes.yaxis.set_minor_formatter(_PlainLog(minor_thresholds=(1, 0.4)))
+def log_scale(
+    axes: Axes, nonpositive: Literal["clip", "mask"], upright: bool = True
+) -> None:
+    """A log scale whose ticks are plain text: math text is off in a page.
+
+    Args:
+      upright: of the vertical axis, or else of the other one.
+    """
+    (axes.set_yscale if upright else axes.set_xscale)("log", nonpositive=nonpositive)
+    axis = axes.yaxis if upright else axes.xaxis
+    axis.set_major_formatter(_PlainLog())
+    axis.set_minor_formatter(_PlainLog(minor_thresholds=(1, 0.4)))
 
 
 class _PlainLog(ticker.LogFormatter):

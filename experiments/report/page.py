@@ -11,8 +11,8 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from experiments.report import attacks, glossary, summary_figures
 from experiments.report import figures as plots
-from experiments.report import glossary, summary_figures
 from experiments.report.budget_figure import budget_figure
 from experiments.report.comparison import (
     agreement_rows,
@@ -64,6 +64,7 @@ def render_html(report: Row) -> str:
         agreement=agreement_text(report),
         pairs=agreement_rows(report),
         summary=[_summary_row(row, summary, core) for row in summary],
+        attacks=_attacks(report.get("attacks")),
         figures=figures,
         undrawn=", ".join(undrawn),
         runs=[_run(model, core) for model in report["models"]],
@@ -77,6 +78,13 @@ def render_html(report: Row) -> str:
         gaps=_gaps(report),
         glossary=[m for m in map(glossary.metric, names) if m.text],
     )
+
+
+def _attacks(found: Row | None) -> dict[str, Any] | None:
+    """The section on attacks, with its figure."""
+    shown = attacks.section(found)
+    figure = svg(attacks.attack_figure(found), "Attacks")
+    return shown and {**shown, "figure": figure}
 
 
 def _summary_row(row: Row, summary: Sequence[Row], core) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.report import glossary
+from experiments.report.attacks import CAPTION as CAPTION_OF_ATTACKS
+from experiments.report.attacks import attack_table, verdict_lines
 from experiments.report.comparison import NARROW, agreement_text, comparison_table
 from experiments.report.gaps import with_gaps
 from experiments.report.ranking import compare
@@ -17,6 +19,7 @@ from experiments.report.summary import DASH, cell, core_metrics, mebibytes, summ
 
 Column = tuple[str, Sequence[str]]  # head and cells
 WIDTH = 100  # columns of a console that the table fits into
+MOST_ON_A_LINE = 3  # methods whose shares have their intervals beside them
 CAPTION = (
     "Mean ± half of its Student-t 95 % interval over seeds. →ref: the goal is the "
     "retrained model's value; ↑ higher, ↓ lower is better."
@@ -41,7 +44,20 @@ def console_table(report: Mapping[str, Any], width: int = WIDTH) -> Group:
         parts.append(_fitting(columns, width, title="Methods compared"))
     if line := agreement_text(content):
         parts.append(Text(line))
+    if attacks := report.get("attacks"):
+        parts += attack_parts(attacks, width)
     return Group(*parts)
+
+
+def attack_parts(found: Mapping[str, Any], width: int = WIDTH) -> list[Any]:
+    """What attacks found, for a console: a table and a sentence a method."""
+    names, *methods = zip(*attack_table(found), strict=True)
+    if len(methods) > MOST_ON_A_LINE:
+        methods = [[cell.replace(" [", "\n[") for cell in cells] for cells in methods]
+    columns = [(head, cells) for head, *cells in (names, *methods)]
+    title, caption = "Recovered by attacks", CAPTION_OF_ATTACKS
+    table = _fitting(columns, width, title=title, caption=caption)
+    return [table, *map(Text, verdict_lines(found))]
 
 
 def summary_table(report: Mapping[str, Any], width: int = WIDTH) -> Table:

@@ -22,6 +22,7 @@ def parsed(
     *,
     demo: Any,
     lasts: str,
+    configured: tuple[str, Any] | None = None,
 ):
     """What the command line asks for; exits with a message if it is wrong.
 
@@ -32,11 +33,15 @@ def parsed(
       module: of the command, as in ``python -m``.
       demo: the subcommand that it is without one.
       lasts: how long that takes, in words.
+      configured: the subcommand, and what it is where the command line says nothing.
     """
     arguments, called = list(arguments), program.name(module)
     helps = ("-h", "--help")
     bare = not arguments or arguments[0].startswith("-")
-    if bare and arguments[:1] not in ([word] for word in helps):
+    if configured is not None:
+        arguments = [configured[0], *(arguments if bare else arguments[1:])]
+        demo = configured[1]
+    elif bare and arguments[:1] not in ([word] for word in helps):
         arguments.insert(0, "demo")
         if not {*arguments} & {*helps}:
             print(

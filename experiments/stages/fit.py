@@ -1,5 +1,6 @@
 """One training with its progress bar, its logs and its record."""
 
+import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -15,7 +16,9 @@ from ofmu_jax import training
 from ofmu_jax.methods import Method, Part
 from ofmu_jax.methods.base import Params
 from ofmu_jax.parallel import sharding
-from ofmu_jax.training import placement
+from ofmu_jax.training import checkpoint, placement
+
+STATE = "state"  # of a method that is to be carried on, beside the checkpoint
 
 
 class Job(NamedTuple):
@@ -37,6 +40,8 @@ class Job(NamedTuple):
     network: Any = None  # of the result, where it is not that of the domain
     setup_cost: float = 0.0  # gradients of one batch, before the first update
     once: Callable[[Params], Params] | None = None
+    carries_state: bool = False  # leaves the method's state in `STATE` of its stage
+    carried: pathlib.Path | None = None  # such a state, to start with
     remedy: str = ""  # where the training breaks
 
 
@@ -97,6 +102,12 @@ def _updates(
         params, fixed = job.part.split(params, jax.random.key(seed))
         whole = _merging(job.part, fixed, mesh)
         params = params if mesh is None else sharding.place(params, mesh)
+    state = None
+    if job.carried is not None:
+        more = () if fixed is None else (fixed,)
+        state = checkpoint.restore(
+            job.carried, jax.eval_shape(method.init, params, *more)
+        )
     log = MetricsLog(saver.stage_folder)
     bar = progress.add_task(label, total=job.num_updates, note="")
 
@@ -117,7 +128,10 @@ def _updates(
         on_update=on_update,
         saver=saver,
         fixed=fixed,
+        state=state,
     )
+    if job.carries_state:
+        checkpoint.save(saver.stage_folder / STATE, result.state)
     params = result.params if job.alone else whole(result.params)
     jax.block_until_ready(params)
     spent = saver.spent

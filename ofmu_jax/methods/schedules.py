@@ -34,6 +34,27 @@ def warmup_cosine(peak: Any, warmup: Any, updates: Any) -> optax.Schedule:
     return schedule
 
 
+def warmup_linear(peak: Any, warmup: Any, updates: Any) -> optax.Schedule:
+    """From 0 to the peak in a line, then in a line to 0 at ``updates``.
+
+    As transformers' linear schedule; ``warmup`` < ``updates``, which may be infinite.
+
+    >>> schedule = warmup_linear(1.0, 2, 4)
+    >>> [round(float(schedule(k)), 6) for k in range(5)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    >>> print(warmup_linear(1.0, 0, jnp.inf)(9))
+    1.0
+    """
+
+    def schedule(k):
+        rising = k / jnp.maximum(warmup, 1)
+        falling = jnp.maximum((updates - k) / (updates - warmup), 0)
+        falling = jnp.where(jnp.isinf(updates), 1.0, falling)
+        return peak * jnp.where(k < warmup, rising, falling)
+
+    return schedule
+
+
 def stepwise(start: Any, *steps: Any, factor: float = 0.1) -> optax.Schedule:
     """``start``, times ``factor`` from each of the steps on.
 

@@ -1,5 +1,6 @@
 """The loop around a method: updates, checks, snapshots to go on from."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, cast
@@ -62,6 +63,7 @@ def run(
     on_update: OnUpdate | None = None,
     saver: Saver | None = None,
     fixed: Any = None,
+    state: Any = None,
 ) -> Run:
     """Runs ``method`` for at most ``num_updates`` updates.
 
@@ -84,6 +86,8 @@ def run(
         else as many are drawn and dropped.
       fixed: what a method made by `methods.of_part` reads and does not change: neither
         copied nor donated, and in no snapshot. ``params`` are then its part.
+      state: of the method, to start with; default: what it makes of ``params``. It is
+        donated.
 
     Returns:
       A `Run`. Where a loss, a check or a parameter was not finite, its parameters are
@@ -106,10 +110,11 @@ def run(
         )
     step = Step(method)
     watch, iterator = Watch(stopping, check, on_update), iter(batches)
-    params, fixed = _committed((params, fixed), params)
+    params, fixed = committed((params, fixed), params)
     more = () if fixed is None else (fixed,)
-    done, params, state = _begun(method, (params, *more), iterator, watch, saver)
-    params, state = _committed((params, state), params)
+    given = (params, *more)
+    done, params, state = _begun(method, given, iterator, watch, saver, state)
+    params, state = committed((params, state), params)
     compiled = None
     while done < num_updates and not watch.bad and not watch.enough:
         batch = _next(iterator, done, num_updates)
@@ -124,7 +129,7 @@ def run(
         if saver is not None and saver.due(done):
             saver.save(_snapshot(done, params, state, iterator, watch))
     watch.read_metrics()
-    return watch.result(params, done)
+    return dataclasses.replace(watch.result(params, done), state=state)
 
 
 class Step:
@@ -170,11 +175,13 @@ def _begun(
     batches: Iterator[Any],
     watch: Watch,
     saver: Saver | None,
+    state: Any = None,
 ) -> tuple[int, Params, Any]:
     """Updates done, parameters and state: of the start, or of the last snapshot."""
     start, *fixed = given
     params = copied(start)
-    state = _unshared(method.init(params, *fixed), (params, *fixed))
+    if state is None:
+        state = _unshared(method.init(params, *fixed), (params, *fixed))
     found = None
     if saver is not None:
         found = saver.restore(Snapshot(0, params, state, None, {}, None))
@@ -211,7 +218,7 @@ def _next(batches: Iterator[Any], done: int, num_updates: int) -> Any:
     )
 
 
-def _committed(tree: Any, params: Params) -> Any:
+def committed(tree: Any, params: Params) -> Any:
     """The tree with every array committed to its devices, as a step returns them.
 
     A step that was given one array without devices of its own, such as a fresh count,

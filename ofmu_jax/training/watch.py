@@ -33,6 +33,7 @@ class Run:
     metrics: list[dict[str, float]]  # one row per update
     checks: list[dict[str, float]]  # one row per check
     peak_bytes: int | None = None  # memory of a step, per device; None: not known
+    state: Any = None  # of the method, after the last update
 
 
 class Watch:

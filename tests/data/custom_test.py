@@ -1,6 +1,7 @@
 """Deletion requests from files of your own."""
 
 import dataclasses
+import functools
 
 import pytest
 from tofu_rows import evaluated, names, row, write
@@ -81,3 +82,20 @@ def test_custom_refusals(tmp_path):
         load_custom(a, x, full_file=ab)
     with pytest.raises(DataError, match=r"a\.json, row 1: a training row"):
         load_custom(a, x, holdout_file=a)
+
+
+def test_rows_that_were_to_be_forgotten_before_are_not_kept(tmp_path):
+    path = lambda name, *rows: write(tmp_path / f"{name}.json", rows)
+    first, second = path("1", row("a")), path("2", row("b"))
+    everything = path("all", *map(row, "abcde"))
+    near, unseen = path("near", row("a"), row("e")), path("unseen", row("a"))
+    load = functools.partial(load_custom, second, everything)
+    data = load(forgotten_files=(first, second))
+    assert (names(data.retain), names(data.retain_eval)) == ("cde", "cde")
+    assert names(data.full) == "cdeb"
+    with pytest.raises(DataError, match=r"2\.json, row 1: also in the .*all\.json"):
+        load(forgotten_files=(first,))
+    data = load(forgotten_files=(first, second), adjacent_file=near)
+    assert (names(data.adjacent), names(data.retain)) == ("e", "cde")
+    with pytest.raises(DataError, match=r"unseen\.json, row 1: a training row"):
+        load(forgotten_files=(first, second), holdout_file=unseen)

@@ -13,6 +13,7 @@ import pytest
 from experiments.config.language import ModelConfig, Request
 from experiments.config.stored import run_from_json
 from experiments.deletion import check as verify
+from experiments.deletion import one_model
 from experiments.deletion import record as deletion
 from experiments.domains.language.data import load_data
 from experiments.domains.language.domain import LanguageDomain
@@ -154,6 +155,8 @@ def test_says_what_was_done_and_with_what(made):
     assert record["code"]["libraries"]["jax"]
     assert record["code"]["git_commit"] is None or len(record["code"]["git_commit"]) > 7
     assert run_from_json(record["run"]).train == made[0].train
+    several = dataclasses.replace(made[0], forget_file=(made[0].retain_file,) * 2)
+    assert run_from_json(json.loads(json.dumps(recipe(several)))) == several
 
 
 def test_no_forget_text_leaves_the_run(made):
@@ -453,8 +456,12 @@ def test_a_record_with_a_broken_seal_may_ask_for_nothing(out, monkeypatch):
     """No file is read and no hub is asked because of what it says."""
     edit(record_in(out), "base", "source", value="evil/model")
     edit(record_in(out), "base", "in_output_dir", value=False)
-    monkeypatch.setattr(verify, "weight_files", lambda place: pytest.fail(str(place)))
-    monkeypatch.setattr(verify._Model, "_evidence", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(
+        one_model, "weight_files", lambda place: pytest.fail(str(place))
+    )
+    monkeypatch.setattr(
+        one_model.ModelChecks, "_evidence", lambda *_: pytest.fail("read")
+    )
     found = list(verify.verify(verify.Verify(out)))
     assert [(c.name, c.holds) for c in found] == [("record", False)]
     assert "nothing that it asks for was done" in found[0].detail

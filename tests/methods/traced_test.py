@@ -147,7 +147,7 @@ def test_what_is_dropped_takes_its_program_with_it():
 # --- images ---------------------------------------------------------------------------
 
 FAST = ("l1_sparse", "ofmu")
-IMAGES = [n for n in registry.METHODS if n != "influence"]
+IMAGES = [n for n in registry.METHODS if n not in vision_toys.ONE_SHOT]
 SLOW = [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in IMAGES]
 
 

@@ -13,6 +13,7 @@ from vision_toys import (
     CONFIG,
     CONFIGS,
     FORGET,
+    ONE_SHOT,
     RETAIN,
     RNG,
     SETTING,
@@ -195,7 +196,7 @@ def test_scrub_ascends_then_descends_and_stops_ascending():
 def test_every_config_has_a_method_and_a_cost():
     for name in CONFIGS:
         plan = registry.build(name, SETTING, CONFIGS[name])
-        assert (plan.method is None) == (name == "influence")
+        assert (plan.method is None) == (name in ONE_SHOT)
         if plan.method is not None:
             assert plan.num_updates(SETTING.budget) >= 1
     costs = {

@@ -1,10 +1,12 @@
-"""Tokens that are drawn: from which distribution, and by which keys."""
+"""Tokens that are not the most likely: drawn, from which distribution and by which
+keys, or the least likely."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ofmu_jax.models.llama import decoding
 from ofmu_jax.models.llama.generation import generate
 from ofmu_jax.models.llama.model import Llama, LlamaConfig, init_params
 
@@ -47,3 +49,25 @@ def test_cold_draws_are_greedy():
 def test_a_temperature_below_zero_is_refused():
     with pytest.raises(ValueError, match="temperature=-1 must be 0 or above"):
         drawn(temperature=-1)
+
+
+def test_the_least_likely_token_each_time():
+    """Against the logits of whole rows, padded behind what they are."""
+    found = drawn(temperature=0.0, least_likely=True)
+    rows = [np.concatenate(pair) for pair in zip(PROMPTS, found, strict=True)]
+    ids = np.stack([np.pad(row, (0, 9 - len(row))) for row in rows])
+    logits = np.asarray(MODEL.apply({"params": PARAMS}, jnp.asarray(ids)))
+    for prompt, new, logits_LxV in zip(PROMPTS, found, logits, strict=True):
+        start = len(prompt) - 1
+        np.testing.assert_array_equal(new, logits_LxV[start : start + 6].argmin(-1))
+
+
+def test_the_least_likely_token_is_not_an_impossible_one():
+    logits = jnp.array([[1.0, -jnp.inf, 0.5, 0.25]])
+    scores = decoding._scores(logits, decoding.LeastLikely(), None)
+    assert decoding._argmax(scores).tolist() == [3]
+
+
+def test_nothing_is_drawn_where_the_least_likely_is_taken():
+    with pytest.raises(ValueError, match=r"leave out temperature=1\.5"):
+        drawn(least_likely=True)

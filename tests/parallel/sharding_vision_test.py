@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from meshes import assert_equal_updates
+from vision_toys import ONE_SHOT
 
 from ofmu_jax.data.vision.images import Labelled
 from ofmu_jax.methods.vision import registry
@@ -15,7 +16,7 @@ from ofmu_jax.models.resnet import ResNetConfig, init_variables
 
 CONFIG = ResNetConfig("resnet8")
 ROWS = 8
-NAMES = [name for name in registry.METHODS if name != "influence"]  # no update
+NAMES = [name for name in registry.METHODS if name not in ONE_SHOT]
 PARTS = {
     "forget": {"forget": True},
     "retain": {"retain": False},

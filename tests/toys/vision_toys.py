@@ -14,6 +14,7 @@ RNG = np.random.default_rng(0)
 CONFIG = resnet.ResNetConfig("resnet8", 3, mean=(0.5,), std=(0.25,))
 SIZE, BATCH = 4, 4
 CONFIGS = {name: spec.config for name, spec in registry.METHODS.items()}
+ONE_SHOT = ("influence", "ssd", "fisher")  # no updates
 
 
 def images(count: int) -> Labelled:
@@ -28,7 +29,7 @@ SETTING = Setting(
     FORGET,
     RETAIN,
     BATCH,
-    budget=40.0,
+    budget=50.0,
     forget_target=1.0,
 )
 

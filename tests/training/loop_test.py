@@ -1,5 +1,6 @@
 """The loop: batches, checks and values that are not finite."""
 
+import functools
 import itertools
 
 import jax.numpy as jnp
@@ -108,3 +109,14 @@ def test_without_a_check_the_guard_still_keeps_good_parameters():
 def test_a_start_that_is_not_finite_is_an_error():
     with pytest.raises(FloatingPointError, match=r"\['w'\] is not finite before"):
         loop.run(descend(), {"w": jnp.array([1.0, jnp.inf])}, stream(1), num_updates=1)
+
+
+def test_a_state_is_carried_on():
+    """Two runs of three updates, the state handed over, are one of six."""
+    method = methods.fine_tune(lambda p, b: jnp.sum(p**2), optax.adam(0.1))
+    run = functools.partial(loop.run, method)
+    whole = run(jnp.array(1.0), stream(1), num_updates=6)
+    half = run(jnp.array(1.0), stream(1), num_updates=3)
+    anew = run(half.params, stream(1), num_updates=3)
+    rest = run(half.params, stream(1), num_updates=3, state=half.state)
+    assert float(rest.params) == float(whole.params) != float(anew.params)

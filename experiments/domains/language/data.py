@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from experiments.config.language import Demo, LanguageRun, Request, Tofu
+from experiments.config.sequence import files_of
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.data.language.records import DataError, UnlearningData
 from ofmu_jax.data.language.requests import entangled
@@ -54,14 +55,16 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
             data = entangled.entangle(data, run.request)
             data = _with_pretraining(data, run.pretrain_epochs, scratch)
         case Request():
+            (forget_file,) = files_of(run)
             data = load_custom(
-                run.forget_file,
+                forget_file,
                 run.retain_file,
                 holdout_file=run.holdout_file,
                 adjacent_file=run.adjacent_file,
+                forgotten_files=run.forgotten_files,
                 allow_overlap=run.allow_overlap,
             )
-            title = f"Deletion request {run.forget_file.name}"
+            title = f"Deletion request {forget_file.name}"
         case _:
             raise TypeError(f"unknown run {type(run).__name__}")
     return data, title

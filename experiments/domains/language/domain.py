@@ -9,6 +9,7 @@ from typing import Any, Self
 from jax.sharding import Mesh
 
 from experiments.config.language import LanguageRun, Tofu
+from experiments.domains.attacks import Attacks
 from experiments.domains.base import (
     BASE,
     REFERENCE,
@@ -20,6 +21,7 @@ from experiments.domains.base import (
 )
 from experiments.domains.language import adapters, handed_back, job, refuse
 from experiments.domains.language import target as targets
+from experiments.domains.language.attacks import attacks_of
 from experiments.domains.language.data import (
     evaluated_sets,
     load_data,
@@ -182,6 +184,10 @@ class LanguageDomain:
     ) -> Evaluation:
         against = None if reference is None else reference.evaluation
         return evaluated(self.task, model.params, self.data, against)
+
+    def attacks(self) -> Attacks | None:
+        run = self.run
+        return attacks_of(run.attacks, run.attack, self.task, self.data)
 
     def written(self, params: Params) -> Params:
         if (part := adapters.unmerged(self.run)) is not None:

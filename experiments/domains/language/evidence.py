@@ -100,14 +100,13 @@ class LanguageEvidence:
 
         Args:
           places: ``forget_file``, ``retain_file``, ``holdout_file``,
-            ``adjacent_file``, where these are no longer where the run had them.
+            ``adjacent_file``, ``forgotten_files``, where these are no longer where the
+            run had them.
 
         Raises:
           ValueError: data that cannot be read.
         """
-        given: dict[str, Any] = {
-            name: path for name, path in places.items() if path is not None
-        }
+        given: dict[str, Any] = {name: path for name, path in places.items() if path}
         if isinstance(run, Request):
             return cls(run, load_data(dataclasses.replace(run, **given))[0])
         data = load_data(run)[0]

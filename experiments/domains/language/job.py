@@ -1,8 +1,10 @@
 """Trainings of a language run as jobs: rows, budget, checks, fingerprint."""
 
+import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from experiments.config.language import LanguageRun, TrainConfig
+from experiments.config.language import LanguageRun, Request, TrainConfig
 from experiments.domains.base import updates_within
 from experiments.domains.language.alternatives import made_up
 from experiments.domains.language.method import fine_tuning, part_of
@@ -14,7 +16,8 @@ from experiments.domains.language.rows import (
 )
 from experiments.domains.language.target import Look
 from experiments.domains.language.task import LanguageTask, Params
-from experiments.stages.fit import Job
+from experiments.stages.files import sha256
+from experiments.stages.fit import STATE, Job
 from ofmu_jax.data import streams
 from ofmu_jax.data.language import batches, refusals
 from ofmu_jax.data.language.prompts import Encoded
@@ -22,6 +25,7 @@ from ofmu_jax.data.language.records import QA, UnlearningData
 from ofmu_jax.methods import Method, Unmerged
 from ofmu_jax.methods.language.setting import Moments
 from ofmu_jax.training import StoppingRule
+from ofmu_jax.training.checkpoint import SUMS
 
 
 def training(
@@ -134,8 +138,9 @@ def unlearning(
             shard=task.shard,
         )
 
+    leaves, carried, sums = carried_state(run)
     return Job(
-        (run.config_of(name), run.budget, texts, type(part).__name__, part),
+        (run.config_of(name), run.budget, texts, type(part).__name__, part, *sums),
         method,
         lambda: target,
         stream,
@@ -146,4 +151,21 @@ def unlearning(
         part=part,
         network=part if isinstance(part, Unmerged) else None,
         alone=isinstance(part, Unmerged),
+        carries_state=leaves,
+        carried=carried,
     )
+
+
+def carried_state(run: LanguageRun) -> tuple[bool, pathlib.Path | None, list[Any]]:
+    """Whether a run leaves the state of its methods, what it starts with of a run
+    before, and what that adds to a fingerprint.
+
+    The state lies beside the export that is given as --model: in the training that
+    made it.
+    """
+    if not isinstance(run, Request) or not run.carry_state or run.model is None:
+        return False, None, []
+    place = pathlib.Path(run.model).parent / "training" / STATE
+    if not (place / SUMS).is_file():  # the first of its lineage
+        return True, None, [STATE]
+    return True, place, [STATE, sha256(place / SUMS)]

@@ -1,13 +1,17 @@
 """What a run is spread over: its mesh, its processes, its micro-batches."""
 
 import contextlib
+import functools
 import os
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from experiments.config.language import LanguageRun
 from experiments.shell import signals
+from ofmu_jax.models.llama.model import LlamaConfig, init_params
 from ofmu_jax.parallel import distributed, failure, sharding
 from ofmu_jax.training import placement
 
@@ -100,3 +104,13 @@ def micro_batch(option: str, size: int, grad_accum: int) -> int:
             "number that divides it."
         )
     return size // grad_accum
+
+
+@functools.lru_cache(maxsize=8)
+def fresh_params(config: LlamaConfig, mesh: Mesh | None) -> Callable[..., Any]:
+    """From a key to parameters where they lie; one program for all seeds."""
+    init = functools.partial(init_params, config)
+    if mesh is None:
+        return jax.jit(init)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return jax.jit(init, out_shardings=sharding.shardings(shapes, mesh))

@@ -8,7 +8,7 @@ import jax
 
 from experiments.config.language import LanguageRun, Request
 from experiments.domains.base import check_choice
-from experiments.domains.language import adapters, job, method
+from experiments.domains.language import adapters, attacks, job, method
 from experiments.domains.language.data import evaluated_sets, limited
 from experiments.domains.language.rows import refusals_of
 from experiments.domains.language.target import CHOICES
@@ -22,6 +22,7 @@ from ofmu_jax.parallel import sharding
 def check_options(run: LanguageRun) -> None:
     """Raises ValueError for options that do not go together."""
     adapters.check(run)
+    attacks.check(run)
     choice = run.budget.forget_target
     check_choice("--budget.forget-target", choice, CHOICES, "nats per token")
     if run.retain_model is not None and run.model is None and run.base_model is None:
@@ -33,6 +34,12 @@ def check_options(run: LanguageRun) -> None:
         raise ValueError(
             "request needs --model: the checkpoint to unlearn from (a Hugging Face "
             "folder or hub name)."
+        )
+    if isinstance(run, Request) and run.carry_state and (run.mesh or run.lora.rank):
+        other = "--mesh" if run.mesh else "--lora.rank"
+        raise ValueError(
+            f"--carry-state and {other}: a state is carried on of parameters that stay "
+            "the same ones, on one device; leave one of them out."
         )
     _check_models(run)
     _check_attention(run)
@@ -88,7 +95,7 @@ def check_work(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> No
     known: set[QA] = set()
     for field in ("forget", "retain", "full", *evaluated_sets(data)):
         for number, row in enumerate(getattr(data, field), 1):
-            pairs = [QA(row.question, text) for text in _answers(field, row)]
+            pairs = [QA(row.question, text) for text in answers_of(field, row)]
             try:
                 task.encode([pair for pair in pairs if pair not in known])
             except DataError as error:
@@ -164,7 +171,7 @@ def check_part(task: LanguageTask, run: LanguageRun) -> None:
             )
 
 
-def _answers(field: str, row: QA) -> Iterator[str]:
+def answers_of(field: str, row: QA) -> Iterator[str]:
     """What a row's question is put together with; answers alone where it trains."""
     yield row.answer
     if field in ("forget_eval", "retain_eval", "real_authors", "world_facts"):

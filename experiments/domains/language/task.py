@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import jax
@@ -11,6 +11,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from experiments.config.language import EvalConfig
+from experiments.domains.language.mesh import fresh_params
+from experiments.domains.language.tokens import Tokens
 from experiments.shell import signals
 from ofmu_jax.data.language import batches, prompts
 from ofmu_jax.data.language.padding import InteriorEot
@@ -35,16 +37,6 @@ from ofmu_jax.training import placement
 Params = Any
 
 
-@functools.lru_cache(maxsize=8)
-def _fresh_params(config: LlamaConfig, mesh: Mesh | None) -> Callable[..., Params]:
-    """From a key to parameters where they lie; one program for all seeds."""
-    init = functools.partial(init_params, config)
-    if mesh is None:
-        return jax.jit(init)
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    return jax.jit(init, out_shardings=sharding.shardings(shapes, mesh))
-
-
 @dataclasses.dataclass(frozen=True)
 class LanguageTask:
     """What does not change from stage to stage: architecture, tokens, conventions."""
@@ -59,6 +51,11 @@ class LanguageTask:
     loss_chunk: int = 0  # positions of a row whose logits are there at once; 0: all
     declared_stops: tuple[int, ...] = ()  # eos ids of the given generation config
     quantized: bool = False  # the parameters are those of `nf4.quantized`
+
+    @functools.cached_property
+    def tokens(self) -> Tokens:
+        """Of what was tokenised already: no text is twice."""
+        return Tokens({}, {})
 
     @functools.cached_property
     def model(self) -> Llama:
@@ -129,6 +126,16 @@ class LanguageTask:
         """How rows and prompts are padded: ``pad_id`` and ``interior_eot``."""
         return {"pad_id": self.pad_id, "interior_eot": self.interior_eot}
 
+    @property
+    def batch_size(self) -> int:
+        """Of scores and answers."""
+        return self.evaluation.batch_size
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Of an answer."""
+        return self.evaluation.max_new_tokens
+
     @functools.cached_property
     def eos_ids(self) -> tuple[int, ...]:
         """Every token that ends an answer; generation stops at each."""
@@ -173,7 +180,7 @@ class LanguageTask:
 
     def init_params(self, seed: int) -> Params:
         """Fresh parameters of a model trained from scratch, made where they lie."""
-        return _fresh_params(self.config, self.mesh)(jax.random.key(seed))
+        return fresh_params(self.config, self.mesh)(jax.random.key(seed))
 
     def encode(self, rows: Sequence[QA]) -> list[prompts.Encoded]:
         """Token ids and labels of question-answer rows.
@@ -190,6 +197,7 @@ class LanguageTask:
             positions=self.source and self.config.max_position_embeddings,
             declared_stops=self.declared_stops,
             after_eos=self.after_eos,
+            known=self.tokens.rows,
         )
         for number, example in enumerate(encoded, 1):
             if (largest := int(example.input_ids.max())) >= self.config.vocab_size:
@@ -215,7 +223,7 @@ class LanguageTask:
             self.prompted,
             params,
             examples,
-            batch_size=self.evaluation.batch_size,
+            batch_size=self.batch_size,
             sharding=self.row_sharding,
             before_batch=signals.pause,
             **self.padding,
@@ -223,9 +231,12 @@ class LanguageTask:
 
     def prompt(self, question: str) -> np.ndarray:
         """Token ids of a question, up to where the answer begins."""
-        return prompts.encode_prompt(
-            self.tokenizer, question, self.prompt_format, after_eos=self.after_eos
-        )
+        known = self.tokens.prompts
+        if question not in known:
+            known[question] = prompts.encode_prompt(
+                self.tokenizer, question, self.prompt_format, after_eos=self.after_eos
+            )
+        return known[question]
 
     def generate(
         self,
@@ -235,17 +246,31 @@ class LanguageTask:
         seed: int = 0,
     ) -> list[str]:
         """Answers, cut at the first token of `eos_ids`: greedy, or drawn."""
+        asked = [self.prompt(question) for question in questions]
+        return self.continued(params, asked, temperature, seed)
+
+    def continued(
+        self,
+        params: Params,
+        beginnings: Sequence[np.ndarray],
+        temperature: float = 0.0,
+        seed: int = 0,
+        least_likely: bool = False,
+    ) -> list[str]:
+        """What follows these token ids, cut at the first token of `eos_ids`: greedy,
+        drawn, or the least likely."""
         found = generation.generate(
             self.model,
             params,
-            [prompts.attended(self.prompt(x), **self.padding) for x in questions],
-            max_new_tokens=self.evaluation.max_new_tokens,
+            [prompts.attended(ids, **self.padding) for ids in beginnings],
+            max_new_tokens=self.max_new_tokens,
             eos_token_ids=self.eos_ids,
-            batch_size=self.evaluation.batch_size,
+            batch_size=self.batch_size,
             sharding=self.row_sharding,
             before_batch=signals.pause,
             temperature=temperature,
             seed=seed,
+            least_likely=least_likely,
         )
         return self.decode(found)
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from experiments.config.vision import Cifar, resolved
+from experiments.domains.attacks import Attacks
 from experiments.domains.base import (
     BASE,
     REFERENCE,
@@ -21,6 +22,7 @@ from experiments.domains.base import (
     check_choice,
     updates_within,
 )
+from experiments.domains.vision.attacks import attacks_of
 from experiments.domains.vision.data import images_of, validation_request
 from experiments.domains.vision.evidence import VisionEvidence, evaluated
 from experiments.domains.vision.grid import save_grid
@@ -29,6 +31,8 @@ from experiments.domains.vision.task import VisionTask
 from experiments.domains.vision.words import GOALS, TUNED, UNITS, UNTUNED
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job
+from ofmu_jax.attacks.registry import chosen
+from ofmu_jax.attacks.vision.registry import ATTACKS
 from ofmu_jax.data.vision.images import ImageSet
 from ofmu_jax.data.vision.split import Split
 from ofmu_jax.evals.evaluation import Evaluation
@@ -89,11 +93,13 @@ class VisionDomain:
         )
 
     def refuse(self) -> Sequence[str]:
+        chosen(self.run.attacks, ATTACKS)
         check_choice("--forget-target", self.run.forget_target, CHOICES, "nats")
-        for name in self.run.methods:
-            goal = 1.0  # any: that of the run comes from a model
-            self._fitting(name, self._plan(name, self.run.seeds[0], goal))
-        return []
+        goal = 1.0  # any: that of the run comes from a model
+        plans = {n: self._plan(n, self.run.seeds[0], goal) for n in self.run.methods}
+        for name, plan in plans.items():
+            self._fitting(name, plan)
+        return [f"{name}: {plan.note}" for name, plan in plans.items() if plan.note]
 
     def variant(self, run: Cifar, base: Model | None = None) -> Self:
         return dataclasses.replace(self, run=run)  # there is never a base
@@ -194,6 +200,9 @@ class VisionDomain:
 
     def evidence(self) -> VisionEvidence:
         return VisionEvidence(self.task)
+
+    def attacks(self) -> Attacks | None:
+        return attacks_of(self.run.attacks, self.run.attack, self.task)
 
     def costs(self, model: Model) -> Mapping[str, float]:
         seconds = model.record.get("seconds")  # absent where the method broke off

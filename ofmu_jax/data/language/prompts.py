@@ -210,17 +210,29 @@ def encode(
 
 
 def encode_rows(
-    tokenizer: Any, rows: Sequence[QA], fmt: PromptFormat, *args, **kwargs
+    tokenizer: Any,
+    rows: Sequence[QA],
+    fmt: PromptFormat,
+    *args,
+    known: dict[tuple[str, str], Encoded] | None = None,
+    **kwargs,
 ) -> list[Encoded]:
-    """`encode` for every row; an error names the row (from 1)."""
+    """`encode` for every row; an error names the row (from 1).
+
+    Args:
+      known: (question, answer) -> what the same arguments made of it before; what is
+        new is put there.
+    """
+    known = {} if known is None else known
     encoded = []
     for number, row in enumerate(rows, 1):
+        pair = row.question, row.answer
         try:
-            encoded.append(
-                encode(tokenizer, row.question, row.answer, fmt, *args, **kwargs)
-            )
+            if pair not in known:
+                known[pair] = encode(tokenizer, *pair, fmt, *args, **kwargs)
         except DataError as error:
             raise DataError(f"row {number}: {error}") from None
+        encoded.append(known[pair])
     return encoded
 
 

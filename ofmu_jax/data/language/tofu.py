@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
+from collections.abc import Sequence
 
 from ofmu_jax.data.language.json_lines import read_json_lines
 from ofmu_jax.data.language.records import (
@@ -114,6 +115,7 @@ def load_custom(
     world_facts_file: Path | None = None,
     holdout_file: Path | None = None,
     adjacent_file: Path | None = None,
+    forgotten_files: Sequence[Path] = (),
     name: str = "custom",
     question_key: str = "question",
     answer_key: str = "answer",
@@ -126,7 +128,8 @@ def load_custom(
     forget and retain rows themselves are evaluated. Rows of ``adjacent_file`` are kept
     as retain rows are, and scored on their own. A forget row that comes twice is
     refused: it would count twice in what is reported. Without ``retain_file`` the
-    retain set is ``full_file`` less the forget rows.
+    retain set is ``full_file`` less the forget rows. Rows of ``forgotten_files``, which
+    requests before this one asked to forget, are taken out of what is kept.
 
     Raises:
       DataError: missing or malformed file, or sets that do not fit.
@@ -151,13 +154,16 @@ def load_custom(
     retain = read(retain_file, subtract(full, forget))
     if full and retain_file is not None:
         check_contained(retain, full, str(retain_file), str(full_file))
+    forgotten = tuple(row for path in forgotten_files for row in read(path))
+    retain = subtract(retain, forgotten)
     sources = {"forget_source": str(forget_file), "retain_source": str(retain_file)}
     check_overlap(forget, retain, allow_overlap, **sources)
     full = full or retain + forget
     holdout = read(holdout_file)
-    check_unseen(holdout, full, allow_overlap, source=str(holdout_file))
+    seen = full + forgotten
+    check_unseen(holdout, seen, allow_overlap, source=str(holdout_file))
     forget_eval = read(forget_eval_file, forget)
-    retain_eval = read(retain_eval_file, retain)
+    retain_eval = subtract(read(retain_eval_file, retain), forgotten)
     data = UnlearningData(
         name=name,
         forget=forget,
@@ -173,7 +179,9 @@ def load_custom(
     )
     if adjacent_file is None:
         return data
-    adjacent = read(adjacent_file)
+    adjacent = subtract(read(adjacent_file), forgotten)
+    if not adjacent:  # all of them are forgotten by now
+        return data
     sources["retain_source"] = str(adjacent_file)
     check_distinct(adjacent, str(adjacent_file))
     check_overlap(forget, adjacent, allow_overlap, **sources)

@@ -67,6 +67,11 @@ def zlib_score(scores: TokenScores, answer: str) -> float:
     return scores.avg_loss / len(zlib.compress(answer.encode("utf-8")))
 
 
+def reference_score(scores: TokenScores, reference: TokenScores) -> float:
+    """Reference attack: mean loss minus that of a model which never saw the row."""
+    return scores.avg_loss - reference.avg_loss
+
+
 def min_k_score(scores: TokenScores, k: float = MIN_K) -> float:
     """Min-k attack: −mean of the lowest max(1, ⌊kN⌋) token log-probabilities."""
     return _negative_mean_of_lowest(answer_tokens(scores, "min-k").log_prob, k)

@@ -10,10 +10,12 @@ from ofmu_jax.methods.base import Spec, spec_of
 from ofmu_jax.methods.vision import (
     boundary,
     descent,
+    fisher,
     influence,
     ofmu,
     saliency,
     scrub,
+    unsir,
 )
 from ofmu_jax.methods.vision.setting import Plan, Setting
 
@@ -28,6 +30,9 @@ METHODS: dict[str, Spec] = {
     "boundary_shrink": boundary.BOUNDARY_SHRINK,
     "salun": saliency.SALUN,
     "scrub": scrub.SPEC,
+    "ssd": fisher.SSD,
+    "fisher": fisher.FISHER,
+    "unsir": unsir.SPEC,
 }
 
 

@@ -49,6 +49,7 @@ class Plan(NamedTuple):
     start: Callable[[Variables], Variables] = lambda variables: variables
     setup_cost: float = 0.0  # gradients of one batch, before the first update
     one_shot: Callable[[Variables], Variables] | None = None
+    note: str = ""  # what its user should know before it is run
 
     def num_updates(self, budget: float) -> int:
         """Updates that the budget pays for after the setup; may be none."""

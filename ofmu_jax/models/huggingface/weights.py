@@ -5,6 +5,7 @@ A kernel here is (inputs, outputs) and stacked over the layers; a PyTorch weight
 """
 
 import collections
+import functools
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -228,6 +229,7 @@ def common_dtype(dtypes: Iterable[np.dtype]) -> np.dtype:
     return kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
 
 
+@functools.lru_cache(maxsize=8)
 def abstract(config: LlamaConfig) -> Params:
     """Shapes of the parameters."""
     return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))

@@ -43,6 +43,13 @@ class Sampling(NamedTuple):
     temperature: jax.Array  # logits are divided by it; above 0
 
 
+class LeastLikely(NamedTuple):
+    """Each token is the least likely one, of those that are possible at all."""
+
+
+Choice = Sampling | LeastLikely | None  # None: the most likely token
+
+
 def padded(
     prompts: Sequence[np.ndarray], numbers: Sequence[int], count: int, length: int
 ) -> Prompts:
@@ -95,11 +102,11 @@ def decode(
     state: Decoding,
     eos_ids,
     stop: jax.Array,
-    sampling: Sampling | None = None,
+    choice: Choice = None,
 ) -> Decoding:
     """Until ``stop`` rows have ended, or one that goes on has no slot left.
 
-    A token is the most likely one, or with ``sampling`` drawn with a key of its prompt
+    A token is the most likely one, the least likely, or drawn with a key of its prompt
     and place, whatever other rows there are.
     """
     rows = jnp.arange(state.token.shape[0])
@@ -113,10 +120,7 @@ def decode(
         logits, cache = model.apply(
             {"params": params}, state.token[:, None], cache=state.cache
         )
-        scores = logits[:, 0]
-        if sampling is not None:
-            scores = _perturbed(scores, sampling, state)
-        best = _argmax(scores)
+        best = _argmax(_scores(logits[:, 0], choice, state))
         token = jnp.where(state.ended, state.token, best)
         length = jnp.where(state.ended, state.cache.length, cache.length)
         place = jnp.where(state.ended, state.tokens.shape[1], state.count)
@@ -127,6 +131,15 @@ def decode(
         return Decoding(cache, token, ended, count, tokens, state.number)
 
     return jax.lax.while_loop(go_on, step, state)
+
+
+def _scores(logits_BxV: jax.Array, choice: Choice, state: Decoding) -> jax.Array:
+    """What the largest of is chosen."""
+    if isinstance(choice, Sampling):
+        return _perturbed(logits_BxV, choice, state)
+    if isinstance(choice, LeastLikely):  # not a word that the vocabulary only pads
+        return jnp.where(jnp.isneginf(logits_BxV), -jnp.inf, -logits_BxV)
+    return logits_BxV
 
 
 def _perturbed(logits_BxV, sampling: Sampling, state: Decoding) -> jax.Array:

@@ -80,8 +80,9 @@ def generate(
     before_batch: Callable[[], None] = lambda: None,
     temperature: float = 0.0,
     seed: int = 0,
+    least_likely: bool = False,
 ) -> list[np.ndarray]:
-    """The most likely continuation of each prompt, token by token, or a random one.
+    """The most likely continuation of each prompt, token by token, or another one.
 
     Equals transformers' ``generate(do_sample=False)`` in float32; bfloat16 rounds in
     other places, so that near ties may fall otherwise. A row ends with the first
@@ -99,6 +100,7 @@ def generate(
         softmax(logits / temperature).
       seed: of the draws, which depend on it, the place of the prompt among all and
         that of the token alone.
+      least_likely: takes the least likely token instead, each time.
 
     Returns:
       New tokens of each prompt, int32; the end-of-sequence token included.
@@ -107,9 +109,13 @@ def generate(
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}.")
     if not 0 <= temperature < np.inf:
         raise ValueError(f"temperature={temperature} must be 0 or above, and finite.")
-    sampling = None
+    if least_likely and temperature:
+        raise ValueError(
+            f"least_likely draws nothing; leave out temperature={temperature}."
+        )
+    choice = decoding.LeastLikely() if least_likely else None
     if temperature:
-        sampling = decoding.Sampling(jax.random.key(seed), jnp.float32(temperature))
+        choice = decoding.Sampling(jax.random.key(seed), jnp.float32(temperature))
     course = _Course(
         model, params, prompts, max_new_tokens, batch_size, sharding, before_batch
     )
@@ -117,7 +123,7 @@ def generate(
     while course.waiting:
         course.begin()
         while course.owner:
-            course.decode(eos_ids, sampling)
+            course.decode(eos_ids, choice)
             course.collect()
             if course.joins:
                 course.join()
@@ -165,7 +171,7 @@ class _Course:
         if (length := self._room(used)) > self.length:
             self.state, self.length = decoding.widened(self.state, length), length
 
-    def decode(self, eos_ids: np.ndarray, sampling=None) -> None:
+    def decode(self, eos_ids: np.ndarray, choice: decoding.Choice = None) -> None:
         """Until enough rows have ended, or one that goes on has no slot left."""
         stop = self.size
         if self.joins and self.waiting:
@@ -176,7 +182,7 @@ class _Course:
             len(self.prompts[i]) - 1 + self.count[b] for b, i in self.owner.items()
         )
         self.state = decoding.decode(
-            self.model, self.params, self.state, eos_ids, np.int32(stop), sampling
+            self.model, self.params, self.state, eos_ids, np.int32(stop), choice
         )
 
     def collect(self) -> None:

@@ -119,16 +119,21 @@ class Llama(nn.Module):
             )
         if without_head:
             return x_BxLxD, head_VxD
-        # As one matrix, as in `Projection`.
-        logits = jnp.matmul(
-            x_BxLxD.reshape(-1, c.hidden_size),
-            head_VxD.astype(c.dtype).T,
-            preferred_element_type=jnp.float32,
-        ).reshape(*x_BxLxD.shape[:-1], c.vocab_size)
+        logits = logits_of(c, x_BxLxD, head_VxD)
         if stored is None:
             return logits
         keys, values = stored
         return logits, Cache(keys, values, keys_BxM, start_B + length)
+
+
+def logits_of(config: LlamaConfig, x_xD: jax.Array, head_VxD: jax.Array) -> jax.Array:
+    """Float32 logits (…, V) of a normed residual stream (…, D)."""
+    logits = jnp.matmul(  # as one matrix, as in `Projection`
+        x_xD.reshape(-1, config.hidden_size),
+        head_VxD.astype(config.dtype).T,
+        preferred_element_type=jnp.float32,
+    )
+    return logits.reshape(*x_xD.shape[:-1], config.vocab_size)
 
 
 def init_params(config: LlamaConfig, key: jax.Array) -> Params:

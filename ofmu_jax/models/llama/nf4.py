@@ -51,7 +51,7 @@ def is_nf4(x: Any) -> bool:
     return isinstance(x, Nf4)
 
 
-def quantize(w: jax.Array) -> Nf4:
+def quantize(w: jax.Array, table: np.ndarray = VALUES) -> Nf4:
     """The nearest value of each entry; a tie goes down, as in bitsandbytes.
 
     >>> w = jnp.tile(jnp.array([[0.5], [-0.4]]), (BLOCK // 2, 1))
@@ -61,6 +61,7 @@ def quantize(w: jax.Array) -> Nf4:
 
     Args:
       w: shape=(…, in, out).
+      table: at most 16 values in [−1, 1] in their order; of another data type than NF4.
 
     Raises:
       ValueError: if the blocks do not divide the input axis.
@@ -70,18 +71,20 @@ def quantize(w: jax.Array) -> Nf4:
     blocks = w.astype(jnp.float32).reshape(*stack, rows // BLOCK, BLOCK, columns)
     scales = jnp.max(jnp.abs(blocks), axis=-2)
     unit = jnp.where(scales > 0, scales, 1)[..., None, :]
-    between = (VALUES[1:] + VALUES[:-1]) / 2
+    between = (table[1:] + table[:-1]) / 2
     codes = sum((blocks / unit > x).astype(jnp.uint8) for x in between)
     codes = jnp.asarray(codes).reshape(*stack, rows // 2, 2, columns)
     return Nf4(16 * codes[..., 0, :] + codes[..., 1, :], scales)
 
 
-def dequantize(q: Nf4, dtype: Any = jnp.float32) -> jax.Array:
+def dequantize(
+    q: Nf4, dtype: Any = jnp.float32, table: np.ndarray = VALUES
+) -> jax.Array:
     """The matrix (…, in, out) that the codes stand for, rounded to ``dtype``."""
     *stack, rows, columns = q.shape
     halves = jnp.array([[4], [0]], jnp.uint8)
     codes = (q.codes[..., None, :] >> halves) & 15
-    values = jnp.asarray(VALUES)[codes.reshape(*stack, rows // BLOCK, BLOCK, columns)]
+    values = jnp.asarray(table)[codes.reshape(*stack, rows // BLOCK, BLOCK, columns)]
     return (values * q.scales[..., None, :]).astype(dtype).reshape(q.shape)
 
 

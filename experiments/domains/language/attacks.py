@@ -1,0 +1,70 @@
+"""What the models of a language run are attacked with."""
+
+import pathlib
+
+from experiments.config.attacks import AttackConfig
+from experiments.config.language import LanguageRun
+from experiments.domains.attacks import Attacks
+from experiments.domains.language.data import limited
+from experiments.domains.language.task import LanguageTask
+from ofmu_jax.attacks.base import Rows
+from ofmu_jax.attacks.plain_text import PASSAGES
+from ofmu_jax.attacks.registry import chosen
+from ofmu_jax.data.language.records import DataError, UnlearningData
+from ofmu_jax.data.language.text_files import read_text
+from ofmu_jax.evals.language.spans import read_entities
+
+
+def check(run: LanguageRun) -> None:
+    """Raises ValueError for attacks that are unknown or do not fit the run."""
+    if not run.attacks:
+        return
+    chosen(run.attacks)
+    run.attack.check()
+    given = {
+        "--mesh": run.mesh is not None,
+        "--lora.base nf4": run.lora.base == "nf4",
+        "--lora.export-adapter": run.lora.export_adapter,
+    }
+    for option in (name for name, is_given in given.items() if is_given):
+        raise ValueError(
+            f"--attacks changes whole models on one device, which {option} does not "
+            "have: leave it out, and attack the exported folder with "
+            "python -m experiments.attack."
+        )
+
+
+def attacks_of(
+    names: tuple[str, ...],
+    config: AttackConfig,
+    task: LanguageTask,
+    data: UnlearningData,
+) -> Attacks | None:
+    """The attacks of those names on rows of a request; None if there are none.
+
+    Raises:
+      DataError: a file of texts or entities that cannot be read.
+    """
+    if not names:
+        return None
+    rows = limited(data, task.evaluation.max_rows)
+    file = config.entities_file
+    given = Rows(
+        rows.forget_eval or data.forget,
+        data.forget,
+        data.retain,
+        rows.holdout,
+        rows.retain_eval,
+        {} if file is None else read_entities(file),
+        _passages(config.text_file),
+    )
+    return Attacks(chosen(names), task, given, config)
+
+
+def _passages(file: pathlib.Path | None) -> tuple[str, ...]:
+    if file is None:
+        return PASSAGES
+    lines = (line.strip() for line in read_text(file).splitlines())
+    if found := tuple(filter(None, lines)):
+        return found
+    raise DataError(f"{file}: no text in it; give one passage a line")

@@ -1,0 +1,1 @@
+"""Attacks on an unlearned classifier: what it can still be made to tell."""
