@@ -1,4 +1,4 @@
-"""``python -m experiments.run [demo | tofu | request | cifar] [options]``."""
+"""``python -m experiments.run [demo | tofu | request | choices | cifar] [options]``."""
 
 import sys
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import tyro
 
 from experiments.config import from_file
 from experiments.config.common import Run
-from experiments.config.language import Demo, LanguageRun, Request, Tofu
+from experiments.config.language import Choices, Demo, LanguageRun, Request, Tofu
 from experiments.config.sequence import is_sequence
 from experiments.config.vision import Cifar
 from experiments.shell import command_line, signals
@@ -17,6 +17,7 @@ Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Tofu, tyro.conf.subcommand("tofu")]
     | Annotated[Request, tyro.conf.subcommand("request")]
+    | Annotated[Choices, tyro.conf.subcommand("choices")]
     | Annotated[Cifar, tyro.conf.subcommand("cifar")]
 )
 MODULE = "experiments.run"

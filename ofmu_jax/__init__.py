@@ -12,6 +12,7 @@ from ofmu_jax.bilevel import outer_objective as outer_objective
 from ofmu_jax.transform import OfmuState as OfmuState
 from ofmu_jax.transform import fill_masked as fill_masked
 from ofmu_jax.transform import ofmu as ofmu
+from ofmu_jax.transform import with_losses as with_losses
 from ofmu_jax.version import __version__ as __version__
 
 if TYPE_CHECKING:  # what checkers and editors see; at run time they are imported late

@@ -156,7 +156,7 @@ def options(module: str, subcommand: str) -> frozenset[str]:
 
 
 SUBCOMMANDS = {
-    "experiments.run": ("demo", "tofu", "request", "cifar"),
+    "experiments.run": ("demo", "tofu", "request", "choices", "cifar"),
     "experiments.ablations": ("demo", "tofu"),
     "experiments.benchmark": (
         "cost",

@@ -21,7 +21,7 @@ WINGS = {
     "parallel": (),
     "models": ("parallel",),
     "methods": ("losses", "data", "models"),
-    "evals": ("data", "parallel"),
+    "evals": ("data", "models", "parallel"),
     "training": ("data", "methods", "parallel"),
     "attacks": ("data", "evals", "losses", "methods", "models", "training"),
 }

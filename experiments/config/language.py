@@ -51,7 +51,7 @@ class LanguageRun(Run):
     prompt_format: str = "auto"
     """chat, llama2, phi, plain, …; auto looks at the tokenizer."""
     max_length: Annotated[int, Bound(2)] = 512
-    """Tokens of question and answer; longer rows are refused."""
+    """Tokens of question and answer; longer rows are refused, documents divided."""
     refusals_file: pathlib.Path | None = None
     """File with one refusal a line, text or JSON, for idk_dpo; default: TOFU's
     idontknow.txt (or .jsonl) in --data-dir, else the ten built in."""
@@ -187,9 +187,10 @@ class Request(LanguageRun):
         pathlib.Path | tuple[pathlib.Path, ...],
         tyro.conf.arg(metavar="PATH [PATH ...]"),
     ] = pathlib.Path("forget.jsonl")
-    """JSON lines with question and answer (and TOFU's perturbed fields, if any).
-    Several files, or a folder of them in the order of their names: requests that are
-    carried out one after another, each on the model that the one before left."""
+    """JSON lines with question and answer (and TOFU's perturbed fields, if any), or
+    with text: whole documents. Several files, or a folder of them in the order of
+    their names: requests that are carried out one after another, each on the model that
+    the one before left."""
     retain_file: pathlib.Path = pathlib.Path("retain.jsonl")
     """The same fields: what has to stay. Of several requests each keeps these rows but
     those of itself and of the requests before it."""
@@ -213,3 +214,29 @@ class Request(LanguageRun):
     ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
     evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices(Request):
+    """Unlearn what multiple-choice questions ask, or a corpus, and score by choices."""
+
+    output_dir: pathlib.Path = pathlib.Path("runs/choices")
+    forget_file: pathlib.Path = pathlib.Path("forget.jsonl")
+    """JSON lines with question, choices and answer (the right one's place, from 0):
+    what must no longer be answered. Unlearned are the questions with their right
+    answers, unless there is --forget-corpus."""
+    retain_file: pathlib.Path = pathlib.Path("retain.jsonl")
+    """The same fields: what has to stay."""
+    eval_file: pathlib.Path | None = None
+    """The same fields: what has to stay as well and is scored on its own, not trained
+    on."""
+    forget_corpus: pathlib.Path | None = None
+    """JSON lines with text, or with question and answer: what is unlearned in place of
+    the rows of --forget-file. --holdout-file and --adjacent-file then have its form."""
+    retain_corpus: pathlib.Path | None = None
+    """The same fields: what is kept in place of the rows of --retain-file."""
+    style: Literal["letters", "texts"] = "letters"
+    """letters: choices are listed in the prompt and asked for by letter, as MMLU and
+    WMDP are; texts: each is scored in its own words, as a continuation."""
+    subject: str | None = None
+    """What the questions are about, as the harness's prompt says first."""

@@ -110,6 +110,9 @@ class EvalConfig:
     """Of the greedy answers that ROUGE is computed on."""
     max_rows: Count | None = None
     """Rows of each evaluation set, evenly spaced; None: all."""
+    prefix_tokens: Count = 50
+    """Of a document's block, which the model continues by at most --evaluation.\
+max-new-tokens; answers to questions have none."""
     interior_eot: Literal["correct", "compat"] = "correct"
     """compat masks end-of-turn tokens in prompts and ends answers twice, as published
     chat numbers do, and this in training as well as in scores and answers."""

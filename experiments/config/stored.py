@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from experiments.config.common import Run
-from experiments.config.language import Demo, Request, Tofu
+from experiments.config.language import Choices, Demo, Request, Tofu
 from experiments.config.vision import Cifar
 
 Config = TypeVar("Config")
-COMMANDS = {run.__name__.lower(): run for run in (Demo, Tofu, Request, Cifar)}
+COMMANDS = {run.__name__.lower(): run for run in (Demo, Tofu, Request, Choices, Cifar)}
 
 
 def run_from_json(values: Mapping[str, Any]) -> Run:

@@ -11,16 +11,33 @@ probability) and for images (accuracy), and the worst metric decides:
   never saw them.
 - *kept*: at least `KEPT` of the target's value on the retain rows is left, both counted
   from chance; else *lost*.
+
+Accuracy of multiple choice is one of these metrics where the target chooses right more
+often than by chance by `NEAR`; without a retrained model chance takes its place there.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.domains.base import Model
 
+PARTS = ("forget", "retain", "eval")  # sets of multiple choice
 # What stands for forgetting and for keeping where one number has to.
-FORGET = ("forget_heldout_Q_A_Prob", "forget_Q_A_Prob", "forget_accuracy")
-RETAIN = ("retain_heldout_Q_A_Prob", "retain_Q_A_Prob", "retain_accuracy")
+FORGET = (
+    "forget_heldout_Q_A_Prob",
+    "forget_Q_A_Prob",
+    "forget_accuracy",
+    "forget_choice_accuracy",
+)
+RETAIN = (
+    "retain_heldout_Q_A_Prob",
+    "retain_Q_A_Prob",
+    "retain_accuracy",
+    "retain_choice_accuracy",
+)
+# Metrics whose value by chance is a metric itself.
+CHANCE = {f"{part}_choice_accuracy": f"{part}_choice_chance" for part in PARTS}
 # Of rows that stay although they lie close to what is forgotten.
 ADJACENT = ("adjacent_heldout_Q_A_Prob", "adjacent_Q_A_Prob", "adjacent_accuracy")
 # As trained, where there is a choice: what a model knows.
@@ -53,6 +70,16 @@ class Facts(NamedTuple):
 
     def value(self, name: str) -> float | None:
         return self.metrics.get(name)
+
+    def chance_of(self, name: str) -> float:
+        found = self.value(CHANCE[name]) if name in CHANCE else None
+        return self.chance if found is None else found
+
+    def tells(self, name: str) -> bool:
+        """Whether it is there, and of choices more are right than by chance."""
+        value = self.value(name)
+        least = self.chance_of(name) + NEAR if name in CHANCE else -math.inf
+        return value is not None and value > least
 
 
 class Answer(NamedTuple):
@@ -144,6 +171,8 @@ def verdict(ours: Facts, target: Facts | None, reference: Facts | None) -> Verdi
 
 def _forgot(ours: Facts, target: Facts | None, reference: Facts | None) -> Answer:
     names = [name for name in FORGET if ours.value(name) is not None]
+    if target is not None:
+        names = [name for name in names if name not in CHANCE or target.tells(name)]
     if not names and ours.met is not None:
         return Answer(FORGOT if ours.met else NOT_ENOUGH, why="by its forget target")
     answers = [_by(name, ours, target, reference) for name in names]
@@ -161,6 +190,8 @@ def _by(
     )
     before, goal = others
     assert value is not None
+    if goal is None and name in CHANCE:
+        goal = ours.chance_of(name)
     if goal is None:
         if before is not None and before - value <= GAP:
             return Answer(NOT_ENOUGH, name)
@@ -194,9 +225,12 @@ def kept_share(name: str, ours: Facts, target: Facts | None) -> float | None:
     """
     value = ours.value(name)
     before = None if target is None else target.value(name)
-    if value is None or before is None or before <= ours.chance:
+    chance = ours.chance_of(name)
+    if target is None or not target.tells(name):
         return None
-    return (value - ours.chance) / (before - ours.chance)
+    if value is None or before is None or before <= chance:
+        return None
+    return (value - chance) / (before - chance)
 
 
 def broke(ours: Facts, target: Facts | None) -> str | None:
@@ -218,7 +252,8 @@ def nothing(
     if found is None:
         return None
     name, value, retain = found
-    above = value - target.chance
+    chance = target.chance_of(name)
+    above = value - chance
     if above <= GAP:
         return name
     if reference is not None:
@@ -229,7 +264,7 @@ def nothing(
             and (goal := reference.value(each)) is not None
         ]
         return name if gaps and max(gaps) <= GAP and value < SURE else None
-    hardly = retain is not None and above < LITTLE * (retain - target.chance)
+    hardly = retain is not None and above < LITTLE * (retain - chance)
     return name if (met_before and value < SURE) or hardly else None
 
 

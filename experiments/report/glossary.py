@@ -28,6 +28,7 @@ class Metric:
     goal: str  # reference, higher, lower, zero or unknown
     text: str = ""
     minor: bool = False  # a variant or a derived number: left out of the bar charts
+    chance: str = ""  # the metric that is its value by chance
 
     @property
     def sign(self) -> str:

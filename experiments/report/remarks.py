@@ -48,7 +48,7 @@ def doubts(target: Facts, reference: Facts | None) -> Iterator[str]:
     found = known(target)
     # With nothing to forget the report says so, in its first line.
     if found is not None and not nothing(target, reference, None):
-        yield from _knowledge(*found, target.chance, reference)
+        yield from _knowledge(*found, target.chance_of(found[0]), reference)
     if reference is None:
         return
     for name in RETAIN:

@@ -14,6 +14,7 @@ COSTS = ("seconds", "compile_seconds", "gradient_evaluations", "peak_bytes")
 CORE = (
     *glossary.FORGET,
     *glossary.RETAIN,
+    "eval_choice_accuracy",
     "adjacent_Q_A_Prob",
     "adjacent_accuracy",
     "adjacency_gap",

@@ -116,7 +116,8 @@ def _point_style(row: Mapping[str, Any], palette: Mapping[str, str]) -> dict[str
 
 
 def bar_figure(summary: Rows, names: Sequence[str] | None = None) -> Figure | None:
-    """A panel per metric with a bar per method; the dashed line is the reference."""
+    """A panel per metric with a bar per method; the dashed line is the reference, a
+    dotted one chance."""
     measured = glossary.ordered(present(summary))
     if names is None:
         names = [n for n in measured if not glossary.metric(n).minor][:MOST_BARS]
@@ -140,7 +141,8 @@ def bar_figure(summary: Rows, names: Sequence[str] | None = None) -> Figure | No
             entry = glossary.metric(name)
             stats = [row["metrics"].get(name) for row in summary]
             goal = level_of(summary, [name], "retrained")
-            bars(axes, stats, fill, f"{entry.label} {entry.sign}", goal)
+            guess = level_of(summary, [entry.chance], "target")
+            bars(axes, stats, fill, f"{entry.label} {entry.sign}", goal, guess)
             first = place % BARS_IN_ROW == 0
             axes.set_yticks(range(len(labels)), labels if first else [""] * len(labels))
     return figure
@@ -152,8 +154,10 @@ def bars(
     fill: Sequence[str],
     title: str,
     level: float | None = None,
+    chance: float | None = None,
 ) -> None:
-    """A panel with a bar per entry, the first on top; dashed the level."""
+    """A panel with a bar per entry, the first on top; dashed the level, dotted what is
+    so by chance."""
     for place, (stat, color) in enumerate(zip(stats, fill, strict=True)):
         if stat is None or stat["mean"] is None:
             continue
@@ -164,6 +168,8 @@ def bars(
             )
     if level is not None:
         axes.axvline(level, color=INK, linewidth=1, linestyle="--", gid="reference")
+    if chance is not None:
+        axes.axvline(chance, color=INK, linewidth=1, linestyle=":", gid="chance")
     axes.set_title(short(title), fontsize=8.5, loc="left")
     axes.grid(axis="y", visible=False)
     axes.set_ylim(len(stats) - 0.4, -0.6)

@@ -24,7 +24,10 @@ MAINS = {
 }
 HELPS = [
     *((name, ["--help"]) for name in MAINS),
-    *(("run", [name, "--help"]) for name in ("demo", "tofu", "request", "cifar")),
+    *(
+        ("run", [name, "--help"])
+        for name in ("demo", "tofu", "request", "choices", "cifar")
+    ),
     *(("ablations", [name, "--help"]) for name in ("demo", "tofu")),
 ]
 

@@ -20,9 +20,39 @@ def images(forget, retain, **more):
     return Facts(metrics, chance=0.1, **more)
 
 
+def choices(forget, retain, **more):
+    """Multiple choice of four."""
+    metrics = {"forget_choice_accuracy": forget, "retain_choice_accuracy": retain}
+    chance = {"forget_choice_chance": 0.25, "retain_choice_chance": 0.25}
+    return Facts(metrics | chance, **more)
+
+
 TARGET, REFERENCE = model(0.968, 0.97), model(0.1, 0.96)
+CHOSEN, GUESSED = choices(0.9, 0.9), choices(0.3, 0.3)
 SEEN, UNSEEN = images(0.99, 0.99), images(0.0, 0.98)
 CASES = {
+    # Of choices chance is the goal where there is no retrained model: 0.25, and what is
+    # left is counted from it: 0.55 of 0.65, 0.63 of 0.65.
+    "guesses what was to be forgotten": (
+        (choices(0.34, 0.88, met=True), CHOSEN, None),
+        ("forgot", "kept", "good", False),
+    ),
+    "still chooses right": (
+        (choices(0.42, 0.88, met=True), CHOSEN, None),
+        ("not enough", "kept", "bad", True),
+    ),
+    "chooses wrong what was to stay": (
+        (choices(0.3, 0.8, met=True), CHOSEN, None),
+        ("forgot", "lost", "bad", False),
+    ),
+    "guesses as the retrained model does": (
+        (choices(0.55, 0.9), CHOSEN, choices(0.5, 0.9)),
+        ("forgot", "kept", "good", False),
+    ),
+    "guessed before": (
+        (choices(0.2, 0.1), GUESSED, None),
+        ("cannot tell", "cannot tell", "note", False),
+    ),
     # Without a retrained model the run's own forget target decides.
     "nothing moved": (
         (model(0.965, 0.97, met=False), TARGET, None),

@@ -3,9 +3,12 @@
 import dataclasses
 from typing import Any
 
-from experiments.config.language import Demo, LanguageRun, Request, Tofu
+from experiments.config.language import Choices, Demo, LanguageRun, Request, Tofu
 from experiments.config.sequence import files_of
+from experiments.domains.language.task import LanguageTask
 from ofmu_jax.data.language.fictitious import fictitious_people
+from ofmu_jax.data.language.kinds import documents
+from ofmu_jax.data.language.kinds.choices import load_choices
 from ofmu_jax.data.language.records import DataError, UnlearningData
 from ofmu_jax.data.language.requests import entangled
 from ofmu_jax.data.language.tofu import load_custom, load_tofu
@@ -54,6 +57,25 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
                 data = with_general_knowledge(data)
             data = entangled.entangle(data, run.request)
             data = _with_pretraining(data, run.pretrain_epochs, scratch)
+        case Choices():
+            if run.forgotten_files:
+                raise ValueError(
+                    "--forgotten-files, and several --forget-file or a folder of them, "
+                    "are for request; give choices one file, with all rows to forget."
+                )
+            data = load_choices(
+                run.forget_file,
+                run.retain_file,
+                run.eval_file,
+                forget_corpus=run.forget_corpus,
+                retain_corpus=run.retain_corpus,
+                holdout_file=run.holdout_file,
+                adjacent_file=run.adjacent_file,
+                style=run.style,
+                subject=run.subject,
+                allow_overlap=run.allow_overlap,
+            )
+            title = f"Multiple choice {run.forget_file.name}"
         case Request():
             (forget_file,) = files_of(run)
             data = load_custom(
@@ -103,6 +125,34 @@ def _with_pretraining(
     return data
 
 
+def divided(data: UnlearningData, task: LanguageTask) -> UnlearningData:
+    """The rows as they are trained on and scored: documents in blocks, and these in
+    passages (`documents.divided`); questions as they are.
+
+    Raises:
+      DataError: a set without a document that is long enough.
+    """
+    if not data.documents:
+        return data
+    config = task.evaluation
+    sizes = documents.Sizes(
+        task.max_length, config.prefix_tokens, config.max_new_tokens
+    )
+    return documents.divided(data, task.tokenizer, sizes)
+
+
+def divided_note(
+    whole: UnlearningData, data: UnlearningData, task: LanguageTask
+) -> str:
+    """How many documents, in how many blocks."""
+    return (
+        f"{len(whole.forget)} forget and {len(whole.retain)} retain documents, trained "
+        f"on in {len(data.forget)} and {len(data.retain)} blocks of at most "
+        f"{task.max_length} tokens; scores are of how a passage at the beginning of "
+        "each block is continued."
+    )
+
+
 def limited(data: UnlearningData, most: int | None) -> UnlearningData:
     """At most ``most`` rows, evenly spaced, of each evaluation set."""
     if most is None:
@@ -111,6 +161,9 @@ def limited(data: UnlearningData, most: int | None) -> UnlearningData:
     fewer: dict[str, Any] = {
         field: chosen(getattr(data, field)) for field in evaluated_sets(data)
     }
+    if data.exam is not None:
+        sets = {name: chosen(rows) for name, rows in data.exam.sets.items()}
+        fewer["exam"] = dataclasses.replace(data.exam, sets=sets)
     return dataclasses.replace(data, **fewer)
 
 

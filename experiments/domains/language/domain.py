@@ -23,15 +23,14 @@ from experiments.domains.language import adapters, handed_back, job, refuse
 from experiments.domains.language import target as targets
 from experiments.domains.language.attacks import attacks_of
 from experiments.domains.language.data import (
+    divided,
+    divided_note,
     evaluated_sets,
     load_data,
     validation_request,
 )
-from experiments.domains.language.evidence import (
-    LanguageEvidence,
-    evaluated,
-    files_of,
-)
+from experiments.domains.language.evaluated import evaluated
+from experiments.domains.language.evidence import LanguageEvidence, files_of
 from experiments.domains.language.given import FIELDS, make_task
 from experiments.domains.language.goals import GOALS, distance
 from experiments.domains.language.rows import rows_fingerprint, taught
@@ -56,6 +55,7 @@ class LanguageDomain:
     models: Mapping[str, Params]  # role -> parameters that were given
     files: Mapping[str, Any]  # option -> SHA-256 of a given model's files, once read
     base: Model | None = None  # what all are trained from
+    documents: UnlearningData | None = None  # that the rows are blocks of
 
     @classmethod
     def of(cls, run: LanguageRun) -> Self:
@@ -72,7 +72,10 @@ class LanguageDomain:
     def on(cls, run: LanguageRun, data: UnlearningData, title: str = "") -> Self:
         """The domain of a run on these rows."""
         task, models = make_task(run, data)
-        return cls(run, data, title, task, models, files_of(run))
+        whole = data if data.documents else None
+        return cls(
+            run, divided(data, task), title, task, models, files_of(run), None, whole
+        )
 
     @functools.cached_property
     def identity(self) -> str:
@@ -177,7 +180,8 @@ class LanguageDomain:
             name: rows_fingerprint(getattr(self.data, name))
             for name in evaluated_sets(self.data)
         }
-        return self.run.evaluation, rows
+        exam = () if self.data.exam is None else (dataclasses.asdict(self.data.exam),)
+        return self.run.evaluation, rows, *exam
 
     def evaluate(
         self, folder: pathlib.Path, model: Model, reference: Model | None
@@ -203,7 +207,8 @@ class LanguageDomain:
     def evidence(self) -> LanguageEvidence:
         self._check_unchanged()
         from_data, notes = self.task.source is None, self._rounding
-        return LanguageEvidence(self.run, self.data, from_data, notes)
+        rows = self.documents or self.data
+        return LanguageEvidence(self.run, rows, from_data, notes)
 
     @functools.cached_property
     def _rounding(self) -> Sequence[str]:
@@ -258,7 +263,10 @@ class LanguageDomain:
         run = self.run
         carries = lambda name: run.specs[name].carries(run.config_of(name))
         names = [name for name in run.methods if carries(name).alternative]
-        return [*(taught(run, name) for name in names), *self._rounding]
+        found = [*(taught(run, name) for name in names), *self._rounding]
+        if self.documents is not None:
+            found.append(divided_note(self.documents, self.data, self.task))
+        return found
 
     def _high_target(self) -> Sequence[str]:
         """Where the forget target has nothing better to come from."""

@@ -1,4 +1,4 @@
-"""A language model evaluated; its rows and scores for a deletion record, told again."""
+"""The rows of a language run and the scores of its exports, for a deletion record."""
 
 import dataclasses
 import fnmatch
@@ -8,16 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from experiments.config.language import LanguageRun, Request
-from experiments.domains.language.data import limited, load_data
-from experiments.domains.language.task import LanguageTask, Params
-from experiments.domains.language.vocabulary import texts_of
+from experiments.domains.language.data import divided, load_data
+from experiments.domains.language.evaluated import evaluated
+from experiments.domains.language.task import LanguageTask
+from experiments.domains.language.vocabulary import format_of, texts_of
 from experiments.stages.files import fingerprint
 from experiments.stages.hashes import file_hashes
-from ofmu_jax.data.language import prompts
 from ofmu_jax.data.language.json_lines import read_json_lines
 from ofmu_jax.data.language.records import QA, UnlearningData
-from ofmu_jax.evals.evaluation import EvalOptions, Evaluation
-from ofmu_jax.evals.language.tofu import evaluate_language
+from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.huggingface import readers, weights
 from ofmu_jax.models.llama.config import LlamaConfig
@@ -34,46 +33,6 @@ def model_files(folder: str | pathlib.Path) -> dict[str, str]:
     """SHA-256 of what a model is read from: weights, config, tokenizer."""
     read = lambda name: any(fnmatch.fnmatch(name, p) for p in huggingface.FILES)
     return file_hashes(folder, read)
-
-
-def evaluated(
-    task: LanguageTask,
-    params: Params,
-    data: UnlearningData,
-    against: Evaluation | None = None,
-) -> Evaluation:
-    """The evaluation of a model by the conventions of its task.
-
-    Args:
-      against: the evaluation of the retrained model, to compare with.
-    """
-    config = task.evaluation
-    rows = limited(data, config.max_rows)
-    evaluation = evaluate_language(
-        rows,
-        score=functools.partial(task.score, params),
-        generate=functools.partial(task.generate, params),
-        reference=against,
-        options=EvalOptions(num_resamples=config.bootstrap),
-    )
-    evaluation.notes += _cut(task, rows)
-    return evaluation
-
-
-def _cut(task: LanguageTask, data: UnlearningData) -> list[str]:
-    """A note where right answers are cut short, so that ROUGE stays below 1."""
-    most, found = task.evaluation.max_new_tokens, []
-    for field in ("forget_eval", "retain_eval", "real_authors", "world_facts"):
-        answers = [row.answer for row in getattr(data, field)]
-        ids = answers and task.tokenizer(answers, add_special_tokens=False)["input_ids"]
-        if longer := sum(len(tokens) > most for tokens in ids):
-            found.append(f"{longer} of {len(ids)} {field}")
-    if not found:
-        return []
-    return [
-        f"ROUGE: answers end after {most} tokens (--evaluation.max-new-tokens); the "
-        f"true ones are longer in {', '.join(found)}, and theirs cannot reach 1."
-    ]
 
 
 class LanguageEvidence:
@@ -174,14 +133,15 @@ class LanguageEvidence:
     def _scored(self, folder: pathlib.Path, against: Evaluation | None) -> Evaluation:
         config, params = huggingface.load_pretrained(folder, dtype="float32")
         config = dataclasses.replace(config, dtype=self.run.dtype)
-        return evaluated(self._task(folder, config), params, self.data, against)
+        task = self._task(folder, config)
+        return evaluated(task, params, divided(self.data, task), against)
 
     def _task(self, folder: pathlib.Path, config: LlamaConfig) -> LanguageTask:
         """One task for all models with the same conventions: compiled once."""
         run = self.run
         tokenizer = huggingface.load_tokenizer(folder, texts_of(self.data))
         stops = huggingface.load_stop_ids(folder)
-        fmt = prompts.format_for(tokenizer, run.prompt_format)
+        fmt = format_of(run, self.data, tokenizer)
         template = tokenizer.chat_template if fmt.chat else None
         special = {k: str(v) for k, v in tokenizer.special_tokens_map.items()}
         backend = tokenizer.backend_tokenizer.to_str()

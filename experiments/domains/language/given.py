@@ -8,7 +8,6 @@ from experiments.domains.base import BASE, REFERENCE, TARGET
 from experiments.domains.language import adapters, vocabulary
 from experiments.domains.language import mesh as meshes
 from experiments.domains.language.task import LanguageTask
-from ofmu_jax.data.language import prompts
 from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.models.huggingface import folder as huggingface
 
@@ -54,7 +53,7 @@ def make_task(
     task = LanguageTask(
         config,
         tokenizer,
-        prompts.format_for(tokenizer, run.prompt_format),
+        vocabulary.format_of(run, data, tokenizer),
         min(run.max_length, config.max_position_embeddings),
         run.evaluation,
         source,

@@ -28,6 +28,14 @@ GOALS = (
         lambda ours, theirs: abs(ours - theirs) <= NEAR,
         "{metric}: {ours:.3f}, reference {theirs:.3f}",
     ),
+    Goal(
+        f"{{name}} chooses right at most {NEAR} more often than the retrained "
+        "reference where it was to forget",
+        ["forget_choice_accuracy"],
+        REFERENCE,
+        lambda ours, theirs: ours - theirs <= NEAR,
+        "{metric}: {ours:.3f}, reference {theirs:.3f}",
+    ),
 )
 
 

@@ -11,7 +11,7 @@ from experiments.domains.base import check_choice
 from experiments.domains.language import adapters, attacks, job, method
 from experiments.domains.language.data import evaluated_sets, limited
 from experiments.domains.language.rows import refusals_of
-from experiments.domains.language.target import CHOICES
+from experiments.domains.language.target import CHOICES, resolved
 from experiments.domains.language.task import LanguageTask
 from experiments.shell import console
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
@@ -30,7 +30,7 @@ def check_options(run: LanguageRun) -> None:
             "--retain-model is a reference for a target model: give --model (the "
             "target) or --base-model (to train the target from) as well."
         )
-    if isinstance(run, Request) and run.model is None:
+    if type(run) is Request and run.model is None:
         raise ValueError(
             "request needs --model: the checkpoint to unlearn from (a Hugging Face "
             "folder or hub name)."
@@ -87,6 +87,8 @@ def check_work(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> No
       DataError: naming the set, the row (from 1), the reason and the remedy.
     """
     _note_attention(run)
+    if data.documents:
+        _check_documents(run, data)
     for name in run.methods:
         job.num_updates(name, run, task)
         _check_layer(task, run, name)
@@ -114,6 +116,28 @@ def adjacent_notes(run: LanguageRun, data: UnlearningData) -> list[str]:
         f"{len(data.adjacent)} adjacent ones too: the adjacency gap is to it, and "
         "a model that was retrained for another request never saw some of them."
     ]
+
+
+def _check_documents(run: LanguageRun, data: UnlearningData) -> None:
+    """What goes with questions alone: other answers to them, and these as chance."""
+    for name in run.methods:
+        if run.specs[name].carries(run.config_of(name)).alternative:
+            raise ValueError(
+                f"--methods {name} teaches other answers to the forget questions, and "
+                "the forget rows are texts without any; choose other methods."
+            )
+    if run.attacks:
+        raise ValueError(
+            f"--attacks {' '.join(run.attacks)}: they ask the forget questions, and the "
+            "forget rows are texts; leave it out."
+        )
+    choice = resolved(run.budget.forget_target, run.has_reference)
+    if choice == "chance" and not data.holdout:
+        raise ValueError(
+            f"--budget.forget-target {run.budget.forget_target}: nothing says what "
+            "loss texts have that no model saw; give --holdout-file, --retain-model or "
+            "--base-model, or --budget.forget-target none or NUMBER (nats per token)."
+        )
 
 
 def _check_refusals(task: LanguageTask, run: LanguageRun, data: UnlearningData) -> None:

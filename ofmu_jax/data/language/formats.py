@@ -23,6 +23,7 @@ class PromptFormat:
       suffix: text between question and answer (no chat template).
       chat: use the tokenizer's chat template instead.
       system_prompt: system turn of the chat; None for no such turn.
+      ended: an answer ends with a stop token.
       date_string: today's date for templates that print one (Llama 3), so that
         prompts do not change from day to day; others ignore it.
     """
@@ -32,6 +33,7 @@ class PromptFormat:
     suffix: str = ""
     chat: bool = False
     system_prompt: str | None = None
+    ended: bool = True
     date_string: str = "10 Apr 2025"
 
 
@@ -43,5 +45,6 @@ PROMPT_FORMATS = {
         PromptFormat("llama2", prefix="[INST] ", suffix=" [/INST]"),
         PromptFormat("phi", prefix="Question: ", suffix="\nAnswer: "),
         PromptFormat("plain", suffix="\n"),
+        PromptFormat("text", ended=False),  # one text goes on where the other ends
     )
 }

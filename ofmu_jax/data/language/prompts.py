@@ -139,9 +139,10 @@ def encode(
     """Tokenises question and answer; labels are -100 on the prompt.
 
     The answer ends with the token that the chat template puts behind it, else with the
-    tokenizer's end-of-sequence token. What the template says before the answer in the
-    assistant's turn is part of the prompt. White space at the end of a format, which
-    byte-level tokenizers merge with the answer's first word, belongs to the answer.
+    tokenizer's end-of-sequence token; in the format "text" with neither. What the
+    template says before the answer in the assistant's turn is part of the prompt. White
+    space at the end of a format, which byte-level tokenizers merge with the answer's
+    first word, belongs to the answer.
 
     >>> from ofmu_jax.data.language.tokenizer import build_tokenizer
     >>> tokenizer = build_tokenizer(["What?\\nPoems."], vocab_size=300)
@@ -186,7 +187,7 @@ def encode(
     special = not fmt.chat  # a template writes the special tokens itself
     prompt = list(prompt_ids(tokenizer, text, special))
     ids = boundary.ids_of(tokenizer, whole, special)
-    if not closed:
+    if fmt.ended and not closed:
         ids = _ended(ids, _eos_id(tokenizer, declared_stops))
     if checked:
         _check_prefix(prompt, ids, question, fmt)
@@ -197,7 +198,8 @@ def encode(
                 f"more than {_limit(max_length, positions)}"
             )
         ids = ids[:max_length]
-    if len(prompt) >= len(ids):
+    start = max(len(prompt), 1)  # the first token of all has nothing to predict it
+    if start >= len(ids):
         raise DataError(
             f"question {excerpt(question)}: no token of the answer {excerpt(answer)} "
             f"is left to score ({len(prompt)} prompt tokens of {len(ids)}); raise "
@@ -205,7 +207,7 @@ def encode(
         )
     input_ids = np.asarray(ids, np.int32)
     labels = input_ids.copy()
-    labels[: len(prompt)] = IGNORE
+    labels[:start] = IGNORE
     return Encoded(input_ids, labels, len(prompt))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ofmu_jax.data.language.unicode import folded
@@ -23,8 +23,10 @@ class DataError(ValueError):
 class QA:
     """One question with its answer, and what the evaluation compares it with.
 
+    A document is one as well: its text after no question (`is_text`).
+
     Attributes:
-      question: as asked in training.
+      question: as asked in training; "" before a document.
       answer: as given in training.
       paraphrased_question: the same question in words never trained on.
       paraphrased_answer: the same fact in other words (numerator of the truth ratio).
@@ -36,6 +38,19 @@ class QA:
     paraphrased_question: str | None = None
     paraphrased_answer: str | None = None
     perturbed_answers: tuple[str, ...] = ()
+
+    @property
+    def is_text(self) -> bool:
+        """Whether this is a document: files of questions have no empty ones."""
+        return not self.question
+
+    @property
+    def excerpt(self) -> str:
+        """The row for a message."""
+        kind, text = (
+            ("text", self.answer) if self.is_text else ("question", self.question)
+        )
+        return f"{kind} {excerpt(text)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +76,8 @@ class UnlearningData:
         perturbed answers where there are any; may be ().
       adjacent_heldout: these facts asked in words never trained on; may be ().
       request: what kind of request it is, see `requests.entangled`.
+      exam: multiple choice that models are asked as well (`kinds.choices.Exam`); None:
+        none.
       topics: what the rows are about (`requests.topics.Topics`), found out when it is
         called; None: nothing says so.
     """
@@ -81,6 +98,7 @@ class UnlearningData:
     adjacent_eval: tuple[QA, ...] = ()
     adjacent_heldout: tuple[QA, ...] = ()
     request: str = "whole"
+    exam: Any = None
     topics: Callable[[], Any] | None = dataclasses.field(
         default=None, compare=False, repr=False
     )
@@ -91,6 +109,11 @@ class UnlearningData:
                 raise DataError(
                     f"{self.name}: the {field} set is empty; give at least one row"
                 )
+
+    @property
+    def documents(self) -> bool:
+        """Whether the training rows are documents, or blocks of them."""
+        return self.forget[0].is_text
 
 
 def key_of(row: QA) -> tuple[str, str]:
@@ -134,7 +157,7 @@ def check_overlap(
         number, other = common
         raise DataError(
             f"{forget_source}, row {number}: also in the {retain_source} as row "
-            f"{other} (question {excerpt(forget[number - 1].question)}); remove it "
+            f"{other} ({forget[number - 1].excerpt}); remove it "
             "from one of the two, or go on with contradictory targets "
             "(--allow-overlap)"
         )
@@ -152,8 +175,8 @@ def check_distinct(rows: Sequence[QA], source: str) -> None:
         key = tuple(map(_folded_field, dataclasses.astuple(row)))
         if (other := first.setdefault(key, number)) != number:
             raise DataError(
-                f"{source}, row {number}: the same as row {other} (question "
-                f"{excerpt(row.question)}); remove one of the two"
+                f"{source}, row {number}: the same as row {other} "
+                f"({row.excerpt}); remove one of the two"
             )
 
 
@@ -176,7 +199,7 @@ def check_unseen(
     if common is not None:
         raise DataError(
             f"{source}, row {common[0]}: a training row, where rows that no model has "
-            f"seen are needed (question {excerpt(holdout[common[0] - 1].question)}); "
+            f"seen are needed ({holdout[common[0] - 1].excerpt}); "
             "remove it from the holdout file, or go on with biased membership scores "
             "(--allow-overlap)"
         )
@@ -203,8 +226,31 @@ def check_contained(
     for number, row in enumerate(rows, 1):
         if key_of(row) not in known:
             raise DataError(
-                f"{source}, row {number}: not in {whole_source} (question "
-                f"{excerpt(row.question)}); check that the files belong together"
+                f"{source}, row {number}: not in {whole_source} "
+                f"({row.excerpt}); check that the files belong together"
+            )
+
+
+def check_one_kind(sets: Mapping[str, Sequence[QA]]) -> None:
+    """Refuses questions beside documents: one run has one way to put them to a model.
+
+    Args:
+      sets: from where rows are from to the rows.
+
+    Raises:
+      DataError: naming the first row (from 1) of another kind than the very first.
+    """
+    rows = (
+        (source, i, row) for source, of in sets.items() for i, row in enumerate(of, 1)
+    )
+    first = next(rows, None)
+    for source, number, row in rows:
+        if first is not None and row.is_text != first[2].is_text:
+            kinds = ("a question", "a text")
+            raise DataError(
+                f"{source}, row {number}: {kinds[row.is_text]}, and {first[0]} has "
+                f"{kinds[first[2].is_text]} first; give all rows in one of both "
+                "forms"
             )
 
 

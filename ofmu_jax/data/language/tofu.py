@@ -14,6 +14,7 @@ from ofmu_jax.data.language.records import (
     UnlearningData,
     check_contained,
     check_distinct,
+    check_one_kind,
     check_overlap,
     check_unseen,
     heldout_questions,
@@ -124,7 +125,8 @@ def load_custom(
     """Loads a deletion request from files of your own (JSON lines or a JSON array).
 
     Only question and answer are needed; paraphrased and perturbed fields (see
-    `read_json_lines`) enable the metrics that use them. Without evaluation files the
+    `read_json_lines`) enable the metrics that use them. Rows may be documents,
+    ``{"text": ...}``, all of them or none. Without evaluation files the
     forget and retain rows themselves are evaluated. Rows of ``adjacent_file`` are kept
     as retain rows are, and scored on their own. A forget row that comes twice is
     refused: it would count twice in what is reported. Without ``retain_file`` the
@@ -140,11 +142,16 @@ def load_custom(
             "full_file (what the model was trained on) to keep all its other rows"
         )
 
+    kinds: dict[str, tuple[QA, ...]] = {}
+
     def read(path: Path | None, default: tuple[QA, ...] = ()) -> tuple[QA, ...]:
         if path is None:
             return default
-        rows = read_json_lines(path, question_key=question_key, answer_key=answer_key)
-        return tuple(rows)
+        keys = {"question_key": question_key, "answer_key": answer_key}
+        rows = tuple(read_json_lines(path, **keys, texts=True))
+        kinds[str(path)] = rows
+        check_one_kind(kinds)
+        return rows
 
     forget = read(forget_file)
     check_distinct(forget, str(forget_file))

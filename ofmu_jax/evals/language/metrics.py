@@ -9,7 +9,7 @@ default.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from rouge_score import rouge_scorer
@@ -126,6 +126,19 @@ def rouge_l_recall(generations: Sequence[str], references: Sequence[str]) -> np.
     >>> rouge_l_recall(["Paris it is"], ["Paris, France"]).tolist()
     [0.5]
     """
+    return np.array([score.recall for score in _rouge_l(generations, references)])
+
+
+def rouge_l_f1(generations: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """The same as an F1 score: MUSE's verbatim memorisation, of continuations.
+
+    >>> rouge_l_f1(["Paris it is"], ["Paris, France"]).round(3).tolist()
+    [0.4]
+    """
+    return np.array([score.fmeasure for score in _rouge_l(generations, references)])
+
+
+def _rouge_l(generations: Sequence[str], references: Sequence[str]) -> list[Any]:
     if len(generations) != len(references):
         raise ValueError(
             f"{len(generations)} generated texts for {len(references)} references; "
@@ -133,7 +146,7 @@ def rouge_l_recall(generations: Sequence[str], references: Sequence[str]) -> np.
         )
     score = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True).score
     pairs = zip(references, generations, strict=True)
-    return np.array([score(*pair)["rougeL"].recall for pair in pairs])
+    return [score(*pair)["rougeL"] for pair in pairs]
 
 
 def exact_memorization(scores: TokenScores) -> float:

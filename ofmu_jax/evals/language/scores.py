@@ -1,8 +1,7 @@
 """Teacher-forced token scores of a language model, the input of every metric.
 
 One jitted function turns a padded batch into four numbers per labelled token; the
-rest of `ofmu_jax.evals` is numpy on the host. The last labelled token of an example is
-its end-of-sequence token.
+rest of `ofmu_jax.evals` is numpy on the host.
 """
 
 import dataclasses
@@ -36,7 +35,7 @@ class EvaluationError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class TokenScores:
-    """Scores of the n labelled tokens of one example, end-of-sequence included.
+    """Scores of the n labelled tokens of one example, end-of-sequence included if any.
 
     >>> scores = TokenScores(np.log([0.5, 0.5]), np.ones(2, bool), *np.zeros((2, 2)))
     >>> round(scores.probability, 6), len(scores), len(scores.without_eos())
@@ -47,6 +46,7 @@ class TokenScores:
     correct: np.ndarray  # argmax == label; shape (n,), bool
     mean: np.ndarray  # μ = Σ_v p_v log p_v; shape (n,), float32
     variance: np.ndarray  # σ² = Σ_v p_v (log p_v)² − μ²; shape (n,), float32
+    ended: bool = True  # the last token is an end-of-sequence token
 
     def __len__(self) -> int:
         return len(self.log_prob)
@@ -62,8 +62,9 @@ class TokenScores:
         return float(np.exp(-self.avg_loss))
 
     def without_eos(self) -> "TokenScores":
-        """The same scores without the last labelled token (end of sequence)."""
-        return TokenScores(*(values[:-1] for values in vars(self).values()))
+        """The same scores without the end of sequence, the last labelled token."""
+        *arrays, ended = vars(self).values()
+        return TokenScores(*(x[:-1] for x in arrays), ended=False) if ended else self
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -242,8 +243,7 @@ def bucket_length(length: int, bucket_lengths: Sequence[int] | None = None) -> i
     if not fitting:
         raise EvaluationError(
             f"an example of {length} tokens is longer than every bucket in "
-            f"{list(bucket_lengths)}; add a longer bucket or encode with a smaller "
-            "--max-length"
+            f"{list(bucket_lengths)}; add a longer bucket or lower --max-length"
         )
     return min(fitting)
 

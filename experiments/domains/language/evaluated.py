@@ -1,0 +1,72 @@
+"""The evaluation of a language model: what of the library's it is made of."""
+
+import functools
+from collections.abc import Sequence
+
+from experiments.domains.language.data import limited
+from experiments.domains.language.task import LanguageTask, Params
+from ofmu_jax.data.language.kinds.continuations import continued
+from ofmu_jax.data.language.records import UnlearningData
+from ofmu_jax.data.order import evenly_spaced
+from ofmu_jax.evals.evaluation import EvalOptions, Evaluation
+from ofmu_jax.evals.language.choices import add_choices
+from ofmu_jax.evals.language.documents import add_documents
+from ofmu_jax.evals.language.scores import TokenScores
+from ofmu_jax.evals.language.tofu import evaluate_language
+
+
+def evaluated(
+    task: LanguageTask,
+    params: Params,
+    data: UnlearningData,
+    against: Evaluation | None = None,
+) -> Evaluation:
+    """The evaluation of a model by the conventions of its task.
+
+    Args:
+      against: the evaluation of the retrained model, to compare with.
+    """
+    config = task.evaluation
+    rows = limited(data, config.max_rows)
+    evaluation = evaluate_language(
+        rows,
+        score=functools.partial(task.score, params),
+        generate=functools.partial(task.generate, params),
+        reference=against,
+        options=EvalOptions(num_resamples=config.bootstrap),
+    )
+    evaluation.notes += _cut(task, rows)
+    if data.documents:
+        most = config.max_rows
+        some = lambda of: [of[i] for i in evenly_spaced(len(of), most or len(of))]
+        blocks = {"forget": some(data.forget), "retain": some(data.retain)}
+        score = functools.partial(task.score, params)
+        add_documents(evaluation, rows, blocks, score)
+    if rows.exam is not None:
+        add_choices(evaluation, rows.exam, functools.partial(_followed, task, params))
+    return evaluation
+
+
+def _followed(
+    task: LanguageTask, params: Params, pairs: Sequence[tuple[str, str]]
+) -> list[TokenScores]:
+    """Scores of continuations of contexts, without any prompt format."""
+    most = task.config.max_position_embeddings
+    examples = [continued(task.tokenizer, *pair, most) for pair in pairs]
+    return task.score_encoded(params, examples)
+
+
+def _cut(task: LanguageTask, data: UnlearningData) -> list[str]:
+    """A note where right answers are cut short, so that ROUGE stays below 1."""
+    most, found = task.evaluation.max_new_tokens, []
+    for field in ("forget_eval", "retain_eval", "real_authors", "world_facts"):
+        answers = [row.answer for row in getattr(data, field)]
+        ids = answers and task.tokenizer(answers, add_special_tokens=False)["input_ids"]
+        if longer := sum(len(tokens) > most for tokens in ids):
+            found.append(f"{longer} of {len(ids)} {field}")
+    if not found:
+        return []
+    return [
+        f"ROUGE: answers end after {most} tokens (--evaluation.max-new-tokens); the "
+        f"true ones are longer in {', '.join(found)}, and theirs cannot reach 1."
+    ]

@@ -1,0 +1,1 @@
+"""Other kinds of rows than questions with answers: documents, multiple choice."""
