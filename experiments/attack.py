@@ -10,7 +10,7 @@ import tyro
 
 from experiments.config.attacks import AttackConfig
 from experiments.config.language import EvalConfig
-from experiments.shell import command_line, signals
+from experiments.shell import command_line, program, signals
 from ofmu_jax.bounds import Bound
 
 ATTACK, EVALUATION = AttackConfig(), EvalConfig(max_new_tokens=200)
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = tyro.cli(
-        Options, prog=f"python -m {MODULE}", description=DESCRIPTION, args=arguments
+        Options, prog=program.name(MODULE), description=DESCRIPTION, args=arguments
     )
     work = lambda: _run(options)
     return command_line.status(work, MODULE, arguments, options.output_dir)
