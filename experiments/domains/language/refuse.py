@@ -128,8 +128,8 @@ def _check_documents(run: LanguageRun, data: UnlearningData) -> None:
             )
     if run.attacks:
         raise ValueError(
-            f"--attacks {' '.join(run.attacks)}: they ask the forget questions, and the "
-            "forget rows are texts; leave it out."
+            f"--attacks {' '.join(run.attacks)}: they ask the forget questions, and "
+            "the forget rows are texts; leave it out."
         )
     choice = resolved(run.budget.forget_target, run.has_reference)
     if choice == "chance" and not data.holdout:
