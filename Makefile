@@ -7,7 +7,7 @@ TRANSFORMERS4 = transformers==4.51.3 tokenizers==0.21.4 huggingface-hub==0.36.0
 OUT ?= runs/demo
 BIN = $(VENV)/bin
 
-.PHONY: demo test slow long parity lint clean
+.PHONY: demo test slow long parity lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.run demo --output-dir $(OUT)
@@ -33,6 +33,11 @@ lint: $(VENV)/.installed-test
 	$(BIN)/python -m pip install -q -e ".[lint]"
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyrefly check
 
+# The site, in build/site: the same Markdown, and the docstrings; a warning is an error.
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install -q -e ".[docs]"
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/site
+
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -e .
@@ -51,4 +56,4 @@ $(PARITY_VENV)/.installed: pyproject.toml Makefile
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PARITY_VENV) runs build *.egg-info
+	rm -rf $(VENV) $(PARITY_VENV) runs build dist *.egg-info

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import tyro
 
 from experiments.publishing import run as publishing
-from experiments.shell import command_line, provenance, signals
+from experiments.shell import command_line, program, provenance, signals
 from experiments.studies import accelerator, cost, evaluation, growth, loading
 from experiments.studies.forget10 import study
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments.insert(0, "cost")
     config = tyro.cli(
         Command,
-        prog="python -m experiments.benchmark",
+        prog=program.name("experiments.benchmark"),
         description=DESCRIPTION,
         args=arguments,
     )

@@ -24,7 +24,7 @@ import tyro
 
 from experiments.publishing import ablations, page, run
 from experiments.report import published
-from experiments.shell import signals
+from experiments.shell import program, signals
 from experiments.stages.files import write_json
 
 MODULE = "experiments.publish"
@@ -52,7 +52,7 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = tyro.cli(Options, prog=f"python -m {MODULE}", args=arguments)
+    options = tyro.cli(Options, prog=program.name(MODULE), args=arguments)
     try:
         return _work(options)
     except (OSError, ValueError) as error:

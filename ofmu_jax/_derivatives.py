@@ -50,7 +50,9 @@ PhiFn = Callable[[Params], PhiEvaluation]
 LOOKAHEAD_MAX_STEP = 2e-3  # the longest shift, in norms of the parameters
 
 
-def similarity_and_slope(c: jax.Array, similarity: str) -> tuple[jax.Array, jax.Array]:
+def similarity_and_slope(
+    c: jax.Array, similarity: Similarity
+) -> tuple[jax.Array, jax.Array]:
     """S(c) and S'(c)."""
     check_choice("similarity", similarity, SIMILARITIES)
     return (c, jnp.ones_like(c)) if similarity == "cosine" else (c**2, 2 * c)
@@ -62,8 +64,8 @@ def evaluate_phi(
     retain_loss: LossFn,
     *,
     beta: float | jax.Array,
-    similarity: str = "cosine",
-    curvature: str = "vjp",
+    similarity: Similarity = "cosine",
+    curvature: Curvature = "vjp",
     retain_direction: Params | None = None,
     lookahead: Lookahead | None = None,
     lookahead_max_step: float | jax.Array = LOOKAHEAD_MAX_STEP,
@@ -139,7 +141,7 @@ def look_ahead(
     retain_gradient: Params,
     *,
     beta: float | jax.Array,
-    similarity: str = "cosine",
+    similarity: Similarity = "cosine",
     max_step: float | jax.Array = LOOKAHEAD_MAX_STEP,
 ) -> Lookahead:
     """The shift −βS'(c)u_f of these gradients, at most ``max_step`` ‖θ‖ long.
@@ -158,7 +160,7 @@ def look_ahead(
     return Lookahead(optax.tree.add_scale(towards, away, forget_gradient), c)
 
 
-def _gradient_and_product(loss: LossFn, params: Params, curvature: str):
+def _gradient_and_product(loss: LossFn, params: Params, curvature: Curvature):
     """Loss, gradient and the map u ↦ ∇²L u, which shares the primal pass."""
 
     def gradient_fn(theta):
@@ -169,7 +171,7 @@ def _gradient_and_product(loss: LossFn, params: Params, curvature: str):
     return value, widen(gradient), lambda u: widen(product(u))
 
 
-def _with_product(gradient_fn: Callable, params: Params, curvature: str, order=1):
+def _with_product(gradient_fn: Callable, params: Params, curvature: Curvature, order=1):
     """What ``gradient_fn`` gives, (∇f, more), and the map u ↦ ∇²f u.
 
     With ``"lookahead"`` that is u ↦ ∇f(θ + u) − ∇f(θ), linear for short u only.
@@ -221,7 +223,7 @@ def _product_anew(gradient_fn: Callable, params: Params, u: Params) -> Params:
 
 
 def phi_curvature(
-    phi: PhiFn, params: Params, curvature: str, *, phi_is_difference: bool = False
+    phi: PhiFn, params: Params, curvature: Curvature, *, phi_is_difference: bool = False
 ) -> tuple[PhiEvaluation, Params]:
     """∇Φ and ∇²Φ ∇Φ at ``params``; ``vjp`` and ``linearize`` share a primal pass.
 

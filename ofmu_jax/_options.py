@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import optax
 
-from ofmu_jax import bilevel
+from ofmu_jax import bilevel, choices
 from ofmu_jax.choices import FIRST_ORDER, PENALTY_GRADIENTS_OF, Base, PenaltyGradient
 
 BASES = get_args(Base)
@@ -22,13 +22,13 @@ class Options:
     inner_steps: int
     beta: Any
     rho: Any
-    similarity: str
-    base: str
-    curvature: str
+    similarity: choices.Similarity
+    base: choices.Base
+    curvature: choices.Curvature
     outer_steps: int
-    retain_direction: str
-    penalty: str
-    penalty_gradient: str
+    retain_direction: choices.RetainDirection
+    penalty: choices.Penalty
+    penalty_gradient: choices.PenaltyGradient
     penalty_clip: Any
     maximum: Any
     lookahead_max_step: Any
@@ -70,13 +70,13 @@ class Options:
         return inexact or near or self.curvature == "finite_difference"
 
     @property
-    def exact_curvature(self) -> str:
+    def exact_curvature(self) -> choices.Curvature:
         """Exact third derivatives go through exact second ones."""
         inexact = self.curvature in FIRST_ORDER
         return "vjp" if inexact else self.curvature
 
     @property
-    def penalty_phi_curvature(self) -> str:
+    def penalty_phi_curvature(self) -> choices.Curvature:
         """How ∇Φ inside the penalty is computed."""
         norm = self.penalty == "gradient_norm"
         exact = norm and self.penalty_gradient == "exact"
@@ -84,7 +84,7 @@ class Options:
 
     def check(self) -> None:
         """Raises ValueError for an unknown option or a bad count."""
-        for name, choices in (
+        for name, known in (
             ("similarity", bilevel.SIMILARITIES),
             ("base", BASES),
             ("curvature", bilevel.CURVATURES),
@@ -92,7 +92,7 @@ class Options:
             ("penalty", bilevel.PENALTIES),
             ("penalty_gradient", PENALTY_GRADIENTS),
         ):
-            bilevel.check_choice(name, getattr(self, name), choices)
+            bilevel.check_choice(name, getattr(self, name), known)
         _check_count("inner_steps", self.inner_steps, least=0)
         _check_count("outer_steps", self.outer_steps, least=1)
         if isinstance(self.rho, str):

@@ -73,7 +73,7 @@ def value_gap(phi: PhiEvaluation, maximum: float | jax.Array) -> Penalty:
     return Penalty(phi, gap, jnp.where(gap > 0, -1.0, 0.0), phi.gradient)
 
 
-def maximum_for(penalty: str, maximum: Any) -> Any:
+def maximum_for(penalty: PenaltyName, maximum: Any) -> Any:
     """Φ* as it is, 0 where it is not needed; ValueError where a value gap has none."""
     _trees.check_choice("penalty", penalty, PENALTIES)
     if penalty == "gradient_norm":

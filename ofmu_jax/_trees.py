@@ -71,13 +71,17 @@ def differentiable(params: Params) -> Params:
     return jax.tree.map(lambda x: x if floating(x) else None, params)
 
 
-def complete(part: Params, params: Params) -> Params:
-    """Fills the None of `differentiable` with the leaves of ``params``."""
+def complete(
+    part: Params,
+    params: Params,
+    missing: Callable[[Any], bool] = lambda x: x is None,
+) -> Params:
+    """Fills what is ``missing``, the None of `differentiable`, from ``params``."""
     return jax.tree.map(
-        lambda some, whole: whole if some is None else some,
+        lambda some, whole: whole if missing(some) else some,
         part,
         params,
-        is_leaf=lambda x: x is None,
+        is_leaf=missing,
     )
 
 

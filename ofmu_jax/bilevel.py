@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ofmu_jax import _trees
+from ofmu_jax import _trees, choices
 from ofmu_jax._derivatives import CURVATURES as CURVATURES
 from ofmu_jax._derivatives import LOOKAHEAD_MAX_STEP as LOOKAHEAD_MAX_STEP
 from ofmu_jax._derivatives import SIMILARITIES as SIMILARITIES
@@ -60,10 +60,9 @@ from ofmu_jax._trees import scan as scan
 from ofmu_jax._trees import secant_product as secant_product
 from ofmu_jax._trees import unit as unit
 from ofmu_jax._trees import widen as widen
-from ofmu_jax.choices import RetainDirection
 
 StepLossFn = Callable[[Params, jax.Array], jax.Array]  # (parameters, step) -> scalar
-RETAIN_DIRECTIONS = get_args(RetainDirection)
+RETAIN_DIRECTIONS = get_args(choices.RetainDirection)
 
 
 class Ascent(NamedTuple):
@@ -85,7 +84,7 @@ def inner_objective(
     retain_loss: LossFn,
     *,
     beta: float | jax.Array,
-    similarity: str = "cosine",
+    similarity: choices.Similarity = "cosine",
 ) -> jax.Array:
     """Φ(θ) = L_f(θ) − β S(c), a scalar (arXiv 2509.22483, inner problem)."""
     theta, forget_loss, retain_loss = _prepare(params, forget_loss, retain_loss)
@@ -100,8 +99,8 @@ def inner_gradient(
     retain_loss: LossFn,
     *,
     beta: float | jax.Array,
-    similarity: str = "cosine",
-    curvature: str = "vjp",
+    similarity: choices.Similarity = "cosine",
+    curvature: choices.Curvature = "vjp",
 ) -> Params:
     """∇Φ(θ), like ``params`` in structure and dtype; arguments of `evaluate_phi`.
 
@@ -125,8 +124,8 @@ def outer_objective(
     *,
     beta: float | jax.Array,
     rho: float | jax.Array,
-    similarity: str = "cosine",
-    penalty: str = "gradient_norm",
+    similarity: choices.Similarity = "cosine",
+    penalty: choices.Penalty = "gradient_norm",
     maximum: float | jax.Array | None = None,
 ) -> jax.Array:
     """F(θ), a scalar (arXiv 2509.22483, outer problem); see `outer_gradient`."""
@@ -147,9 +146,9 @@ def outer_gradient(
     *,
     beta: float | jax.Array,
     rho: float | jax.Array,
-    similarity: str = "cosine",
-    curvature: str = "vjp",
-    penalty: str = "gradient_norm",
+    similarity: choices.Similarity = "cosine",
+    curvature: choices.Curvature = "vjp",
+    penalty: choices.Penalty = "gradient_norm",
     maximum: float | jax.Array | None = None,
 ) -> Params:
     """∇F(θ), like ``params`` in structure and dtype.
@@ -204,8 +203,8 @@ def inner_ascent(
     inner_steps: int,
     beta: float | jax.Array,
     optimizer_state: optax.OptState | None = None,
-    similarity: str = "cosine",
-    curvature: str = "vjp",
+    similarity: choices.Similarity = "cosine",
+    curvature: choices.Curvature = "vjp",
     retain_direction: Params | None = None,
     lookahead: Lookahead | None = None,
     lookahead_max_step: float | jax.Array = LOOKAHEAD_MAX_STEP,

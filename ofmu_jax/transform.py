@@ -1,29 +1,36 @@
 r"""OFMU as an optax transform: one call of ``update`` is one outer iteration."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import optax
 
+from ofmu_jax import _trees, choices
 from ofmu_jax._loops import METRICS as METRICS
 from ofmu_jax._loops import Loops
 from ofmu_jax._loops import OfmuState as OfmuState
 from ofmu_jax.bilevel import LOOKAHEAD_MAX_STEP, AdaptiveRho, Params, StepLossFn
 
+# A number or a schedule is the rate of plain SGD, the paper's optimizer of both loops.
+Optimizer = optax.GradientTransformation | optax.ScalarOrSchedule
+RhoRule = Literal["adaptive"]
+
 
 def ofmu(
-    outer_optimizer: optax.GradientTransformation,
-    inner_optimizer: optax.GradientTransformation,
+    outer_optimizer: Optimizer,
+    inner_optimizer: Optimizer,
     inner_steps: int = 5,
     beta: float | jax.Array = 0.1,
-    rho: float | jax.Array | optax.Schedule | AdaptiveRho | str = 1e-3,
-    similarity: str = "cosine",
-    base: str = "inner",
-    curvature: str = "vjp",
+    rho: float | jax.Array | optax.Schedule | AdaptiveRho | RhoRule = 1e-3,
+    similarity: choices.Similarity = "cosine",
+    base: choices.Base = "inner",
+    curvature: choices.Curvature = "vjp",
     outer_steps: int = 1,
-    retain_direction: str = "fresh",
-    penalty: str = "gradient_norm",
-    penalty_gradient: str = "exact",
+    retain_direction: choices.RetainDirection = "fresh",
+    penalty: choices.Penalty = "gradient_norm",
+    penalty_gradient: choices.PenaltyGradient = "exact",
     penalty_clip: float | jax.Array | None = None,
     maximum: float | jax.Array | None = None,
     lookahead_max_step: float | jax.Array = LOOKAHEAD_MAX_STEP,
@@ -40,10 +47,14 @@ def ofmu(
     j = 0 … ``outer_steps`` − 1, so that a caller can index stacked minibatches
     (or ignore it). The ``grads`` argument is not used and may be None; wrappers that
     read it, such as `optax.MultiSteps`, need a tree: ``optax.tree.zeros_like(params)``.
+    Under `optax.masked` and `optax.partition`, which hide parameters from it, give
+    ``update`` also ``full_params=params``: the losses then see all of them, the hidden
+    ones as constants. Where a wrapper passes no arguments on, see `with_losses`.
 
     Args:
-      outer_optimizer: descends F; any optax optimizer.
-      inner_optimizer: ascends Φ; its state is carried from one update to the next.
+      outer_optimizer: descends F; any optax optimizer, or the rate of plain SGD.
+      inner_optimizer: likewise ascends Φ; its state is carried from one update to the
+        next.
       inner_steps: T.
       beta: weight β of the similarity; a Python 0 drops the term and its cost.
       rho: penalty weight ρ, or a schedule of the outer iteration k (the paper's
@@ -90,9 +101,11 @@ def ofmu(
       away. Integers among the parameters are constants: their update is 0.
 
     Raises:
+      TypeError: for an optimizer that is none.
       ValueError: for an unknown option, options that do not fit each other, a count
         that is not a Python integer or too small, or (in ``update``) a missing
-        ``params`` or loss, or a loss that is not a scalar.
+        ``params`` or loss, a loss that is not a scalar, or one that fails on hidden
+        parameters.
 
     >>> import jax.numpy as jnp
     >>> tx = ofmu(optax.sgd(0.1), optax.sgd(0.1), inner_steps=1, beta=0.0, rho=0.0)
@@ -106,8 +119,8 @@ def ofmu(
     [0.17]
     """
     loops = Loops(
-        optax.with_extra_args_support(outer_optimizer),
-        optax.with_extra_args_support(inner_optimizer),
+        _optimizer("outer_optimizer", outer_optimizer),
+        _optimizer("inner_optimizer", inner_optimizer),
         inner_steps,
         beta,
         rho,
@@ -133,29 +146,96 @@ def ofmu(
         *,
         forget_loss: StepLossFn | None = None,
         retain_loss: StepLossFn | None = None,
+        full_params: Params | None = None,
         **extra_args: Any,
     ) -> tuple[Any, OfmuState]:
         del updates  # the retain gradient counts at θ'_T, not at θ_k
         if params is None or forget_loss is None or retain_loss is None:
             raise ValueError(
                 "ofmu needs params and both losses: call tx.update(grads, state, "
-                "params, forget_loss=..., retain_loss=...), loss(params, step)."
+                "params, forget_loss=..., retain_loss=...), loss(params, step); within "
+                "what passes no arguments on (TrainState, lookahead, sam) put "
+                "ofmu_jax.with_losses(tx, forget_loss, retain_loss) in place of tx."
             )
-        return loops.iterate(params, state, forget_loss, retain_loss, extra_args)
+        losses = (
+            _of_visible("forget_loss", forget_loss, full_params),
+            _of_visible("retain_loss", retain_loss, full_params),
+        )
+        return loops.iterate(params, state, *losses, extra_args)
 
     return optax.GradientTransformationExtraArgs(loops.init, update_fn)
+
+
+def with_losses(
+    tx: optax.GradientTransformation,
+    forget_loss: StepLossFn,
+    retain_loss: StepLossFn,
+    **extra_args: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """The same transform with its losses (and ``full_params``, if asked for) bound.
+
+    For what calls ``update(grads, state, params)`` and passes no arguments on:
+    `flax.training.train_state.TrainState.apply_gradients`, `optax.lookahead`,
+    `optax.contrib.sam`. Transforms have no memory of their own, so that this may be
+    made anew in each step, around the losses of its batches; states stay valid.
+
+    >>> import jax.numpy as jnp
+    >>> tx, theta = ofmu(0.1, 0.1, 1, beta=0.0, rho=0.0), jnp.ones(1)
+    >>> forget, retain = lambda p, i: 3 * p.sum(), lambda p, i: 0.5 * (p**2).sum()
+    >>> bound = with_losses(tx, forget, retain)
+    >>> print(bound.update(None, tx.init(theta), theta)[0].round(4))
+    [0.17]
+    """
+    losses = {"forget_loss": forget_loss, "retain_loss": retain_loss}
+    update = functools.partial(tx.update, **losses, **extra_args)
+    return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
 def fill_masked(params: Params, full: Params) -> Params:
     """Puts the leaves of ``full`` where ``params`` holds an `optax.MaskedNode`.
 
-    Under `optax.masked` or `optax.partition` a transform sees masked parameters, and
-    so would the losses: ``forget_loss=lambda p, i: loss(fill_masked(p, params), i)``.
+    What `ofmu` does with ``full_params`` before it calls a loss.
     """
-    hidden = lambda x: isinstance(x, optax.MaskedNode)
-    return jax.tree.map(
-        lambda part, whole: whole if hidden(part) else part,
-        params,
-        full,
-        is_leaf=hidden,
+    return _trees.complete(params, full, _is_hidden)
+
+
+# --- what wrappers make of parameters and optimizers -------------------------------
+
+
+class _Hidden:
+    """A leaf that no operation takes, where a wrapper hides a parameter."""
+
+
+def _is_hidden(x: Any) -> bool:
+    return isinstance(x, (optax.MaskedNode, _Hidden))
+
+
+def _of_visible(name: str, loss: Callable, full: Params | None) -> Callable:
+    """The loss as a function of the parameters that a wrapper lets through."""
+
+    def of_visible(params, step):
+        params = params if full is None else fill_masked(params, full)
+        leaves = jax.tree.leaves(params, is_leaf=_is_hidden)
+        if not any(map(_is_hidden, leaves)):
+            return loss(params, step)
+        hide = lambda x: _Hidden() if _is_hidden(x) else x
+        try:
+            return loss(jax.tree.map(hide, params, is_leaf=_is_hidden), step)
+        except Exception as error:
+            raise ValueError(
+                f"{name} failed where optax.masked or optax.partition hides "
+                "parameters from it: call tx.update(..., full_params=params)."
+            ) from error
+
+    return of_visible
+
+
+def _optimizer(name: str, given: Any) -> optax.GradientTransformationExtraArgs:
+    """An optimizer with support for extra arguments; SGD of a rate."""
+    if hasattr(given, "init") and hasattr(given, "update"):
+        return optax.with_extra_args_support(given)
+    if callable(given) or isinstance(given, (int, float, jax.Array)):
+        return optax.with_extra_args_support(optax.sgd(given))
+    raise TypeError(
+        f"{name} must be an optax optimizer, or the rate of optax.sgd, got {given!r}."
     )

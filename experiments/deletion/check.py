@@ -26,12 +26,12 @@ from experiments.deletion.options import Verify as Verify
 from experiments.deletion.record import RECORD, DeletionError, key_of, read_record
 from experiments.deletion.summary import Check, summary
 from experiments.domains.base import Evidence
-from experiments.shell import console
+from experiments.shell import console, program
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Checks and prints; returns the exit status."""
-    options = tyro.cli(Verify, prog="python -m experiments.verify", args=arguments)
+    options = tyro.cli(Verify, prog=program.name("experiments.verify"), args=arguments)
     try:
         checks = list(verify(options))
     except (ValueError, FloatingPointError, OSError) as error:

@@ -12,11 +12,10 @@ from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from experiments.config.common import Run
-from experiments.deletion.record import Unlearned, leave_record
+from experiments.deletion.record import leave_record
 from experiments.domains.attacks import Attacks
 from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
-from experiments.domains.verdict import facts, verdict
-from experiments.pipeline import attacking, broken
+from experiments.pipeline import attacking, broken, recording
 from experiments.shell import provenance
 from experiments.shell.heartbeat import Stages
 from experiments.stages.files import fingerprint
@@ -121,7 +120,11 @@ class Pipeline:
         except broken.causes() as error:
             model = broken.without_result(model, error)
         if model.export is not None:
-            self._leave_record(model, start)
+            export = lambda of: of.folder / self.run.export_folder
+            told = attacking.told(self._attacks, model, start.target, start.reference)
+            made = recording.unlearned(self.domain, model, start, export, told)
+            evidence = self.domain.evidence()
+            on_main(lambda: _nothing(leave_record(self.run, evidence, made)))
         return dataclasses.replace(model, params=None)
 
     def start(self, seed: int, target: Model, reference: Model | None) -> Start:
@@ -267,46 +270,6 @@ class Pipeline:
     @functools.cached_property
     def _attacks(self) -> Attacks | None:
         return self.domain.attacks()
-
-    def _leave_record(self, model: Model, start: Start) -> None:
-        """Writes the deletion record into the export of an unlearned model."""
-        evaluation = model.evaluation
-        assert evaluation is not None
-        evidence, outcome = self.domain.evidence(), self._outcome(model, start)
-        export = lambda of: of.folder / self.run.export_folder
-        reference = None if start.reference is None else export(start.reference)
-        attacks = attacking.told(self._attacks, model, start.target, start.reference)
-        unlearned = Unlearned(
-            model.name,
-            model.seed,
-            export(model),
-            fingerprint(
-                model.identity,
-                self.domain.evaluated_by(),
-                evaluation.to_json(),
-                outcome,
-                *(() if attacks is None else (attacks,)),
-            ),
-            model.record,
-            evaluation,
-            base=start.target.record.get("source") or export(start.target),
-            reference=reference,
-            outcome=outcome,
-            attacks=attacks,
-        )
-        on_main(lambda: _nothing(leave_record(self.run, evidence, unlearned)))
-
-    def _outcome(self, model: Model, start: Start) -> dict[str, Any]:
-        """The verdict on a model, by what it started from and is held against."""
-        chance = self.domain.about.chance
-        ours, target, reference = (
-            None if of is None else facts(of, chance)
-            for of in (model, start.target, start.reference)
-        )
-        assert ours is not None
-        found = verdict(ours, target, reference).to_json()
-        met = {"forget_target_met": ours.met, "broke_off": not ours.finite}
-        return found | met
 
 
 def _nothing(_: Any) -> None:

@@ -19,7 +19,7 @@ from experiments.config.language import (
     OfmuConfig,
     Request,
 )
-from experiments.shell import command_line
+from experiments.shell import command_line, program
 from ofmu_jax.bounds import Bound, Count, NotNegativeInt, Positive
 from ofmu_jax.choices import Curvature, PenaltyGradient
 from ofmu_jax.methods import METHODS
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Plans and prints; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     plan = tyro.cli(
-        Plan, prog=f"python -m {MODULE}", description=DESCRIPTION, args=arguments
+        Plan, prog=program.name(MODULE), description=DESCRIPTION, args=arguments
     )
     return command_line.tried(lambda: _plan(plan))
 

@@ -23,6 +23,7 @@ from experiments.report.page import render_html
 from experiments.report.ranking import compare
 from experiments.report.schema import validate_report as validate_report
 from experiments.report.summary import summarise as summarise
+from experiments.shell import program
 from experiments.stages.files import finite, write_json, write_text
 
 JSON_NAME, HTML_NAME, COMPARISON_NAME = "report.json", "report.html", "comparison.html"
@@ -216,7 +217,7 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = tyro.cli(Options, prog="python -m experiments.report", args=arguments)
+    options = tyro.cli(Options, prog=program.name("experiments.report"), args=arguments)
     try:
         print(render(options.output_dir, options.compare))
     except (OSError, ValueError) as error:

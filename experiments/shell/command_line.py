@@ -7,7 +7,7 @@ from typing import Any
 
 import tyro
 
-from experiments.shell import signals
+from experiments.shell import program, signals
 from ofmu_jax.bounds import problems
 
 # Exit status: all was done, and no method forgot. Errors are 2, Ctrl-C is 130.
@@ -35,7 +35,7 @@ def parsed(
       lasts: how long that takes, in words.
       configured: the subcommand, and what it is where the command line says nothing.
     """
-    arguments, program = list(arguments), f"python -m {module}"
+    arguments, called = list(arguments), program.name(module)
     helps = ("-h", "--help")
     bare = not arguments or arguments[0].startswith("-")
     if configured is not None:
@@ -45,13 +45,13 @@ def parsed(
         arguments.insert(0, "demo")
         if not {*arguments} & {*helps}:
             print(
-                f"{program}: no command was given, so this is the embedded demo; it "
-                f"takes {lasts}. All commands: {program} --help",
+                f"{called}: no command was given, so this is the embedded demo; it "
+                f"takes {lasts}. All commands: {called} --help",
                 file=sys.stderr,
                 flush=True,
             )
     return tyro.cli(
-        command, prog=program, description=description, args=arguments, default=demo
+        command, prog=called, description=description, args=arguments, default=demo
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 import ofmu_jax.version
+from experiments.shell import program
 
 PACKAGE = pathlib.Path(ofmu_jax.version.__file__)
 LIBRARIES = (
@@ -46,7 +47,7 @@ def made(module: str) -> dict[str, Any]:
     """When and by which command line something is made, and where: for reports."""
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
+        "command": shlex.join([*program.words(module), *sys.argv[1:]]),
         "environment": environment(),
     }
 

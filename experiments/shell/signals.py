@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from experiments.shell import streams
+from experiments.shell import program, streams
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
@@ -101,7 +101,7 @@ def guarded(
         with handled():
             return work()
     except Interrupted as stop:
-        command = shlex.join(["python", "-m", module, *arguments])
+        command = shlex.join([*program.words(module), *arguments])
         text = f"stopped by {stop}; what was done is in {folder}. To go on: {command}"
         if _signals.speaks:
             with contextlib.suppress(OSError):  # Ctrl-C has ended the reader as well

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 import ofmu_jax
-from experiments.shell import command_line, console
+from experiments.shell import command_line, console, program
 from experiments.stages.files import write_json, write_with
 from experiments.studies.quadratic import (
     Problem,
@@ -239,6 +239,6 @@ def work(config: Convergence) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     config = tyro.cli(
-        Convergence, prog=f"python -m {MODULE}", description=__doc__, args=arguments
+        Convergence, prog=program.name(MODULE), description=__doc__, args=arguments
     )
     return command_line.tried(lambda: work(config))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.domains.language import handed_back
 from experiments.domains.language.task import LanguageTask, Params
 from ofmu_jax.data.language.prompts import IGNORE, Encoded, pad_left, pad_right
 
@@ -26,7 +27,7 @@ class Other:
         self.torch, self.task = torch, task
         self.versions = {"torch": torch.__version__, "threads": torch.get_num_threads()}
         with tempfile.TemporaryDirectory() as folder:
-            task.export(pathlib.Path(folder) / "hf", params)
+            handed_back.write(task, pathlib.Path(folder) / "hf", params)
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 pathlib.Path(folder) / "hf",
                 dtype=getattr(torch, task.config.dtype),

@@ -1,5 +1,6 @@
 """What an update of OFMU costs, counted in gradients."""
 
+from ofmu_jax import choices
 from ofmu_jax.bilevel import is_static_zero
 
 
@@ -9,10 +10,10 @@ def gradient_evaluations(
     outer_steps: int = 1,
     beta=0.1,
     rho=1e-3,
-    curvature: str = "vjp",
-    retain_direction: str = "fresh",
-    penalty: str = "gradient_norm",
-    penalty_gradient: str = "exact",
+    curvature: choices.Curvature = "vjp",
+    retain_direction: choices.RetainDirection = "fresh",
+    penalty: choices.Penalty = "gradient_norm",
+    penalty_gradient: choices.PenaltyGradient = "exact",
     **_,
 ) -> float:
     """Cost of one outer iteration in gradients of one batch.

@@ -15,6 +15,7 @@ from experiments.config.stored import run_from_json
 from experiments.deletion import check as verify
 from experiments.deletion import one_model
 from experiments.deletion import record as deletion
+from experiments.domains.language import handed_back
 from experiments.domains.language.data import load_data
 from experiments.domains.language.domain import LanguageDomain
 from experiments.domains.language.evidence import LanguageEvidence
@@ -63,7 +64,7 @@ def made(tmp_path_factory):
     task, evidence = domain.task, domain.evidence()
     export = lambda name: run.output_dir / name / "seed0" / "hf"
     for seed, name in enumerate(("target", "retrained", "ofmu")):
-        task.export(export(name), task.init_params(seed))
+        handed_back.write(task, export(name), task.init_params(seed))
     model = deletion.Unlearned(
         "ofmu",
         0,

@@ -14,6 +14,7 @@ from experiments.config.language import ModelConfig, Request
 from experiments.config.sequence import files_of, lineage
 from experiments.deletion import check as verify
 from experiments.deletion import record as deletion
+from experiments.domains.language import handed_back
 from experiments.domains.language.data import load_data
 from experiments.domains.language.domain import LanguageDomain
 from experiments.run import main, parse
@@ -55,7 +56,7 @@ def given(tmp_path_factory):
         max_length=64,
     )
     task = LanguageDomain.on(run, *load_data(run)).task
-    task.export(folder / "model", task.init_params(0))
+    handed_back.write(task, folder / "model", task.init_params(0))
     return folder
 
 

@@ -9,7 +9,7 @@ import pytest
 from experiments import benchmark
 from experiments.config.language import Tofu
 from experiments.config.parts import ModelConfig
-from experiments.domains.language import tokens
+from experiments.domains.language import handed_back, tokens
 from experiments.domains.language.domain import LanguageDomain
 from experiments.pipeline import pipeline
 from experiments.report import published
@@ -150,7 +150,7 @@ def given(data_dir, tmp_path):
         model_size=ModelConfig(16, 32, 1, 1, 1, 512),
     )
     task = LanguageDomain.of(run).task
-    task.export(tmp_path / "llama", task.init_params(0))
+    handed_back.write(task, tmp_path / "llama", task.init_params(0))
     return ("--base-model", tmp_path / "llama", "--data-dir", data_dir / "tofu")
 
 

@@ -1,7 +1,10 @@
 """A given model folder with other weights: what is said of it, and its export."""
 
+import functools
 import pathlib
 from collections.abc import Iterable
+
+import jax
 
 from experiments.domains.base import REFERENCE, TARGET, Model
 from experiments.domains.language.task import LanguageTask, Params
@@ -9,6 +12,8 @@ from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.huggingface import weights
 from ofmu_jax.models.huggingface.readers import problems_in_4
 from ofmu_jax.models.huggingface.rounding import rounded
+from ofmu_jax.models.llama.adapters import Merged, merging
+from ofmu_jax.parallel import distributed
 from ofmu_jax.version import __version__
 
 SCORED = "as written"  # what came before scored models that were not rounded yet
@@ -25,13 +30,41 @@ def export(task: LanguageTask, folder: pathlib.Path, model: Model) -> None:
     if (given := model.record.get("source")) is not None:
         quantized = "rounded to NF4, 4 bits an entry, and written dense"
         card = _CARD.format(quantized, __version__) if task.quantized else ""
-        task.export(folder, model.params, given, card=card)
+        write(task, folder, model.params, given, card=card)
     elif task.source is None:
-        task.export(folder, model.params)
+        write(task, folder, model.params)
     else:
         method = f"changed by {model.name} to forget rows; deletion.json says how"
         what = _WHAT.get(model.role, method)
-        task.export(folder, model.params, card=_CARD.format(what, __version__))
+        write(task, folder, model.params, card=_CARD.format(what, __version__))
+
+
+def write(
+    task: LanguageTask,
+    folder: pathlib.Path,
+    params: Params,
+    source: str | None = None,
+    card: str | None = None,
+) -> None:
+    """Writes a Hugging Face folder: config, tokenizer, safetensors.
+
+    What is in NF4, or has adapters beside it, is written as the dense weights that it
+    stands for, in float32: half of that would round adapters away.
+
+    Args:
+      source: the given model whose other files it has; default: the task's.
+      card: what its README.md says first.
+    """
+    source = source or task.source
+    tokenizer = task.tokenizer if source is None else None
+    save = functools.partial(huggingface.save_pretrained, source=source, card=card)
+    if not any(isinstance(x, Merged) for x in jax.tree.leaves(merging(params))):
+        save(folder, params, task.config, tokenizer)
+        return
+    dense = merging(distributed.to_host(params))  # small: in NF4, or on one device
+    distributed.on_main(
+        lambda: save(folder, dense, task.config, tokenizer, dtype="float32")
+    )
 
 
 def written(task: LanguageTask, params: Params) -> Params:

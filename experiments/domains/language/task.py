@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -20,9 +19,7 @@ from ofmu_jax.data.language.records import QA, DataError
 from ofmu_jax.evals.language.scores import TokenScores
 from ofmu_jax.evals.language.shared_prompts import PromptedModel, score_answers
 from ofmu_jax.losses.tokens import ApplyFn, Projected
-from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.llama import generation, nf4, prompted
-from ofmu_jax.models.llama.adapters import Merged, merging
 from ofmu_jax.models.llama.model import (
     Llama,
     LlamaConfig,
@@ -31,7 +28,7 @@ from ofmu_jax.models.llama.model import (
     hidden_states,
     init_params,
 )
-from ofmu_jax.parallel import distributed, sharding
+from ofmu_jax.parallel import sharding
 from ofmu_jax.training import placement
 
 Params = Any
@@ -284,30 +281,3 @@ class LanguageTask:
             text.strip()
             for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)
         ]
-
-    def export(
-        self,
-        folder: pathlib.Path,
-        params: Params,
-        source: str | None = None,
-        card: str | None = None,
-    ) -> None:
-        """Writes a Hugging Face folder: config, tokenizer, safetensors.
-
-        What is in NF4, or has adapters beside it, is written as the dense weights that
-        it stands for, in float32: half of that would round adapters away.
-
-        Args:
-          source: the given model whose other files it has; default: the task's.
-          card: what its README.md says first.
-        """
-        source = source or self.source
-        tokenizer = self.tokenizer if source is None else None
-        save = functools.partial(huggingface.save_pretrained, source=source, card=card)
-        if not any(isinstance(x, Merged) for x in jax.tree.leaves(merging(params))):
-            save(folder, params, self.config, tokenizer)
-            return
-        dense = merging(distributed.to_host(params))  # small: in NF4, or on one device
-        distributed.on_main(
-            lambda: save(folder, dense, self.config, tokenizer, dtype="float32")
-        )

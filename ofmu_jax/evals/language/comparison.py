@@ -31,7 +31,7 @@ def compare_with_reference(
     """Adds the metrics that need the model retrained without the forget rows.
 
     forget_quality (p of the KS test) and forget_quality_ks (D); privleak; the
-    distance |AUC − AUC_reference| of every attack; and, on rows paired one to one,
+    distance ``|AUC − AUC_reference|`` of every attack; and, on rows paired one to one,
     mean differences with the p-value of an equivalence test, summed up in
     indistinguishable_from_reference (1 or 0). Where adjacent rows were scored,
     adjacency_gap: their mean answer probability less the retrained model's, with a
