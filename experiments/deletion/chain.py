@@ -52,10 +52,10 @@ def ancestors(
         folder = huggingface.locate(place)
         record = read_record(folder / RECORD)
         yield record
-        place = _before(folder)
+        place = before(folder)
 
 
-def _before(folder: pathlib.Path) -> pathlib.Path | None:
+def before(folder: pathlib.Path) -> pathlib.Path | None:
     """The model that an export of a run started from, by the run's ``config.json``:
     beside it, as a lineage may have been moved as a whole, or else where it was."""
     run = folder.resolve().parents[DEPTH - 2]

@@ -162,7 +162,8 @@ class ModelChecks:
     def _earlier(self, record: Mapping[str, Any], evidence: Evidence) -> Check:
         """The records before this one, and that no row of theirs is kept again."""
         try:
-            found = list(chain.ancestors(self._place(record["base"]), record))
+            base = self.options.base_model or chain.before(self.folder)
+            found = list(chain.ancestors(base or self._place(record["base"]), record))
         except ValueError as error:
             return self._check(EARLIER, str(error))
         again = chain.kept_again(self.key, found, evidence.items("retain"))

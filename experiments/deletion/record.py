@@ -273,7 +273,7 @@ def name_of(value: Any) -> Any:
         fields = dataclasses.fields(value)
         return {field.name: name_of(getattr(value, field.name)) for field in fields}
     if isinstance(value, tuple | list):
-        return [name_of(item) for item in value]
+        return type(value)(map(name_of, value))
     if isinstance(value, pathlib.PurePath):
         return value.name
     if isinstance(value, str):

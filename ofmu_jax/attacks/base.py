@@ -173,6 +173,7 @@ class Attack:
     def budget_text(self, budget: Any) -> str:
         """The budget in words.
 
+        >>> from ofmu_jax.attacks.budget import Budget
         >>> Attack("", "", "", "lr {relearn_rate:g}", lambda *_: None).budget_text(
         ...     Budget(relearn_rate=1e-5))
         'lr 1e-05'

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.config.language import EvalConfig
-from experiments.domains.language import evidence
+from experiments.domains.language import evaluated
 from experiments.domains.language.rows import training_rows
 from experiments.domains.language.task import LanguageTask
 from experiments.shell import signals
@@ -79,7 +79,7 @@ def test_a_note_counts_the_answers_that_are_cut():
     limits = EvalConfig(max_new_tokens=min(lengths))
     rows = tuple(ROWS)
     data = UnlearningData("x", rows, rows, rows, forget_eval=rows)
-    cut = lambda config: evidence._cut(
+    cut = lambda config: evaluated._cut(
         dataclasses.replace(ours, evaluation=config), data
     )
     assert lengths[0] > lengths[1]
