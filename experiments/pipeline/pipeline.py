@@ -263,6 +263,8 @@ class Pipeline:
         """The model with what the attacks of the run find."""
         if (attacks := self._attacks) is None:
             return model
+        if model.params is None:  # all else of it was done before
+            model = self._with_params(model)
         return attacking.attacked(
             model, target, reference, attacks, self._reached, self.progress
         )
