@@ -166,8 +166,7 @@ def _nested(values: Mapping[Any, Any]) -> dict[str, Any]:
         head, _, rest = str(name).replace("-", "_").partition(".")
         value = _nested({rest: value}) if rest else value
         value = _nested(value) if isinstance(value, Mapping) else value
-        both = isinstance(value, dict) and isinstance(found.get(head), dict)
-        found[head] = _merged(found[head], value) if both else value
+        found = _merged(found, {head: value})
     return found
 
 

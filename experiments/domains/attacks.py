@@ -1,6 +1,7 @@
 """The attacks of a run: which, on what rows, within what budget."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,17 +20,16 @@ class Attacks:
 
     def made_from(self, name: str) -> str:
         """Fingerprint of what a result depends on, beside the models."""
-        attack = self.chosen[name]
-        rows = [[dataclasses.asdict(row) for row in part] for part in self._parts]
-        entities = sorted(self.rows.entities.items())
-        text = attack.budget_text(self.budget)
-        size = self.subject.max_new_tokens
-        return fingerprint(name, text, rows, entities, self.rows.text, size)
+        text = self.chosen[name].budget_text(self.budget)
+        return fingerprint(name, text, self._read, self.subject.max_new_tokens)
 
-    @property
-    def _parts(self) -> tuple[Any, ...]:
+    @functools.cached_property
+    def _read(self) -> str:
+        """Fingerprint of what attacks read; once for all of them on all models."""
         rows = self.rows
-        return rows.scored, rows.forget, rows.retain, rows.holdout, rows.contrasts
+        parts = rows.scored, rows.forget, rows.retain, rows.holdout, rows.contrasts
+        values = [[dataclasses.asdict(row) for row in part] for part in parts]
+        return fingerprint(values, sorted(rows.entities.items()), rows.text)
 
     def lacks(self, name: str, model: Attacked) -> str | None:
         """Why an attack cannot be run; None: it can."""
