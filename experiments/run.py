@@ -63,7 +63,7 @@ def _run(run: Run) -> int:
 
         mesh.join(run)
     with lock.held(run.output_dir):
-        if isinstance(run, Request) and is_sequence(run):
+        if is_sequence(run):
             from experiments.sequence import execute as sequence
 
             return sequence.status(sequence.execute(run))

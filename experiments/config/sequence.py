@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from experiments.config.language import Request
 
@@ -27,7 +27,7 @@ def export_in(folder: pathlib.Path, method: str, seed: int) -> pathlib.Path:
     return folder / method / f"seed{seed}" / Request.export_folder
 
 
-def is_sequence(run: Any) -> bool:
+def is_sequence(run: Any) -> TypeGuard[Request]:
     """Whether a run has several requests: several files, or a folder of them."""
     if not isinstance(run, Request):
         return False

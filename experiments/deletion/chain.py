@@ -11,7 +11,6 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.config.language import Request
 from experiments.config.sequence import Link, is_sequence, lineage
 from experiments.config.stored import run_from_json
 from experiments.deletion.record import (
@@ -102,7 +101,7 @@ def lineages(
         run = run_from_json({**config, **changes})
     except ValueError:
         return []
-    if not isinstance(run, Request) or not is_sequence(run):
+    if not is_sequence(run):
         return []
     methods = (name for name in run.methods if name in run.specs)  # no other folder
     return [lineage(run, name, seed) for name in methods for seed in run.seeds]

@@ -1,6 +1,7 @@
 """The rows of a language run, as its command says."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from experiments.config.language import Choices, Demo, LanguageRun, Request, Tofu
@@ -153,16 +154,21 @@ def divided_note(
     )
 
 
+def spaced(rows: Sequence[Any], most: int | None) -> tuple[Any, ...]:
+    """At most ``most`` rows, evenly spaced; None: all."""
+    count = len(rows) if most is None else most
+    return tuple(rows[i] for i in evenly_spaced(len(rows), count))
+
+
 def limited(data: UnlearningData, most: int | None) -> UnlearningData:
     """At most ``most`` rows, evenly spaced, of each evaluation set."""
     if most is None:
         return data
-    chosen = lambda rows: tuple(rows[i] for i in evenly_spaced(len(rows), most))
     fewer: dict[str, Any] = {
-        field: chosen(getattr(data, field)) for field in evaluated_sets(data)
+        field: spaced(getattr(data, field), most) for field in evaluated_sets(data)
     }
     if data.exam is not None:
-        sets = {name: chosen(rows) for name, rows in data.exam.sets.items()}
+        sets = {name: spaced(rows, most) for name, rows in data.exam.sets.items()}
         fewer["exam"] = dataclasses.replace(data.exam, sets=sets)
     return dataclasses.replace(data, **fewer)
 

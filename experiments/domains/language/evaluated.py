@@ -3,11 +3,10 @@
 import functools
 from collections.abc import Sequence
 
-from experiments.domains.language.data import limited
+from experiments.domains.language.data import limited, spaced
 from experiments.domains.language.task import LanguageTask, Params
 from ofmu_jax.data.language.kinds.continuations import continued
 from ofmu_jax.data.language.records import UnlearningData
-from ofmu_jax.data.order import evenly_spaced
 from ofmu_jax.evals.evaluation import EvalOptions, Evaluation
 from ofmu_jax.evals.language.choices import add_choices
 from ofmu_jax.evals.language.documents import add_documents
@@ -28,19 +27,18 @@ def evaluated(
     """
     config = task.evaluation
     rows = limited(data, config.max_rows)
+    score = functools.partial(task.score, params)
     evaluation = evaluate_language(
         rows,
-        score=functools.partial(task.score, params),
+        score=score,
         generate=functools.partial(task.generate, params),
         reference=against,
         options=EvalOptions(num_resamples=config.bootstrap),
     )
     evaluation.notes += _cut(task, rows)
     if data.documents:
-        most = config.max_rows
-        some = lambda of: [of[i] for i in evenly_spaced(len(of), most or len(of))]
-        blocks = {"forget": some(data.forget), "retain": some(data.retain)}
-        score = functools.partial(task.score, params)
+        parts = {"forget": data.forget, "retain": data.retain}
+        blocks = {name: spaced(part, config.max_rows) for name, part in parts.items()}
         add_documents(evaluation, rows, blocks, score)
     if rows.exam is not None:
         add_choices(evaluation, rows.exam, functools.partial(_followed, task, params))
