@@ -211,7 +211,7 @@ class Request(LanguageRun):
     # are trained from scratch.
     train: TrainConfig = TrainConfig(epochs=5, learning_rate=1e-5)
     attack: AttackConfig = AttackConfig()
-    ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
+    ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5, inner_check=True)
     evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()
 

@@ -49,7 +49,8 @@ class OfmuConfig:
     """The longest step of polyak, in norms of the parameters."""
     inner_check: bool = False
     """Look where a step of polyak leads, for a third of a gradient: a quarter of it is
-    taken if it closes more than η_in of the gap, and the next ones are shorter too."""
+    taken if it closes more than η_in of the gap, and the next ones are shorter too.
+    Other inner optimizers do not look."""
     outer_steps: Count = 3
     outer_learning_rate: Positive = 1e-3
     weight_decay: Term = 0.0
@@ -87,6 +88,10 @@ class OfmuConfig:
     penalty_clip: Positive | None = 1.0
     """The penalty's norm is at most this multiple of the retain gradient's."""
 
+    @property
+    def _looks(self) -> bool:
+        return self.inner_check and self.inner_optimizer == "polyak"
+
     def create(
         self,
         forget_loss: BatchLoss,
@@ -118,7 +123,7 @@ class OfmuConfig:
             inner_optimizer=ascent,
             rho=rho,
             maximum=maximum,
-            looks=self.inner_steps if self.inner_check else 0,
+            looks=self.inner_steps if self._looks else 0,
             **{name: getattr(self, name) for name in PASSED},
             **options,
         )
@@ -204,6 +209,12 @@ def cautions(config: OfmuConfig, dtype: str, given: str | None) -> Iterator[str]
             f"pretrained model such as {given} 1e-5 is usual: "
             f"--{NAME}.outer-learning-rate, --train.learning-rate, … Inner steps of "
             f"length 0.1 (--{NAME}.inner-learning-rate) broke one of 135M parameters."
+        )
+    if given is not None and not (fixed or config.inner_check):
+        yield (
+            f"a pretrained model such as {given} can be broken by steps of polyak, "
+            f"which go too far where a row is known by heart: --{NAME}.inner-check "
+            "looks where a step leads before it is taken."
         )
     if dtype == "bfloat16" and config.rho and config.penalty_gradient == "secant":
         yield (
