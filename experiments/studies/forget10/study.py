@@ -45,7 +45,9 @@ STUDY = Tofu(
     baselines=dataclasses.replace(
         Baselines(),
         **{
-            field.name: dataclasses.replace(field.default, learning_rate=RATE)
+            field.name: dataclasses.replace(
+                getattr(Baselines(), field.name), learning_rate=RATE
+            )
             for field in dataclasses.fields(Baselines)
         },
     ),
