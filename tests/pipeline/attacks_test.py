@@ -193,7 +193,10 @@ def report(*values):
     "values, text",
     [
         ((0.5, 0.5), "NPO: recovered by lora-retain 50%."),
-        ((0.0, 0.02), "NPO: no recovery under these attacks at this budget."),
+        (
+            (0.0, 0.02),
+            "NPO: no recovery under these attacks at this budget (not run: prune).",
+        ),
         ((0.0, 0.6), "NPO: cannot tell: lora-retain 30%."),
     ],
 )

@@ -34,6 +34,17 @@ def check(run: LanguageRun) -> None:
         )
 
 
+def check_documents(names: tuple[str, ...]) -> None:
+    """Raises ValueError for an attack that is named and asks questions, where the
+    forget rows are documents; of all, such attacks are left out by themselves."""
+    found = chosen(name for name in names if name != "all")
+    if asking := [name for name, attack in found.items() if attack.asks]:
+        raise ValueError(
+            f"--attacks {' '.join(asking)}: questions are asked there, and the forget "
+            "rows are documents; leave it out."
+        )
+
+
 def attacks_of(
     names: tuple[str, ...],
     config: AttackConfig,

@@ -61,6 +61,15 @@ def divided(data: UnlearningData, tokenizer: Any, sizes: Sizes) -> UnlearningDat
     return dataclasses.replace(data, **changes)
 
 
+def passages(tokenizer: Any, rows: Sequence[QA], sizes: Sizes) -> tuple[QA, ...]:
+    """The passages of some documents, as `divided` has them in a scored set."""
+    texts = (
+        text for row in rows for text in blocks(tokenizer, row.answer, sizes.block)
+    )
+    found = (passage(tokenizer, text, sizes) for text in texts)
+    return tuple(row for row in found if row is not None)
+
+
 def blocks(tokenizer: Any, text: str, most: int) -> list[str]:
     """A text in pieces of at most ``most`` tokens, between words where there are any.
 
