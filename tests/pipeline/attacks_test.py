@@ -31,6 +31,7 @@ from ofmu_jax.attacks.base import Found, Rows
 from ofmu_jax.attacks.budget import Budget
 from ofmu_jax.attacks.registry import ATTACKS, chosen
 from ofmu_jax.data.language.records import QA
+from ofmu_jax.evals.language.scores import EvaluationError
 
 NAMES = ("relearn", "relearn-part", "int4", "mia-loss")
 RUN = Demo(
@@ -212,6 +213,16 @@ def test_a_verdict_never_says_more_than_was_shown(values, text):
     assert section["details"][0]["said"] == "at samples 1; rank 8"
     figure = words.attack_figure(found)
     assert figure is not None and len(figure.axes[0].lines) == 3
+
+
+@pytest.mark.parametrize("field", ["scores", "before", "holdout"])
+def test_scores_that_are_not_finite_are_no_scores(monkeypatch, field):
+    found = Found((1.0,), np.ones((1, 2)), np.ones(2), np.ones((1, 2)))
+    getattr(found, field).ravel()[-1] = np.nan
+    broken = dataclasses.replace(ATTACKS["lens"], run=lambda *_: found)
+    attacks = Attacks({"lens": broken}, None, Rows((), ()), Budget())
+    with pytest.raises(EvaluationError, match="not finite; the model diverged"):
+        attacks.run("lens", None, lambda share: None)
 
 
 def test_what_was_found_is_what_is_read(tmp_path):
