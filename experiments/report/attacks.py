@@ -81,12 +81,11 @@ def merged(reports: Mapping[str, Row]) -> dict[str, Any] | None:
     every = {name: r["attacks"] for name, r in reports.items() if r.get("attacks")}
     if not every:
         return None
-    tagged = {
-        part: [
-            {**row, "run": run} for run, found in every.items() for row in found[part]
-        ]
-        for part in ("rows", "verdicts", "curves", "missing")
-    }
+    rows_of = lambda part: [
+        {**row, "run": run} for run, found in every.items() for row in found[part]
+    ]
+    parts = ("rows", "verdicts", "curves", "missing")
+    tagged: dict[str, Any] = {part: rows_of(part) for part in parts}
     for gap in tagged["missing"]:
         gap["model"] = f"{gap['model']}, {gap['run']}"
     tagged["missing"] += [

@@ -139,49 +139,39 @@ def test_comparison_of_different_data_says_so(content):
 
 def attacked(content, recovers, budget):
     """The run with one attack on OFMU."""
-    found = copy.deepcopy(content)
-    interval = [recovers - 0.05, recovers + 0.05]
-    row = {
-        "method": "ofmu",
-        "attack": "nf4",
-        "seeds": 1,
-        "after": 0.5,
-        "word": "recovers",
-    }
+    row = {"method": "ofmu", "attack": "nf4", "seeds": 1, "word": "recovers"}
     row |= {"before": 0.1, "left": 0.0, "at": 1.0, "reference": 0.1, "target": 0.9}
-    row |= {"recovered": recovers, "difference": 0.4, "interval": interval}
+    row |= {"recovered": recovers, "difference": 0.4, "after": 0.5, "said": ""}
+    interval = [recovers - 0.05, recovers + 0.05]
     entry = {"title": "NF4", "source": "2305.14314", "unit": "P", "axis": "bits"}
     curve = {"attack": "nf4", "role": "unlearned", "method": "ofmu"}
-    found["attacks"] = {
+    found = {
         "attacks": {"nf4": {**entry, "budget": budget}},
-        "rows": [{**row, "said": "", "kinds": None}],
+        "rows": [{**row, "interval": interval, "kinds": None}],
         "verdicts": [{"method": "ofmu", "word": "recovers", "text": f"nf4 {recovers}"}],
         "curves": [{**curve, "at": [1.0, 2.0], "values": [0.1, recovers]}],
         "missing": [{"attack": "lens", "model": "OFMU, seed 0", "why": "it broke"}],
     }
-    return found
+    return {**content, "attacks": found}
 
 
-def test_attacks_of_several_runs_stand_side_by_side(tmp_path, content):
+def test_attacks_of_several_runs_stand_side_by_side(content):
     """Each under the name of its run; budgets that differ are told, and so is a run
     without any."""
-    for name, run in (
-        ("a", attacked(content, 0.25, "blocks of 64")),
-        ("b", attacked(content, 0.75, "blocks of 32")),
-        ("c", content),
-    ):
-        write.write_report(tmp_path / name, run)
-    a, *others = (str(tmp_path / name) for name in "abc")
-    assert write.main([a, "--compare", *others]) == 0
-    text = Page((tmp_path / "a/comparison.html").read_text()).text
+    runs = {
+        "a": attacked(content, 0.25, "blocks of 64"),
+        "b": attacked(content, 0.75, "blocks of 32"),
+        "c": content,
+    }
+    text = Page(render_html(write.merge_reports(runs))).text
     words = " ".join(" ".join(text).split())
     assert words.index("25% [20%, 30%]") < words.index("75% [70%, 80%]")
     assert "OFMU · a: nf4 0.25." in words and "OFMU · b: nf4 0.75." in words
     assert "do not compare: a: blocks of 64; b: blocks of 32" in words
     assert "lens on OFMU, seed 0, b: it broke" in words
     assert "all on c: it was run without --attacks" in words
-    found = attacks.merged({"a": attacked(content, 0.25, "x"), "c": content})
-    assert found["attacks"]["nf4"]["budget"] == "x"
+    found = attacks.merged({"a": runs["a"]})
+    assert found is not None and found["attacks"]["nf4"]["budget"] == "blocks of 64"
     assert attacks.merged({"c": content}) is None
 
 
