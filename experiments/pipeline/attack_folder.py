@@ -54,8 +54,7 @@ def _domain(options: Any) -> LanguageDomain:
     """
     try:
         domain = cast(LanguageDomain, domain_of(request_of(options)))
-        for note in domain.refuse():
-            console.note(note)
+        domain.refuse()  # what it notes is about exports, and there are none
     except ValueError as error:
         named = str(error).replace("--base-model", "--target-model")
         raise type(error)(named) from None

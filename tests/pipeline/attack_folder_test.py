@@ -32,6 +32,8 @@ def given(tmp_path_factory):
     write(folder / "keep.jsonl", asked(KEEP))
     write(folder / "long.jsonl", asked([*KEEP, ("Who?", "A painter. " * 50)]))
     write(folder / "texts.jsonl", [{"text": " ".join(sum(FORGET, ()))}])
+    entity = {"question": "Who is Ed?", "answer": "A cook.", "entity": "cook"}
+    (folder / "entities.json").write_text(json.dumps([entity | {"prefix": "A "}]))
     for name, size in (("model", 16), ("retrained", 16), ("other", 8)):
         run = Request(
             forget_file=folder / "forget.jsonl",
@@ -72,6 +74,11 @@ def test_a_yardstick_that_is_given_later_redoes_nothing(given, tmp_path):
         (["--holdout-file", "forget.jsonl"], {}, "row 1: a training row"),
         ([], {"forget": "."}, "has 4 requests, and they are taken one after another"),
         ([], {"attacks": "int4 nonsense"}, "--attacks nonsense is unknown"),
+        (
+            ["--attack.entities-file", "entities.json"],
+            {},
+            "none of its 1 entities is in an answer that is scored",
+        ),
         (
             [],
             {"forget": "texts.jsonl", "attacks": "all agreement paraphrase"},

@@ -144,6 +144,7 @@ def _json(row):
         ({"attack": AttackConfig(curve_steps=(5, 5))}, "--attack.curve-steps 5 5 must"),
         ({"attack": AttackConfig(lora_samples=())}, "--attack.lora-samples is empty"),
         ({"attack": AttackConfig(teach_rates=(-1.0,))}, "--attack.teach-rates is -1.0"),
+        ({"attack": AttackConfig(agreement=" ")}, "--attack.agreement is empty"),
     ],
 )
 def test_bad_options_are_refused_first(fields, message):
@@ -213,6 +214,49 @@ def test_a_verdict_never_says_more_than_was_shown(values, text):
     assert section["details"][0]["said"] == "at samples 1; rank 8"
     figure = words.attack_figure(found)
     assert figure is not None and len(figure.axes[0].lines) == 3
+
+
+class Silent:
+    """Progress that nobody looks at."""
+
+    def add_task(self, *_, **__):
+        return 0
+
+    update = add_task
+
+
+def test_only_what_compares_is_done_again_for_another_yardstick(tmp_path):
+    """And what broke says why, and is tried again."""
+    ran = []
+
+    def attack(name, **more):
+        def run(model, rows, budget, progress):
+            ran.append(name)
+            if name == "broken":
+                raise EvaluationError("it diverged.")
+            return Found((0.0,), np.ones((1, 2)))
+
+        return dataclasses.replace(ATTACKS["int8"], run=run, **more)
+
+    beside = ("reference",)
+    entries = {"alone": attack("alone"), "compares": attack("compares", beside=beside)}
+    entries["broken"] = attack("broken")
+    subject = dataclasses.make_dataclass("Subject", ["max_new_tokens"])(4)
+    attacks = Attacks(entries, subject, Rows((), ()), Budget())
+    ours = dataclasses.replace(model("unlearned", "npo", 0.0), folder=tmp_path)
+    ours = dataclasses.replace(ours, params={}, identity="ours")
+    for reference, expected in (
+        ("a", ["alone", "compares", "broken"]),
+        ("a", ["broken"]),
+        ("b", ["compares", "broken"]),
+    ):
+        other = dataclasses.replace(ours, role="retrained", identity=reference)
+        again = attacking.attacked(
+            ours, None, other, attacks, lambda stage: stage, Silent()
+        )
+        assert ran == expected and again.attacked.keys() == {"alone", "compares"}
+        assert again.not_attacked == {"broken": "it diverged"}
+        ran.clear()
 
 
 @pytest.mark.parametrize("field", ["scores", "before", "holdout"])

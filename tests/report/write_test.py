@@ -170,6 +170,7 @@ def test_attacks_of_several_runs_stand_side_by_side(content):
     assert "do not compare: a: blocks of 64; b: blocks of 32" in words
     assert "lens on OFMU, seed 0, b: it broke" in words
     assert "all on c: it was run without --attacks" in words
+    assert "removed" not in words.lower()  # no attack that fails shows that
     found = attacks.merged({"a": runs["a"]})
     assert found is not None and found["attacks"]["nf4"]["budget"] == "blocks of 64"
     assert attacks.merged({"c": content}) is None
