@@ -77,7 +77,7 @@ def test_a_yardstick_that_is_given_later_redoes_nothing(given, tmp_path):
         (
             ["--attack.entities-file", "entities.json"],
             {},
-            "none of its 1 entities is in an answer that is scored",
+            "none of its 1 entities is in a scored answer",
         ),
         (
             [],

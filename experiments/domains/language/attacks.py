@@ -80,7 +80,7 @@ def _entities(file: pathlib.Path, scored: Sequence[QA]) -> Entities:
     found = read_entities(file)
     if not any(key_of(row) in found for row in scored):
         raise DataError(
-            f"{file}: none of its {len(found)} entities is in an answer that is scored; "
+            f"{file}: none of its {len(found)} entities is in a scored answer; "
             "give those of the forget rows, or leave it out"
         )
     return found
