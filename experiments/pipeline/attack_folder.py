@@ -74,7 +74,7 @@ def attack_folder(options: Any) -> dict[str, Any]:
     """
     domain = _domain(options)
     attacks = _attacks(domain, options)
-    name = pathlib.PurePath(options.folder).name
+    name = pathlib.PurePath(options.folder).name or "model"
     with console.progress() as progress:
         models = {
             role: Model(

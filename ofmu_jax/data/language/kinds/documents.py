@@ -106,21 +106,27 @@ def passage(tokenizer: Any, block: str, sizes: Sizes) -> QA | None:
     start = min(sizes.prefix, len(ids) // 2)
     if not start:
         return None
-    end = _cut(tokenizer, block, start + sizes.continuation)
-    text = block[:end]
-    whole = ids_of(tokenizer, text, True)
-    for at in _ends(tokenizer, text, start):
-        prefix, rest = text[:at], text[at:]
-        begun = ids_of(tokenizer, prefix, True)
-        if prefix.strip() and rest.strip() and whole[: len(begun)] == begun:
-            return QA(prefix, rest)
+    for end in _cuts(tokenizer, block, start + sizes.continuation):
+        text = block[:end]
+        whole = ids_of(tokenizer, text, True)
+        for at in _ends(tokenizer, text, start):
+            prefix, rest = text[:at], text[at:]
+            begun = ids_of(tokenizer, prefix, True)
+            if prefix.strip() and rest.strip() and whole[: len(begun)] == begun:
+                return QA(prefix, rest)
     return None
 
 
 def _cut(tokenizer: Any, text: str, tokens: int) -> int:
     """How many characters of a text its first ``tokens`` tokens are."""
+    return _cuts(tokenizer, text, tokens)[0]
+
+
+def _cuts(tokenizer: Any, text: str, tokens: int) -> Sequence[int]:
+    """The same, and the longest, if that is another: a word may be most of a passage."""
     text = text[: _WIDE * tokens]
-    return next(iter(_ends(tokenizer, text, tokens)), len(text))
+    ends = _ends(tokenizer, text, tokens)
+    return list(dict.fromkeys((ends[0], max(ends)))) if ends else [len(text)]
 
 
 def _ends(tokenizer: Any, text: str, most: int) -> Sequence[int]:
