@@ -72,7 +72,7 @@ def test_a_yardstick_that_is_given_later_redoes_nothing(given, tmp_path):
         (["--target-model", "other"], {}, "--target-model"),
         (["--retain-model", "other"], {}, "has another architecture than"),
         (["--holdout-file", "forget.jsonl"], {}, "row 1: a training row"),
-        ([], {"forget": "."}, "has 4 requests, and they are taken one after another"),
+        ([], {"forget": "."}, "requests, and they are taken one after another by run"),
         ([], {"attacks": "int4 nonsense"}, "--attacks nonsense is unknown"),
         (
             ["--attack.entities-file", "entities.json"],

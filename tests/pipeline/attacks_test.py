@@ -242,7 +242,8 @@ def test_only_what_compares_is_done_again_for_another_yardstick(tmp_path):
     entries = {"alone": attack("alone"), "compares": attack("compares", beside=beside)}
     entries["broken"] = attack("broken")
     subject = dataclasses.make_dataclass("Subject", ["max_new_tokens"])(4)
-    attacks = Attacks(entries, subject, Rows((), ()), Budget())
+    row = QA("a?", "A.")
+    attacks = Attacks(entries, subject, Rows((row,), (row,)), Budget())
     ours = dataclasses.replace(model("unlearned", "npo", 0.0), folder=tmp_path)
     ours = dataclasses.replace(ours, params={}, identity="ours")
     for reference, expected in (

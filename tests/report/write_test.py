@@ -163,16 +163,27 @@ def test_attacks_of_several_runs_stand_side_by_side(content):
         "b": attacked(content, 0.75, "blocks of 32"),
         "c": content,
     }
-    text = Page(render_html(write.merge_reports(runs))).text
-    words = " ".join(" ".join(text).split())
-    assert words.index("25% [20%, 30%]") < words.index("75% [70%, 80%]")
-    assert "OFMU · a: nf4 0.25." in words and "OFMU · b: nf4 0.75." in words
-    assert "do not compare: a: blocks of 64; b: blocks of 32" in words
-    assert "lens on OFMU, seed 0, b: it broke" in words
-    assert "all on c: it was run without --attacks" in words
-    assert "removed" not in words.lower()  # no attack that fails shows that
-    found = attacks.merged({"a": runs["a"]})
-    assert found is not None and found["attacks"]["nf4"]["budget"] == "blocks of 64"
+    found = write.merge_reports(runs)["attacks"]
+    section, figure = attacks.section(found), attacks.attack_figure(found)
+    assert section is not None and figure is not None
+    assert section["methods"] == ["OFMU · a", "OFMU · b"]
+    assert [cell["text"] for cell in section["matrix"][0]["cells"]] == [
+        "25% [20%, 30%]",
+        "75% [70%, 80%]",
+    ]
+    assert [text for *_, text in section["verdicts"]] == [
+        "OFMU · a: nf4 0.25.",
+        "OFMU · b: nf4 0.75.",
+    ]
+    assert [row["method"] for row in section["details"]] == section["methods"]
+    (budget,) = section["budgets"]
+    assert "do not compare: a: blocks of 64; b: blocks of 32" in budget["budget"]
+    missing = [f"{x['attack']} on {x['model']}: {x['why']}" for x in section["missing"]]
+    assert "lens on OFMU, seed 0, b: it broke" in missing
+    assert "all on c: it was run without --attacks" in missing
+    assert [line.get_ydata()[-1] for line in figure.axes[0].lines] == [0.25, 0.75]
+    alone = attacks.merged({"a": runs["a"]})
+    assert alone is not None and alone["attacks"]["nf4"]["budget"] == "blocks of 64"
     assert attacks.merged({"c": content}) is None
 
 

@@ -123,7 +123,7 @@ def _cut(tokenizer: Any, text: str, tokens: int) -> int:
 
 
 def _cuts(tokenizer: Any, text: str, tokens: int) -> Sequence[int]:
-    """The same, and the longest, if that is another: a word may be most of a passage."""
+    """The same, and the longest if that is another: a word may be most of it."""
     text = text[: _WIDE * tokens]
     ends = _ends(tokenizer, text, tokens)
     return list(dict.fromkeys((ends[0], max(ends)))) if ends else [len(text)]
