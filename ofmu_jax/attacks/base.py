@@ -196,9 +196,9 @@ class Attack:
         if self.asks and rows.documents:
             return "it asks questions, and the forget rows are documents"
         absent = [f"{name} rows" for name in self.needs if not getattr(rows, name)]
-        absent += [f"{k} model" for k in self.beside if getattr(model, k) is None]
+        absent += [f"a {k} model" for k in self.beside if getattr(model, k) is None]
         if absent:
-            return f"there is no {' and no '.join(absent)}"
+            return f"it needs {' and '.join(absent)}"
         if len(rows.scored) < self.least:
             return f"it needs {self.least} forget rows at least"
         return None

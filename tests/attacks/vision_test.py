@@ -174,7 +174,7 @@ def test_u_lira_compares_with_the_retrained_model_beside():
     attacked = model._replace(shadows=shadows)
     found = u_lira.u_lira(attacked, sets, Budget(), lambda share: None)
     assert recovery.value(found, 0) == 1  # its shadows are the models themselves
-    assert u_lira.U_LIRA.lacks(sets, model) == "there is no shadows model"
+    assert u_lira.U_LIRA.lacks(sets, model) == "it needs a shadows model"
     assert u_lira.U_LIRA.lacks(sets, attacked) is None
 
 

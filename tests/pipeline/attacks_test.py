@@ -127,7 +127,7 @@ def test_a_folder_tells_what_the_run_told(done, tmp_path):
     for row in ours["rows"]:
         for key in ("after", "reference", "target", "difference"):
             np.testing.assert_allclose(row[key], theirs[row["attack"]][key], atol=1e-5)
-    assert {gap["why"] for gap in ours["missing"]} == {"there is no retain rows"}
+    assert {gap["why"] for gap in ours["missing"]} == {"it needs retain rows"}
 
 
 def _json(row):
