@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.report import outcomes
+from experiments.report import attacks, outcomes
 from experiments.report.gaps import with_gaps
 from experiments.report.page import render_html
 from experiments.report.ranking import compare
@@ -158,6 +158,7 @@ def merge_reports(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "data": data,
         "notes": [*notes, *(f"{name}: {note}" for name, note in every("notes"))],
         "models": [{**model, "run": name} for name, model in every("models")],
+        "attacks": attacks.merged(reports),
         "claims": [
             {**claim, "run": name, "text": f"{name}: {claim['text']}"}
             for name, claim in every("claims")

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from experiments.config.language import ModelConfig, Request
-from experiments.config.sequence import files_of, lineage
+from experiments.config.sequence import Link, files_of, lineage
 from experiments.deletion import check as verify
 from experiments.deletion import record as deletion
 from experiments.domains.language import handed_back
 from experiments.domains.language.data import load_data
 from experiments.domains.language.domain import LanguageDomain
 from experiments.run import main, parse
-from experiments.sequence import execute, page
+from experiments.sequence import execute, page, scores
 from experiments.stages.files import sha256, write_json
 from experiments.stages.fit import STATE
 from ofmu_jax.data.language.records import DataError
@@ -348,3 +348,41 @@ def test_scores_of_a_sequence_on_paper():
         ["2 b", "0.900", "0.100", "0.100", "—"],
         ["what stays", "1.000", "—", "0.800", "—"],
     ]
+
+
+def texts(path, *documents):
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+    return path
+
+
+def test_documents_are_scored_by_their_passages(given, tmp_path):
+    """Longer ones than a block, as each request's own evaluation has them."""
+    story = "Ada was born in Lund. Ada is a writer. Bo is a painter in Italy. " * 3
+    files = [texts(tmp_path / f"{n}.jsonl", f"{n}. {story}") for n in "ab"]
+    stay = texts(tmp_path / "stay.jsonl", "Who is Cy? Cy is a cook. " * 9)
+    command = words(given, tmp_path / "out", "--forget-file", *files)
+    run = parse([*command, "--retain-file", str(stay)])
+    scorer = scores.Scorer.of(run, lineage(run, METHOD, 0))
+    counts = {name: len(rows) for name, rows in scorer.sets.items()}
+    assert counts.keys() == {"1", "2", "kept"} and counts["1"] == 2
+    own = LanguageDomain.of(lineage(run, METHOD, 0)[0].run).data
+    assert scorer.sets["1"] == own.forget_eval
+    assert all(row.question for rows in scorer.sets.values() for row in rows)
+    scorer.domain.task.encode([row for rows in scorer.sets.values() for row in rows])
+
+
+def test_questions_and_documents_are_no_one_sequence(given, tmp_path):
+    document = texts(tmp_path / "t.jsonl", "Ada was born in Lund.")
+    keep = {"a": "stay.jsonl", "t": texts(tmp_path / "keep.jsonl", "Who is Cy?")}
+    links = [
+        Link(
+            dataclasses.replace(
+                parse(words(given, tmp_path / "out", "--forget-file", file)),
+                retain_file=given / keep[file.stem],
+            ),
+            number,
+        )
+        for number, file in enumerate((given / "asked/a.jsonl", document), 1)
+    ]
+    with pytest.raises(DataError, match=r"t.jsonl, row 1: a text, and .* a question"):
+        scores.joined(links, False)

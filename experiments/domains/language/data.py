@@ -10,7 +10,7 @@ from experiments.domains.language.task import LanguageTask
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.data.language.kinds import documents
 from ofmu_jax.data.language.kinds.choices import load_choices
-from ofmu_jax.data.language.records import DataError, UnlearningData
+from ofmu_jax.data.language.records import QA, DataError, UnlearningData
 from ofmu_jax.data.language.requests import entangled
 from ofmu_jax.data.language.tofu import load_custom, load_tofu
 from ofmu_jax.data.order import evenly_spaced
@@ -78,7 +78,13 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
             )
             title = f"Multiple choice {run.forget_file.name}"
         case Request():
-            (forget_file,) = files_of(run)
+            forget_file, *others = files_of(run)
+            if others:
+                raise ValueError(
+                    f"--forget-file {run.forget_file} has {1 + len(others)} requests, "
+                    "and they are taken one after another by run request alone; give "
+                    "one file."
+                )
             data = load_custom(
                 forget_file,
                 run.retain_file,
@@ -135,11 +141,33 @@ def divided(data: UnlearningData, task: LanguageTask) -> UnlearningData:
     """
     if not data.documents:
         return data
-    config = task.evaluation
-    sizes = documents.Sizes(
-        task.max_length, config.prefix_tokens, config.max_new_tokens
+    return documents.divided(data, task.tokenizer, _sizes(task))
+
+
+def scored_rows(
+    rows: Sequence[QA], task: LanguageTask, source: object
+) -> tuple[QA, ...]:
+    """What is scored of these rows: documents' passages; questions as they are.
+
+    Args:
+      source: where they are from, for a message.
+
+    Raises:
+      DataError: documents without one that is long enough.
+    """
+    if not rows[0].is_text:
+        return tuple(rows)
+    if found := documents.passages(task.tokenizer, rows, _sizes(task)):
+        return found
+    raise DataError(
+        f"{source}: no document is long enough to be begun and continued; give longer "
+        "ones"
     )
-    return documents.divided(data, task.tokenizer, sizes)
+
+
+def _sizes(task: LanguageTask) -> documents.Sizes:
+    config = task.evaluation
+    return documents.Sizes(task.max_length, config.prefix_tokens, config.max_new_tokens)
 
 
 def divided_note(

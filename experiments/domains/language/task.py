@@ -139,6 +139,11 @@ class LanguageTask:
         return prompts.stop_ids(self.tokenizer, self.prompt_format, self.declared_stops)
 
     @property
+    def ended(self) -> bool:
+        """Whether a token ends an answer: none ends a passage of a document."""
+        return self.prompt_format.ended
+
+    @property
     def after_eos(self) -> Literal["cut", "compat"]:
         """What is scored behind an answer, see `prompts.encode`."""
         return "compat" if self.interior_eot == "compat" else "cut"
@@ -210,16 +215,13 @@ class LanguageTask:
     ) -> list[TokenScores]:
         """Per-token scores of (question, answer) pairs."""
         examples = self.encode([QA(question, answer) for question, answer in pairs])
-        found = self.score_encoded(params, examples)
-        if self.prompt_format.ended:
-            return found
-        return [dataclasses.replace(scores, ended=False) for scores in found]
+        return self.score_encoded(params, examples)
 
     def score_encoded(
         self, params: Params, examples: Sequence[prompts.Encoded]
     ) -> list[TokenScores]:
         """Per-token scores of rows that are encoded already."""
-        return score_answers(
+        found = score_answers(
             self.prompted,
             params,
             examples,
@@ -228,6 +230,9 @@ class LanguageTask:
             before_batch=signals.pause,
             **self.padding,
         )
+        if self.ended:
+            return found
+        return [dataclasses.replace(scores, ended=False) for scores in found]
 
     def prompt(self, question: str) -> np.ndarray:
         """Token ids of a question, up to where the answer begins."""

@@ -31,6 +31,7 @@ from experiments.domains.vision.task import VisionTask
 from experiments.domains.vision.words import GOALS, TUNED, UNITS, UNTUNED
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job
+from ofmu_jax.attacks.budget import check as check_budget
 from ofmu_jax.attacks.registry import chosen
 from ofmu_jax.attacks.vision.registry import ATTACKS
 from ofmu_jax.data.vision.images import ImageSet
@@ -93,7 +94,8 @@ class VisionDomain:
         )
 
     def refuse(self) -> Sequence[str]:
-        chosen(self.run.attacks, ATTACKS)
+        if chosen(self.run.attacks, ATTACKS):
+            check_budget(self.run.attack)
         check_choice("--forget-target", self.run.forget_target, CHOICES, "nats")
         goal = 1.0  # any: that of the run comes from a model
         plans = {n: self._plan(n, self.run.seeds[0], goal) for n in self.run.methods}
