@@ -14,8 +14,8 @@ from experiments.domains.language.task import LanguageTask
 from experiments.domains.language.vocabulary import format_of, texts_of
 from experiments.stages.files import fingerprint
 from experiments.stages.hashes import file_hashes
-from ofmu_jax.data.language.json_lines import read_json_lines
 from ofmu_jax.data.language.records import QA, UnlearningData
+from ofmu_jax.data.language.rows.read import read_rows
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.huggingface import readers, weights
@@ -70,7 +70,7 @@ class LanguageEvidence:
             return cls(run, load_data(dataclasses.replace(run, **given))[0])
         data = load_data(run)[0]
         if "forget_file" in given:
-            rows = tuple(read_json_lines(given["forget_file"]))
+            rows = read_rows(given["forget_file"]).rows
             data = dataclasses.replace(data, forget=rows)
         return cls(run, data)
 
