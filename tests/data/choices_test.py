@@ -25,7 +25,7 @@ def written(path, *rows):
 
 def test_rows_of_texts_and_of_numbers(tmp_path):
     years = {"question": "When?", "choices": [1961, 1961, 20], "answer": 2, "x": None}
-    rows = read_choices(written(tmp_path / "a.jsonl", ROW, years))
+    rows = read_choices(written(tmp_path / "a.jsonl", ROW, years)).rows
     assert rows == (
         Choice("Where?", ("Rome", "Oslo"), 1),
         Choice("When?", ("1961", "1961", "20"), 2),

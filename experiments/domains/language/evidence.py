@@ -35,6 +35,11 @@ def model_files(folder: str | pathlib.Path) -> dict[str, str]:
     return file_hashes(folder, read)
 
 
+def told(sources: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What each set of rows was read from, as JSON values."""
+    return [{"set": name, **source.told()} for name, source in sources.items()]
+
+
 class LanguageEvidence:
     """Rows, and exports scored as their run did; each reference is scored once."""
 
@@ -60,7 +65,7 @@ class LanguageEvidence:
         Args:
           places: ``forget_file``, ``retain_file``, ``holdout_file``,
             ``adjacent_file``, ``forgotten_files``, where these are no longer where the
-            run had them.
+            run had them, and ``columns``.
 
         Raises:
           ValueError: data that cannot be read.
@@ -77,6 +82,9 @@ class LanguageEvidence:
     def items(self, part: str) -> Sequence[Any]:
         """The rows of ``forget`` or ``retain``, with all their fields."""
         return [dataclasses.asdict(row) for row in getattr(self.data, part)]
+
+    def files(self) -> Sequence[Mapping[str, Any]]:
+        return told(self.data.sources)
 
     def notes(self) -> Sequence[str]:
         if not self.from_data:

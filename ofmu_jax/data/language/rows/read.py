@@ -14,7 +14,7 @@ from ofmu_jax.data.language.json_lines import (
     json_type,
     parse_rows,
 )
-from ofmu_jax.data.language.records import QA, DataError, Path
+from ofmu_jax.data.language.records import QA, DataError, Path, excerpt
 from ofmu_jax.data.language.rows import columns as names
 from ofmu_jax.data.language.rows import hub, messages, tables
 from ofmu_jax.data.language.rows.columns import Asked, Form
@@ -43,6 +43,25 @@ class Source:
     columns: Mapping[str, str]
     unread: tuple[str, ...] = ()
     systems: frozenset[str | None] = frozenset()
+
+    def in_words(self) -> str:
+        """What was found, in a line.
+
+        >>> columns = {"question": "Q", "answer": "answer"}
+        >>> Source("rows.csv", "CSV", 2, columns, ("id",)).in_words()
+        "rows.csv (CSV, rows: 2): question is 'Q', answer; not read: 'id'"
+        """
+        of = [k if k == v else f"{k} is {v!r}" for k, v in self.columns.items()]
+        said = f"{self.name} ({self.kind}, rows: {self.rows}): {', '.join(of)}"
+        for system in filter(None, self.systems):
+            said += f", with the system turn {excerpt(system)}"
+        others = ", ".join(map(repr, self.unread))
+        return f"{said}; not read: {others}" if others else said
+
+    def told(self) -> dict[str, Any]:
+        """The same as JSON values, without the text of a turn."""
+        described = {"file": self.name, "format": self.kind, "rows": self.rows}
+        return described | {"columns": dict(self.columns)}
 
 
 class Read(NamedTuple, Generic[Item]):
