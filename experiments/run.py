@@ -59,7 +59,7 @@ def _run(run: Run) -> int:
     from experiments.stages import lock
 
     if isinstance(run, Request) and run.template is not None:
-        from experiments.domains.language import template
+        from experiments.domains import template
         from experiments.shell import console
 
         console.result(template.write(run))

@@ -15,7 +15,7 @@ from ofmu_jax.data.language.kinds.choices import load_choices
 from ofmu_jax.data.language.records import DataError, UnlearningData
 from ofmu_jax.data.language.requests import entangled
 from ofmu_jax.data.language.rows.hub import label
-from ofmu_jax.data.language.rows.read import check_asked
+from ofmu_jax.data.language.rows.source import check_asked
 from ofmu_jax.data.language.tofu import load_custom, load_tofu
 from ofmu_jax.data.order import evenly_spaced
 

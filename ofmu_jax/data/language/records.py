@@ -78,7 +78,7 @@ class UnlearningData:
       request: what kind of request it is, see `requests.entangled`.
       exam: multiple choice that models are asked as well (`kinds.choices.Exam`); None:
         none.
-      sources: what a set was read from -> how (`rows.read.Source`), of files of one's
+      sources: what a set was read from -> how (`rows.source.Source`), of files of one's
         own.
       topics: what the rows are about (`requests.topics.Topics`), found out when it is
         called; None: nothing says so.

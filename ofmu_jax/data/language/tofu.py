@@ -21,7 +21,8 @@ from ofmu_jax.data.language.records import (
 )
 from ofmu_jax.data.language.requests import entangled, tofu_topics
 from ofmu_jax.data.language.rows.columns import CHATS, QUESTIONS, TEXTS, asked
-from ofmu_jax.data.language.rows.read import Source, check_one_system, read_rows
+from ofmu_jax.data.language.rows.read import read_rows
+from ofmu_jax.data.language.rows.source import Source, check_one_system
 
 # Forget split → the retain split that completes it.
 SPLITS = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}

@@ -20,7 +20,8 @@ from ofmu_jax.data.language.records import (
 from ofmu_jax.data.language.requests import entangled
 from ofmu_jax.data.language.rows import columns as names
 from ofmu_jax.data.language.rows.columns import Asked
-from ofmu_jax.data.language.rows.read import Read, Row, Source, read_objects
+from ofmu_jax.data.language.rows.read import Read, Row, read_objects
+from ofmu_jax.data.language.rows.source import Source
 from ofmu_jax.data.language.tofu import load_custom
 
 Style = Literal["letters", "texts"]

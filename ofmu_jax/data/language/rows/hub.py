@@ -82,7 +82,8 @@ def read(place: Place) -> Table:
     except DataError:
         raise
     except Exception as error:  # network, proxy, no such name: many unrelated types
-        lines = f"{type(error).__name__}: {error}".splitlines()
+        cause = error.__cause__ or error
+        lines = f"{type(cause).__name__}: {cause}".splitlines()
         raise DataError(
             f"{PREFIX}{place.name}: cannot be loaded ({lines[0].strip()}); check name "
             "and network, or give a folder or a file"
