@@ -6,11 +6,12 @@ import json
 import pytest
 import real_folders
 
-from experiments import verify
+from experiments import attack, verify
 from experiments.config import from_file
 from experiments.config.language import Choices, Request
 from experiments.domains.language.data import load_data
 from experiments.domains.language.domain import LanguageDomain
+from experiments.pipeline.attack_folder import request_of
 from experiments.run import main, parse
 from ofmu_jax.data.language.records import DataError
 
@@ -87,6 +88,13 @@ def test_the_system_turn_of_chats_is_in_the_prompts(words, tmp_path):
         LanguageDomain.of(parse([*words, "--prompt-format", "plain"]))
     with pytest.raises(DataError, match=r"--columns answer=B: no file has that column"):
         LanguageDomain.of(parse([*words, "--columns", "answer=B"]))
+
+
+def test_attacks_read_the_same_files(words, tmp_path):
+    forget, retain = tmp_path / "forget.csv", tmp_path / "retain.jsonl"
+    options = attack.Options(str(tmp_path), forget, retain, columns=("answer=id",))
+    data, _ = load_data(request_of(options))
+    assert [row.answer for row in data.forget] == ["7", "7"]
 
 
 @pytest.mark.parametrize("kind", [Request, Choices])
