@@ -5,6 +5,7 @@ import functools
 import gzip
 import io
 import json
+import pathlib
 
 import pytest
 
@@ -220,6 +221,7 @@ def test_an_instruction_and_what_it_is_about(tmp_path):
         ("question prompt answer", "fields 'question', 'prompt' may all be"),
         ("question prompt answer", "--columns question=NAME"),
         ("q a answer", "fields 'a', 'answer' may all be"),
+        ("q a answer", "--columns answer=NAME"),
         ("question answer messages", "'question', 'answer', 'messages' may all be"),
         ("prompt text", "'answer' is missing"),
     ],
@@ -343,3 +345,10 @@ def test_multiple_choice_in_a_table(tmp_path):
         "mmlu.csv (CSV, rows: 1): question is 'Question', choices is 'Options', "
         "answer is 'Answer'"
     )
+
+
+def test_the_page_has_the_table_of_names():
+    page = pathlib.Path(__file__).parents[2] / "docs" / "data.md"
+    for field, (_, *others) in columns.NAMES.items():
+        listed = ", ".join(f"`{name}`" for name in others)
+        assert not others or f"| `{field}` | {listed} |" in page.read_text()

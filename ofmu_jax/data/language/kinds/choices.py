@@ -96,7 +96,7 @@ def _to_choice(row: Row) -> Choice:
             f"{where}: field 'answer' is {shown}; give the place of the right choice, "
             f"from 0 to {places[-1]}"
         )
-    return Choice(row.text("question"), texts, int(answer.digits))
+    return Choice(row.question(), texts, int(answer.digits))
 
 
 def load_choices(

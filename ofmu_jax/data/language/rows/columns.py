@@ -20,12 +20,18 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "perturbed_answer": ("perturbed_answer", "perturbed_answers"),
 }
 CONTEXT = "context"  # what an instruction is about (Alpaca): read behind it
-OPTIONAL = (CONTEXT, "paraphrased_question", "paraphrased_answer", "perturbed_answer")
 Form = tuple[str, ...]  # the fields that a row of one kind must have
 QUESTIONS: Form = ("question", "answer")
 CHATS: Form = ("messages",)
 TEXTS: Form = ("text",)
 CHOICES: Form = ("question", "choices", "answer")
+_COMPARED = ("paraphrased_question", "paraphrased_answer", "perturbed_answer")
+OPTIONAL: Mapping[Form, tuple[str, ...]] = {  # what a row of a kind may have beside
+    QUESTIONS: (CONTEXT, *_COMPARED),
+    CHATS: _COMPARED,
+    TEXTS: (),
+    CHOICES: (CONTEXT,),
+}
 Asked = tuple[tuple[str, str], ...]  # (field, column) of --columns
 
 
@@ -80,14 +86,15 @@ def mapping(
     whole = [form for form in possible if all(named[field] for field in form)]
     if not whole:
         raise DataError(_missing(columns, named, possible, forms, chosen is not None))
-    fields = (*whole[0], *OPTIONAL)
-    rivals = [named[field] for field in fields if len(named[field]) > 1]
+    fields = (*whole[0], *OPTIONAL[whole[0]])
+    rivals = {field: named[field] for field in fields if len(named[field]) > 1}
     if len(whole) > 1:
-        rivals = [[column for form in whole for f in form for column in named[f]]]
-    if rivals:
-        remedy = f", or {_remedy(whole[0][0])}" if chosen is not None else ""
+        every = [column for form in whole for field in form for column in named[field]]
+        rivals = {whole[0][0]: every}
+    for field, several in rivals.items():
+        remedy = f", or {_remedy(field)}" if chosen is not None else ""
         raise DataError(
-            f"the fields {_listed(rivals[0])} may all be what is asked for; leave out "
+            f"the fields {_listed(several)} may all be what is asked for; leave out "
             f"what is not{remedy}. {_read(forms)}"
         )
     return {field: named[field][0] for field in fields if named[field]}

@@ -59,6 +59,13 @@ class Row(NamedTuple):
         """
         return checked_text(self.where, self.column(field), self.value(field))
 
+    def question(self) -> str:
+        """A question, or an instruction with what it is about a line below."""
+        about = names.CONTEXT
+        texts = [self.text("question")]
+        texts += [self.text(about)] if self.value(about) not in (None, "") else []
+        return "\n".join(texts)
+
 
 def read_rows(
     place: Path,
@@ -205,20 +212,12 @@ def _to_qa(
                 row.check(name)
             sides = row.value("question"), row.value("answer")
             if not all(map(messages.are_messages, sides)):
-                return _with_others(row, _question(row), row.text("answer")), ()
+                return _with_others(row, row.question(), row.text("answer")), ()
             field, turns = row.column("question"), [*sides[0], *sides[1]]
         said = messages.chat(row.where, field, turns)
         return _with_others(row, said.question, said.answer), (said.system,)
 
     return made
-
-
-def _question(row: Row) -> str:
-    """A question, or an instruction with what it is about a line below."""
-    question = row.text("question")
-    if row.value(names.CONTEXT) in (None, ""):
-        return question
-    return f"{question}\n{row.text(names.CONTEXT)}"
 
 
 def _with_others(row: Row, question: str, answer: str) -> QA:
