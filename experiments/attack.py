@@ -35,11 +35,13 @@ class Options:
     folder: Annotated[str, tyro.conf.Positional]
     """Folder or hub name of the model to attack."""
     forget_file: pathlib.Path
-    """JSON lines with question and answer: what it is to have forgotten."""
+    """Rows with question and answer: what it is to have forgotten."""
     retain_file: pathlib.Path | None = None
     """The same fields: what it has kept, which some attacks train on."""
     holdout_file: pathlib.Path | None = None
     """The same fields: rows that no model saw, for membership inference."""
+    columns: tuple[str, ...] = ()
+    """FIELD=COLUMN, where names of columns do not say what they are."""
     retain_model: str | None = None
     """Folder or hub name of the model that never saw the forget rows."""
     target_model: str | None = None

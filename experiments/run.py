@@ -58,6 +58,12 @@ def _run(run: Run) -> int:
     from experiments.pipeline.execute import execute, status
     from experiments.stages import lock
 
+    if isinstance(run, Request) and run.template is not None:
+        from experiments.domains import template
+        from experiments.shell import console
+
+        console.result(template.write(run))
+        return 0
     if isinstance(run, LanguageRun):
         from experiments.domains.language import mesh
 

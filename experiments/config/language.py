@@ -187,13 +187,19 @@ class Request(LanguageRun):
         pathlib.Path | tuple[pathlib.Path, ...],
         tyro.conf.arg(metavar="PATH [PATH ...]"),
     ] = pathlib.Path("forget.jsonl")
-    """JSON lines with question and answer (and TOFU's perturbed fields, if any), or
-    with text: whole documents. Several files, or a folder of them in the order of
-    their names: requests that are carried out one after another, each on the model that
-    the one before left."""
+    """Rows with question and answer (and TOFU's perturbed fields, if any), messages, or
+    text: whole documents. JSON, CSV, TSV, Parquet, or hf:NAME[:CONFIG][:SPLIT], a data
+    set of Hugging Face or its folder. Several files, or a folder of them in the order
+    of their names: requests that are carried out one after another, each on the model
+    that the one before left."""
     retain_file: pathlib.Path = pathlib.Path("retain.jsonl")
     """The same fields: what has to stay. Of several requests each keeps these rows but
     those of itself and of the requests before it."""
+    columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=COLUMN")] = ()
+    """Columns of these files whose names do not say what they are, such as
+    question=Title answer=Body; docs/data.md has the names that do."""
+    template: pathlib.Path | None = None
+    """Write an example of all files into this new folder, explained, and stop."""
     forgotten_files: tuple[pathlib.Path, ...] = ()
     """Forget files of requests that were carried out before: their rows are taken out
     of the retain and adjacent rows."""
@@ -222,7 +228,7 @@ class Choices(Request):
 
     output_dir: pathlib.Path = pathlib.Path("runs/choices")
     forget_file: pathlib.Path = pathlib.Path("forget.jsonl")
-    """JSON lines with question, choices and answer (the right one's place, from 0):
+    """Rows with question, choices and answer (the right one's place, from 0):
     what must no longer be answered. Unlearned are the questions with their right
     answers, unless there is --forget-corpus."""
     retain_file: pathlib.Path = pathlib.Path("retain.jsonl")
@@ -231,7 +237,7 @@ class Choices(Request):
     """The same fields: what has to stay as well and is scored on its own, not trained
     on."""
     forget_corpus: pathlib.Path | None = None
-    """JSON lines with text, or with question and answer: what is unlearned in place of
+    """Rows with text, or with question and answer: what is unlearned in place of
     the rows of --forget-file. --holdout-file and --adjacent-file then have its form."""
     retain_corpus: pathlib.Path | None = None
     """The same fields: what is kept in place of the rows of --retain-file."""

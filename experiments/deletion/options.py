@@ -8,7 +8,7 @@ import tyro
 
 # Of `Verify`: where files of rows are.
 FILES = ("forget_file", "retain_file", "holdout_file", "adjacent_file")
-FILES += ("forgotten_files",)
+FILES += ("forgotten_files", "columns")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Verify:
     """The same for the adjacent rows of a request."""
     forgotten_files: tuple[pathlib.Path, ...] = ()
     """The same for the files of requests before it."""
+    columns: tuple[str, ...] = ()
+    """FIELD=COLUMN: the same for --columns."""
     key_file: pathlib.Path | None = None
     """The key of the hashes; default: deletion.key of the run."""
     metrics: bool = True

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.config.common import Run
+from experiments.deletion.names import name_of
 from experiments.domains.base import Evidence
 from experiments.shell import console, provenance
 from experiments.stages.files import plain, sha256, to_json, write_json
@@ -189,6 +190,7 @@ def make_record(
             "set_hash": set_hash(key, forget),
         },
         "retain": {"rows": len(retain), "set_hash": set_hash(key, retain)},
+        "files": list(evidence.files()),
         "method": {
             "name": model.method,
             "config": to_json(run.config_of(model.method)),
@@ -264,23 +266,6 @@ def _choices(run: Run) -> dict[str, Any]:
     choices = run.without_methods()
     del choices["output_dir"]
     return to_json({field: name_of(value) for field, value in choices.items()})
-
-
-def name_of(value: Any) -> Any:
-    """The last part of a path, or of a text that is the place of one here; of several
-    or of a group of options that of each."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: name_of(getattr(value, field.name)) for field in fields}
-    if isinstance(value, tuple | list):
-        return type(value)(map(name_of, value))
-    if isinstance(value, pathlib.PurePath):
-        return value.name
-    if isinstance(value, str):
-        kind, colon, place = value.rpartition(":")  # as in file:PATH
-        if os.sep in place and os.path.exists(place):  # whatever the text
-            return f"{kind}{colon}{pathlib.Path(place).name}"
-    return value
 
 
 def _notes(evidence: Evidence, model: Unlearned) -> list[str]:

@@ -79,6 +79,10 @@ class Evidence(Protocol):
         """What ``forget`` or ``retain`` consists of, as JSON values to be hashed."""
         ...
 
+    def files(self) -> Sequence[Mapping[str, Any]]:
+        """What was read, without folders: set, file, format, columns; may be empty."""
+        ...
+
     def notes(self) -> Sequence[str]:
         """What a reader of the record should know."""
         ...

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.config.language import ModelConfig, Request
-from experiments.config.sequence import Link, files_of, lineage
+from experiments.config.sequence import Link, files_of, is_sequence, lineage
 from experiments.deletion import check as verify
 from experiments.deletion import record as deletion
 from experiments.domains.language import handed_back
@@ -118,6 +118,17 @@ def test_one_file_is_the_run_that_it_was(given, tmp_path):
     assert record["forget_file"] == "a.jsonl"  # a text, as ever
     with pytest.raises(DataError, match=r"also in the .*all.jsonl as row 1"):
         load_data(run)
+
+
+def test_a_folder_of_files_in_any_format_or_of_one_data_set(tmp_path):
+    for name in ("b.csv", "a.jsonl.gz", "c.parquet", "README.md"):
+        (tmp_path / name).touch()
+    run = Request(forget_file=tmp_path, model="m")
+    found = [path.name for path in files_of(run)]
+    assert is_sequence(run) and found == ["a.jsonl.gz", "b.csv", "c.parquet"]
+    (tmp_path / "state.json").touch()  # what save_to_disk leaves
+    assert not is_sequence(run) and files_of(run) == (tmp_path,)
+    assert not is_sequence(Request(forget_file=pathlib.Path("hf:org/name:train")))
 
 
 def test_the_matrix_is_what_each_request_was_scored(given, made):

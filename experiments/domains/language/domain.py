@@ -23,14 +23,14 @@ from experiments.domains.language import adapters, handed_back, job, refuse
 from experiments.domains.language import target as targets
 from experiments.domains.language.attacks import attacks_of
 from experiments.domains.language.data import (
+    announced,
     divided,
     divided_note,
     evaluated_sets,
-    load_data,
     validation_request,
 )
 from experiments.domains.language.evaluated import evaluated
-from experiments.domains.language.evidence import LanguageEvidence, files_of
+from experiments.domains.language.evidence import LanguageEvidence, files_of, told
 from experiments.domains.language.given import FIELDS, make_task
 from experiments.domains.language.goals import GOALS, distance
 from experiments.domains.language.rows import rows_fingerprint, taught
@@ -66,7 +66,7 @@ class LanguageDomain:
           DataError: malformed or missing files.
         """
         refuse.check_options(run)
-        return cls.on(run, *load_data(run))
+        return cls.on(run, *announced(run))
 
     @classmethod
     def on(cls, run: LanguageRun, data: UnlearningData, title: str = "") -> Self:
@@ -121,7 +121,8 @@ class LanguageDomain:
             for k, rows in sets.items()
             if isinstance(rows, tuple) and (rows or not k.startswith("adjacent"))
         }
-        sizes = {"name": self.data.name, "counts": counts}
+        whole = self.documents or self.data
+        sizes = {"name": self.data.name, "counts": counts, "files": told(whole.sources)}
         return About(self.title, sizes, GOALS)
 
     def refuse(self) -> Sequence[str]:

@@ -14,8 +14,8 @@ from experiments.domains.language.task import LanguageTask
 from experiments.domains.language.vocabulary import format_of, texts_of
 from experiments.stages.files import fingerprint
 from experiments.stages.hashes import file_hashes
-from ofmu_jax.data.language.json_lines import read_json_lines
 from ofmu_jax.data.language.records import QA, UnlearningData
+from ofmu_jax.data.language.rows.read import read_rows
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.huggingface import readers, weights
@@ -33,6 +33,11 @@ def model_files(folder: str | pathlib.Path) -> dict[str, str]:
     """SHA-256 of what a model is read from: weights, config, tokenizer."""
     read = lambda name: any(fnmatch.fnmatch(name, p) for p in huggingface.FILES)
     return file_hashes(folder, read)
+
+
+def told(sources: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What each set of rows was read from, as JSON values."""
+    return [{"set": name, **source.told()} for name, source in sources.items()]
 
 
 class LanguageEvidence:
@@ -60,7 +65,7 @@ class LanguageEvidence:
         Args:
           places: ``forget_file``, ``retain_file``, ``holdout_file``,
             ``adjacent_file``, ``forgotten_files``, where these are no longer where the
-            run had them.
+            run had them, and ``columns``.
 
         Raises:
           ValueError: data that cannot be read.
@@ -70,13 +75,16 @@ class LanguageEvidence:
             return cls(run, load_data(dataclasses.replace(run, **given))[0])
         data = load_data(run)[0]
         if "forget_file" in given:
-            rows = tuple(read_json_lines(given["forget_file"]))
+            rows = read_rows(given["forget_file"]).rows
             data = dataclasses.replace(data, forget=rows)
         return cls(run, data)
 
     def items(self, part: str) -> Sequence[Any]:
         """The rows of ``forget`` or ``retain``, with all their fields."""
         return [dataclasses.asdict(row) for row in getattr(self.data, part)]
+
+    def files(self) -> Sequence[Mapping[str, Any]]:
+        return told(self.data.sources)
 
     def notes(self) -> Sequence[str]:
         if not self.from_data:

@@ -155,6 +155,8 @@ class LanguageTask:
         found: list[Any] = []
         if self.eos_ids != (self.tokenizer.eos_token_id,):
             found.append(self.eos_ids)
+        if self.prompt_format != prompts.PROMPT_FORMATS[self.prompt_format.name]:
+            found.append(self.prompt_format.system_prompt)  # of the rows
         ours, published = (
             prompts.encode_prompt(
                 self.tokenizer, "?", self.prompt_format, after_eos=after_eos

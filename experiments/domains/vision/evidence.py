@@ -86,6 +86,9 @@ class VisionEvidence:
             for image, label in zip(found.images, found.labels, strict=True)
         ]
 
+    def files(self) -> Sequence[Mapping[str, Any]]:
+        return []
+
     def notes(self) -> Sequence[str]:
         return []
 
