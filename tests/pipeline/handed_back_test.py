@@ -10,6 +10,7 @@ import ml_dtypes
 import pytest
 import real_folders
 import safetensors.numpy
+from huggingface_hub import ModelCard
 
 from experiments.deletion import check
 from experiments.run import main
@@ -52,6 +53,24 @@ def tensors(folder):
     }
 
 
+QUOTING = """---
+license: apache-2.0
+language:
+- en
+widget:
+- text: Where was Ada born?
+model-index:
+- name: another model
+  results: []
+---
+
+# Qwen-like
+
+Ask it, say, where was Ada
+born? It knows.
+
+A *tiny* model.
+"""  # whose card is not fit for what is made of it
 SLOW = pytest.mark.slow  # the same once more, for other families
 NAMES = ["qwen", *(pytest.param(name, marks=SLOW) for name in ("llama3", "mistral"))]
 
@@ -61,12 +80,15 @@ def handed(request, tmp_path_factory):
     """(the folder given, the target's, the unlearned model's), after a request."""
     folder = tmp_path_factory.mktemp(request.param)
     given = real_folders.FOLDERS[request.param](folder / "given")
+    if request.param == "qwen":
+        (given / "README.md").write_text(QUOTING)
     return given, *run_request(folder, given)
 
 
 def test_only_weights_record_and_card_differ(handed):
     given, target, unlearned = handed
-    assert contents(target) == contents(given)  # the target was given: all of it
+    kept = () if "Ada" not in (given / "README.md").read_text() else ("README.md",)
+    assert contents(target, *kept) == contents(given, *kept)  # it was given: all of it
     expected = contents(given, "README.md")
     assert contents(unlearned, "README.md", "deletion.json") == expected
     assert {"config.json", "generation_config.json", "tokenizer.json"} <= set(expected)
@@ -84,12 +106,28 @@ def test_only_weights_record_and_card_differ(handed):
 
 
 def test_card_says_what_was_done_and_keeps_what_was_said(handed):
-    given, _, unlearned = handed
-    text = (unlearned / "README.md").read_text()
-    front, rest = (given / "README.md").read_text().split("\n\n", 1)
-    assert text.startswith(f"{front}\n> The weights are not those of the model")
-    assert text.endswith(f"\n\n{rest}")
-    assert f"changed by {METHOD}" in text
+    _, target, unlearned = handed
+    card = ModelCard.load(unlearned / "README.md")
+    data, text = card.data.to_dict(), card.text
+    assert (data["license"], data["language"]) == ("apache-2.0", ["en"])
+    assert {METHOD, "machine-unlearning"} <= set(data["tags"])
+    assert (
+        "base_model" not in data and "widget" not in data
+    )  # no folder of this machine
+    record = json.loads((unlearned / "deletion.json").read_text())
+    measured = record["evaluation"]["metrics"]
+    assert card.data.eval_results
+    for result in card.data.eval_results:
+        assert result.metric_value == measured[result.metric_type]
+        ends = record["evaluation"]["intervals"][result.metric_type]
+        assert result.metric_args == {"interval": ends, "confidence": 0.95}
+    for part in ("nothing to forget", "2 of 4 items", '"learning_rate": 0.01'):
+        assert part in text
+    assert "names no licence" not in text
+    assert text.endswith("-like\n\nA *tiny* model.\n")
+    for folder in (target, unlearned):
+        squeezed = " ".join((folder / "README.md").read_text().split()).lower()
+        assert not any(question.lower() in squeezed for question, _ in FORGET)
 
 
 def test_record_says_dtypes_readers_and_rounding(handed):

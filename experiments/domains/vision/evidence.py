@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from experiments.config.vision import Cifar, resolved
+from experiments.domains.base import REFERENCE, TARGET, Model, Origin
 from experiments.domains.vision.data import images_of
 from experiments.domains.vision.task import VisionTask, predictor
 from ofmu_jax.evals.evaluation import Evaluation
@@ -17,6 +18,15 @@ from ofmu_jax.evals.vision import metrics
 from ofmu_jax.models import classifier
 from ofmu_jax.models.resnet import ResNetConfig, Variables
 from ofmu_jax.version import __version__
+
+_TRAINED = {
+    TARGET: "trained, also on the images that are to be forgotten",
+    REFERENCE: "trained without the images that are to be forgotten",
+}  # role -> what was done; others are methods
+_PROGRAM = """from ofmu_jax.models import classifier, resnet
+
+config, variables = classifier.load(".")  # this folder, downloaded
+logits = resnet.predict(config, variables, images)  # (N, height, width, channels)"""
 
 
 def evaluated(
@@ -88,6 +98,11 @@ class VisionEvidence:
 
     def notes(self) -> Sequence[str]:
         return []
+
+    def origin(self, model: Model) -> Origin:
+        what = _TRAINED.get(model.role, f"changed by {model.name} to forget images")
+        metadata = {"library_name": "ofmu_jax", "pipeline_tag": "image-classification"}
+        return Origin(None, metadata, "", what, _PROGRAM)
 
     def export(self, folder: pathlib.Path) -> Mapping[str, Any]:
         classifier.load_config(folder)  # read back
