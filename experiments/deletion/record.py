@@ -35,15 +35,8 @@ from ofmu_jax.training.checkpoint import sync
 SCHEMA, VERSION = "ofmu_jax.deletion", 1
 KEY = "deletion.key"
 WEIGHTS = "*.safetensors*"
-_TRAINING = (
-    "stopped",
-    "finite",
-    "updates",
-    "update",
-    "gradient_evaluations",
-    "seconds",
-    "forget_target",
-)
+_TRAINING = ("stopped", "finite", "updates", "update", "gradient_evaluations")
+_TRAINING += ("seconds", "forget_target")
 
 
 class DeletionError(ValueError):

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import schemas
 
+import ofmu_jax
 from experiments.config.language import ModelConfig, Request
 from experiments.config.sequence import files_of, lineage
 from experiments.deletion import check as verify
@@ -107,6 +109,17 @@ def test_a_lineage_is_ordinary_runs(given, made):
             question for question, _ in ROWS[link.number - 1]
         ]
         assert (link.export / "deletion.json").is_file()
+
+
+def test_files_follow_their_schemas_and_each_card_is_of_its_model(given, made):
+    found = schemas.check(made)
+    each = {"config.json": 1 + 3, "report.json": 3, "deletion.json": 3}
+    assert found == {**each, "sequence.json": 1}
+    for link in links_of(given, made):  # and not of the models before as well
+        text = (link.export / "README.md").read_text()
+        assert text.count("## The deletion record") == 1
+    with pytest.raises(ValueError, match="holds several requests; give the folder of"):
+        ofmu_jax.load_run(made)
 
 
 def test_one_file_is_the_run_that_it_was(given, tmp_path):
