@@ -23,7 +23,6 @@ from ofmu_jax.evals.evaluation import Evaluation
 
 # Behind it: what the given model's card says. Of a card that has it, only that is kept.
 MARK = "<!-- What the card of the model before says: -->"
-_MARKED = "## The model before\n\n" + MARK
 _SIGNS = "↑ higher is better, ↓ lower; →ref as in a model that never saw the rows."
 _NO_PROOF = (
     "What was measured is no proof that nothing of the rows is left in the model"
@@ -47,11 +46,10 @@ def leave_card(
     known = quotes(evidence.items("forget"))
     text, dropped = without(origin.card.rpartition(MARK)[2].strip(), known)
     path = model.folder / run.export_folder / CARD
-    if not origin.what and path.is_file() and not dropped:
+    if not origin.what and origin.card and not dropped:
         return  # the given model with its own card
     told = list(_told(run, evidence, origin, model, others, made))
-    if text:
-        told += [_MARKED, text]
+    told += [f"## The model before\n\n{MARK}", text] if text else [MARK]
     data = _metadata(origin, evidence.name, model)
     content = f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(told) + "\n"
     if not path.is_file() or path.read_text(encoding="utf-8") != content:

@@ -118,6 +118,8 @@ def test_files_follow_their_schemas_and_each_card_is_of_its_model(given, made):
     for link in links_of(given, made):  # and not of the models before as well
         text = (link.export / "README.md").read_text()
         assert text.count("## The deletion record") == 1
+        names = ["model", *[METHOD] * link.number]
+        assert f"\n# {', '.join(names[:-1])}, changed by {METHOD} to forget" in text
     with pytest.raises(ValueError, match="holds several requests; give the folder of"):
         ofmu_jax.load_run(made)
 

@@ -49,7 +49,7 @@ def origin(source: str | None, quantized: bool, model: Model) -> Origin:
     base, found, text = None, {}, ""
     if place := given or source:
         found, text = huggingface.read_card(place)
-        base = name_on_hub(place) or pathlib.Path(place).name
+        base = name_on_hub(place) or _titled(found) or pathlib.Path(place).name
     metadata = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     return Origin(base, metadata | carried(place or None, found), text, what, _PROGRAM)
 
@@ -61,6 +61,14 @@ def carried(source: str | None, metadata: dict[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in metadata.items() if kept(name)}
     named = None if source is None else name_on_hub(source)
     return found if named is None else found | {"base_model": named}
+
+
+def _titled(metadata: dict[str, Any]) -> str | None:
+    """What a card calls its model."""
+    match metadata.get("model-index"):
+        case [{"name": str(name)}, *_]:
+            return name
+    return None
 
 
 def name_on_hub(source: str) -> str | None:

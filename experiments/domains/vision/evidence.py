@@ -67,6 +67,7 @@ class VisionEvidence:
     def __init__(self, task: VisionTask):
         self.task, self.name = task, task.data.name
         self._references: dict[pathlib.Path, tuple[Evaluation, np.ndarray]] = {}
+        self._items: dict[str, list[dict[str, Any]]] = {}
 
     @classmethod
     def of(cls, run: Cifar, places: Mapping[str, pathlib.Path | None]) -> Self:
@@ -87,14 +88,16 @@ class VisionEvidence:
     def items(self, part: str) -> Sequence[Any]:
         """Each image of a set: SHA-256 of its pixels, its shape and its label."""
         found = self.task.sets[part]
-        return [
-            {
-                "image": hashlib.sha256(image.tobytes()).hexdigest(),
-                "shape": list(image.shape),
-                "label": int(label),
-            }
-            for image, label in zip(found.images, found.labels, strict=True)
-        ]
+        if part not in self._items:
+            self._items[part] = [
+                {
+                    "image": hashlib.sha256(image.tobytes()).hexdigest(),
+                    "shape": list(image.shape),
+                    "label": int(label),
+                }
+                for image, label in zip(found.images, found.labels, strict=True)
+            ]
+        return self._items[part]
 
     def notes(self) -> Sequence[str]:
         return []
