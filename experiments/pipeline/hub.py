@@ -9,7 +9,6 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from experiments.config.common import Run
 from experiments.deletion.quotes import holds, quotes
@@ -71,7 +70,7 @@ def _push(api: HfApi, run: Run, export: pathlib.Path, asked: Sequence[Run]) -> N
     ]
     try:
         api.create_commit(repository, operations, commit_message="Unlearned model")
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # whatever its HTTP client raises, too
         raise ValueError(
             f"--push-to-hub {repository}: {_line(error)} The run is finished; the same "
             "command tries again."
@@ -119,7 +118,7 @@ def _opened(api: HfApi, run: Run) -> tuple[str, list[str]]:
             str(run.push_to_hub), private=not run.push_public, exist_ok=True
         )
         about = api.model_info(made.repo_id)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+    except Exception as error:  # whatever its HTTP client raises, too
         raise ValueError(f"{option}: {_line(error)}") from None
     if not about.private and not run.push_public:
         raise ValueError(

@@ -241,6 +241,12 @@ def test_nothing_is_pushed_unasked_or_in_vain(pushing):
         pushed(Hub(private=False))
     with pytest.raises(ValueError, match="holds something else"):
         pushed(Hub(files=["train.csv"]))
+    api = Hub()
+    api.model_info = lambda name: 1 / 0  # no connection, no permission, …
+    with pytest.raises(
+        ValueError, match=r"--push-to-hub forgotten: division by zero.$"
+    ):
+        pushed(api)
     public = dataclasses.replace(run, push_public=True)
     api = Hub(private=False)
     assert pushed(api, run=public) and api.made == [("forgotten", False)]
