@@ -24,9 +24,7 @@ from ofmu_jax.evals.evaluation import Evaluation
 # Behind it: what the given model's card says. Of a card that has it, only that is kept.
 MARK = "<!-- What the card of the model before says: -->"
 _SIGNS = "↑ higher is better, ↓ lower; →ref as in a model that never saw the rows."
-_NO_PROOF = (
-    "What was measured is no proof that nothing of the rows is left in the model"
-)
+_NO_PROOF = "No measurement proves that nothing of the rows is left in the model."
 
 
 def leave_card(
@@ -60,9 +58,8 @@ def _metadata(origin: Origin, data: str, model: Model) -> ModelCardData:
     """What hubs read: terms, kind, results."""
     evaluation = model.evaluation
     assert evaluation is not None
-    found = {k: v for k, v in origin.metadata.items() if v is not None}
     return ModelCardData(
-        **found,
+        **origin.metadata,
         tags=["ofmu_jax", "machine-unlearning", *_own_tag(model)],
         model_name=f"{origin.base or data}, {model.name}",
         eval_results=[
@@ -175,7 +172,7 @@ def _limits(
     evidence: Evidence, origin: Origin, model: Model, made: Unlearned | None
 ) -> Iterator[str]:
     if made is not None:
-        yield f"{_NO_PROOF}."
+        yield _NO_PROOF
         yield "The numbers are of one seed; intervals are over rows, not over seeds."
         if made.attacks is None:
             yield "No attack was tried on it."

@@ -8,13 +8,13 @@ import hashlib
 import json
 import pathlib
 import shutil
-import types
 
 import ml_dtypes
 import pytest
 import real_folders
 import safetensors.numpy
 import schemas
+from hubs import Hub
 from huggingface_hub import ModelCard
 
 from experiments.config.refuse import check_run
@@ -170,25 +170,6 @@ def test_what_was_scored_is_what_was_written(handed, capsys):
     assert "metrics" in capsys.readouterr().out
 
 
-class Hub:
-    """A hub with one repository; what is asked of it."""
-
-    def __init__(self, private=True, files=()):
-        self.private, self.files, self.made, self.sent = private, files, [], None
-
-    def create_repo(self, name, *, private, exist_ok):
-        assert exist_ok
-        self.made.append((name, private))
-        return types.SimpleNamespace(repo_id=f"me/{name}")
-
-    def model_info(self, name):
-        siblings = [types.SimpleNamespace(rfilename=name) for name in self.files]
-        return types.SimpleNamespace(private=self.private, siblings=siblings)
-
-    def create_commit(self, name, operations, *, commit_message):
-        self.sent = name, operations
-
-
 @pytest.fixture
 def pushing(handed, monkeypatch):
     """(the run that asks for a push, the unlearned export, a function that pushes)."""
@@ -273,3 +254,16 @@ def test_a_push_that_cannot_be_is_refused_before_anything_is_trained(
     file = tmp_path / "config.json"
     file.write_text(json.dumps(recipe(run)))
     assert run.push_to_hub and parse(["--config", str(file)]).push_to_hub is None
+
+
+def test_a_finished_run_is_pushed_by_its_command(pushing, monkeypatch):
+    run, unlearned, _ = pushing
+    api, marks = Hub(), sorted(run.output_dir.rglob("*.stage.json"))
+    times = [path.stat().st_mtime_ns for path in marks]
+    monkeypatch.setattr(hub, "HfApi", lambda: api)
+    execute(run)
+    assert api.made == [("forgotten", True)] and api.sent is None  # it did not forget
+    monkeypatch.setattr("experiments.pipeline.execute.status", lambda found: 0)
+    execute(run)
+    assert {pathlib.Path(o.path_or_fileobj).parent for o in api.sent[1]} == {unlearned}
+    assert [path.stat().st_mtime_ns for path in marks] == times  # nothing was redone

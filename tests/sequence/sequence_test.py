@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import schemas
+from hubs import Hub
 
 import ofmu_jax
 from experiments.config.language import ModelConfig, Request
@@ -250,7 +251,14 @@ def test_rows_that_come_back_are_found(given, moved):
     assert found["earlier requests"].detail.endswith("[3]")
 
 
-def test_the_same_command_does_nothing_again_and_a_new_file_goes_on(given, moved):
+def test_the_same_command_does_nothing_again_and_a_new_file_goes_on(
+    given, moved, monkeypatch
+):
+    """And the model after the last request is pushed, as the command now says."""
+    api = Hub()
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_secret")
+    monkeypatch.setattr("experiments.pipeline.hub.HfApi", lambda: api)
+    monkeypatch.setattr(execute, "status", lambda found: 0)  # as if it had forgotten
     links = links_of(given, moved)
     before = {x.number: (x.export / "deletion.json").read_bytes() for x in links}
     marks = sorted(moved.rglob("*.stage.json"))
@@ -260,7 +268,9 @@ def test_the_same_command_does_nothing_again_and_a_new_file_goes_on(given, moved
     write(asked / "d.jsonl", STAY[:1])
     command = words(given, moved, "--forget-file", asked, "--carry-state")
     shutil.rmtree(links[-1].run.output_dir / "npo")  # as if it was killed before
-    assert main(command) in (0, 3)
+    assert main([*command, "--push-to-hub", "forgotten"]) == 0
+    (place,) = {pathlib.Path(o.path_or_fileobj).parent for o in api.sent[1]}
+    assert place == moved / "npo/seed0/04-d/npo/seed0/hf" and len(api.made) == 2
     for link in links[:2]:
         assert (link.export / "deletion.json").read_bytes() == before[link.number]
     first = [p for p in marks if links[0].run.output_dir in p.parents]

@@ -58,7 +58,7 @@ def carried(source: str | None, metadata: dict[str, Any]) -> dict[str, Any]:
     """What of a given model's metadata holds for what is made of it: its terms, its
     languages and its name, and not its results or its examples."""
     kept = lambda name: name in _CARRIED or str(name).startswith("extra_gated_")
-    found = {name: value for name, value in metadata.items() if kept(name)}
+    found = {k: v for k, v in metadata.items() if kept(k) and v is not None}
     named = None if source is None else name_on_hub(source)
     return found if named is None else found | {"base_model": named}
 
