@@ -167,7 +167,7 @@ SUBCOMMANDS = {
         "forget10",
     ),
 }
-MODULES = ("attack", "convergence", "plan", "publish", "report", "verify")
+MODULES = ("attack", "convergence", "plan", "publish", "report", "schema", "verify")
 ALL_COMMANDS = [(f"experiments.{name}", "") for name in MODULES] + [
     (module, name) for module, names in SUBCOMMANDS.items() for name in names
 ]

@@ -78,6 +78,11 @@ class Run:
     minute; 0: none."""
     export: bool = True
     """Write a folder for every model, to be loaded elsewhere."""
+    push_to_hub: str | None = None
+    """Repository of the Hugging Face hub, NAME or OWNER/NAME, that the folder of the
+    unlearned model goes to if it forgot, private; of a run with one method and seed."""
+    push_public: bool = False
+    """Make that repository a public one."""
     explicit: tyro.conf.Suppress[tuple[str, ...]] = ()
     """Options of methods that were given, such as ``npo.loss.beta``: they hold,
     whatever is filled in or taken over."""

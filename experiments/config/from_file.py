@@ -76,7 +76,7 @@ def run_of(path: pathlib.Path, command: str | None) -> Run:
 
     The methods' options of the file count as given, as on a command line. Of a run's
     own ``config.json`` those do that were given there, and its methods, if they were
-    tuned, are as they came out of it: they are not tuned again.
+    tuned, are as they came out of it: they are not tuned again. Nothing is pushed.
 
     Args:
       command: of the command line, if it names one.
@@ -99,7 +99,7 @@ def run_of(path: pathlib.Path, command: str | None) -> Run:
         )
     left_by_a_run = "explicit" in values
     if left_by_a_run:
-        values["tune"] = 0
+        values |= {"tune": 0, "push_to_hub": None, "push_public": False}
     kind = stored.COMMANDS.get(named)
     if kind is not None:
         values = _grouped(values, kind)

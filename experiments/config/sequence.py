@@ -89,6 +89,8 @@ def lineage(run: Request, method: str, seed: int) -> list[Link]:
             model=model,
             forget_file=file,
             forgotten_files=run.forgotten_files + files[:number],
+            push_to_hub=None,  # the last alone is
+            push_public=False,
         )
         links.append(Link(one, number))
         model = str(links[-1].export)

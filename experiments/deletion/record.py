@@ -8,6 +8,7 @@ with the key and the rows anyone can check the record, with the record alone nob
 test a guess. `experiments.verify` checks all of it.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import fnmatch
@@ -27,7 +28,7 @@ from experiments.domains.base import Evidence
 from experiments.shell import console, provenance
 from experiments.stages.files import plain, sha256, to_json, write_json
 from experiments.stages.hashes import file_hashes
-from experiments.stages.stage import RECORD
+from experiments.stages.stage import CARD, RECORD
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.training.checkpoint import sync
@@ -35,15 +36,8 @@ from ofmu_jax.training.checkpoint import sync
 SCHEMA, VERSION = "ofmu_jax.deletion", 1
 KEY = "deletion.key"
 WEIGHTS = "*.safetensors*"
-_TRAINING = (
-    "stopped",
-    "finite",
-    "updates",
-    "update",
-    "gradient_evaluations",
-    "seconds",
-    "forget_target",
-)
+_TRAINING = ("stopped", "finite", "updates", "update", "gradient_evaluations")
+_TRAINING += ("seconds", "forget_target")
 
 
 class DeletionError(ValueError):
@@ -159,13 +153,12 @@ def leave_record(run: Run, evidence: Evidence, model: Unlearned) -> None:
     """
     key = key_of(run.output_dir, create=True)
     path = model.folder / RECORD
-    # The identity comes from the rows as well, so it is hashed with the key too.
-    identity = digest(key, [SCHEMA, VERSION, model.identity])
-    try:
+    # It comes from the rows as well, so it is hashed with the key too.
+    made_from = model.identity, parent_of(model.base), card_of(model.folder)
+    identity = digest(key, [SCHEMA, VERSION, *made_from])
+    with contextlib.suppress(DeletionError):
         if read_record(path).get("identity") == identity:
             return
-    except DeletionError:
-        pass
     content = make_record(run, evidence, model, key) | {"identity": identity}
     write_json(path, content | {"seal": seal(key, content)})
 
@@ -248,6 +241,11 @@ def parent_of(base: str | pathlib.Path) -> dict[str, str] | None:
     return {"sha256": sha256(path)} if path.is_file() else None
 
 
+def card_of(folder: pathlib.Path) -> str | None:
+    """SHA-256 of an export's model card; None: it has none."""
+    return sha256(folder / CARD) if (folder / CARD).is_file() else None
+
+
 def exported_files(folder: pathlib.Path) -> dict[str, str]:
     """SHA-256 of an export's files, but for the record itself."""
     return file_hashes(folder, lambda name: name != RECORD)
@@ -270,10 +268,9 @@ def _choices(run: Run) -> dict[str, Any]:
 
 def _notes(evidence: Evidence, model: Unlearned) -> list[str]:
     notes = ["No text of a row is in this record; rows are hashed with a key."]
-    notes += evidence.notes()
-    if not model.training.get("finite", True):
-        notes.append("Training broke off: see training.stopped.")
-    return notes
+    broke = ["Training broke off: see training.stopped."]
+    finite = model.training.get("finite", True)
+    return [*notes, *evidence.notes(), *([] if finite else broke)]
 
 
 def _source(run: Run, source: str | pathlib.Path) -> dict[str, Any]:

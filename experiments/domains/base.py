@@ -57,6 +57,16 @@ class Goal(NamedTuple):
     evidence: str  # with {metric}, {ours}, {theirs}, {share}
 
 
+class Origin(NamedTuple):
+    """Where an exported model comes from, for its card."""
+
+    base: str | None  # the given model: its name on the hub, or that of its folder
+    metadata: Mapping[str, Any]  # of the card: what the given model's says, licence too
+    card: str  # what the given model's says beside
+    what: str  # what was done, such as "trained further"; "": it is the given model
+    program: str  # that loads it
+
+
 class Scored(NamedTuple):
     """A trial: its score (lower is better), and the numbers that it is made of."""
 
@@ -85,6 +95,10 @@ class Evidence(Protocol):
 
     def notes(self) -> Sequence[str]:
         """What a reader of the record should know."""
+        ...
+
+    def origin(self, model: Model) -> Origin:
+        """Where an exported model of the run comes from."""
         ...
 
     def export(self, folder: pathlib.Path) -> Mapping[str, Any]:

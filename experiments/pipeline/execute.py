@@ -11,6 +11,7 @@ from experiments.config.refuse import check_run
 from experiments.deletion.record import KEY, key_of
 from experiments.domains.base import Domain
 from experiments.domains.of import domain_of
+from experiments.pipeline import hub
 from experiments.pipeline.pipeline import Pipeline
 from experiments.pipeline.tuning import tuned, tuned_elsewhere
 from experiments.report import content, tables, words, write
@@ -34,6 +35,9 @@ def execute(run: Run) -> dict[str, Any]:
     page, found = carried_out(configured(run))
     if page is not None:
         show(page, found)
+    exports = [m["export"] for m in found["models"] if m["role"] == "unlearned"]
+    export = exports[0] and run.output_dir / exports[0]
+    hub.push(run, export, failed=status(found) != 0)
     return found
 
 
@@ -118,6 +122,7 @@ def begun(
     domain.run.output_dir.mkdir(parents=True, exist_ok=True)
     for note in domain.refuse():
         console.note(note)
+    hub.prepare(run)
     pipeline = Pipeline(domain, progress)
     if counted:
         progress.plan(pipeline.planned())

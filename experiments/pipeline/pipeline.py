@@ -12,10 +12,11 @@ from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from experiments.config.common import Run
-from experiments.deletion.record import leave_record
+from experiments.deletion.record import Unlearned, leave_record
 from experiments.domains.attacks import Attacks
 from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
 from experiments.pipeline import attacking, broken, recording
+from experiments.pipeline.cards import leave_card
 from experiments.shell import provenance
 from experiments.shell.heartbeat import Stages
 from experiments.stages.files import fingerprint
@@ -98,8 +99,10 @@ class Pipeline:
         target = self.finished(target, reference)
         if reference is not None:
             reference = self.attacked(reference, target, reference)
+            self._with_card(reference, before=target)
             yield dataclasses.replace(reference, params=None)
         target = self.attacked(target, target, reference)
+        self._with_card(target, retrained=reference)
         yield dataclasses.replace(target, params=None)
         return self.start(seed, target, reference)
 
@@ -123,6 +126,7 @@ class Pipeline:
             export = lambda of: of.folder / self.run.export_folder
             told = attacking.told(self._attacks, model, start.target, start.reference)
             made = recording.unlearned(self.domain, model, start, export, told)
+            self._with_card(model, made, before=start.target, retrained=start.reference)
             evidence = self.domain.evidence()
             on_main(lambda: _nothing(leave_record(self.run, evidence, made)))
         return dataclasses.replace(model, params=None)
@@ -258,6 +262,16 @@ class Pipeline:
                 stage.finish({})
         export = stage.folder.relative_to(self.run.output_dir).as_posix()
         return dataclasses.replace(model, export=export)
+
+    def _with_card(
+        self, model: Model, made: Unlearned | None = None, **others: Model | None
+    ) -> None:
+        """Leaves the card in a model's export, if it has one."""
+        if model.export is None:
+            return
+        evidence = self.domain.evidence()
+        leave = lambda: leave_card(self.run, evidence, model, others, made)
+        on_main(lambda: _nothing(leave()))
 
     def attacked(self, model: Model, target: Model, reference: Model | None) -> Model:
         """The model with what the attacks of the run find."""

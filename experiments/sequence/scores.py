@@ -17,7 +17,7 @@ from experiments.domains.language.rows import rows_fingerprint
 from experiments.domains.language.task import Params
 from experiments.stages.files import fingerprint
 from experiments.stages.hashes import file_hashes
-from experiments.stages.stage import RECORD, Stage
+from experiments.stages.stage import CARD, RECORD, Stage
 from ofmu_jax.data.language.records import (
     QA,
     UnlearningData,
@@ -126,7 +126,7 @@ class Scorer:
         assert model is not None
         task, limits = self.domain.task, self.run.evaluation.max_rows
         identity = fingerprint(
-            file_hashes(pathlib.Path(model), lambda name: name != RECORD)
+            file_hashes(pathlib.Path(model), lambda name: name not in (RECORD, CARD))
             if pathlib.Path(model).is_dir()
             else model,
             {name: rows_fingerprint(rows) for name, rows in self.sets.items()},

@@ -543,6 +543,10 @@ def test_written_once_and_again_when_it_has_changed(made, tmp_path):
     other = dataclasses.replace(model, folder=folder, identity="another")
     deletion.leave_record(run, evidence, other)
     assert (folder / deletion.RECORD).read_bytes() != before[1]
+    (folder / "README.md").write_text("# Another card")
+    deletion.leave_record(run, evidence, other)
+    files = json.loads((folder / deletion.RECORD).read_text())["model"]["files"]
+    assert files == deletion.exported_files(folder) and "README.md" in files
 
 
 def test_a_key_of_ones_own(tmp_path):

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import schemas
 
 from experiments import attack
 from experiments.config.language import (
@@ -85,6 +86,9 @@ def test_the_record_has_the_short_form(done):
     }
     assert told["budgets"].keys() == set(NAMES)
     assert f"Attacks: {told['text']}." in happened(record)
+    assert schemas.check(run.output_dir)["deletion.json"] == 1
+    card = (run.output_dir / "gradient_ascent/seed0/hf/README.md").read_text()
+    assert f"Attacks: {told['text']}." in card and "No attack was tried" not in card
 
 
 @pytest.mark.slow

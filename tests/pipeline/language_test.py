@@ -7,8 +7,11 @@ import shutil
 
 import numpy as np
 import pytest
+import schemas
 import transformers
+from huggingface_hub import ModelCard
 
+import ofmu_jax
 from experiments.config.language import (
     BudgetConfig,
     Demo,
@@ -20,14 +23,16 @@ from experiments.config.language import (
 )
 from experiments.deletion import check
 from experiments.deletion import record as deletion
+from experiments.deletion.quotes import holds, quotes
 from experiments.domains.base import Model
 from experiments.domains.language.data import (
+    load_data,
     validation_request,
     with_general_knowledge,
 )
 from experiments.domains.language.goals import GOALS
 from experiments.pipeline.execute import execute, show, status
-from experiments.report import content
+from experiments.report import content, glossary
 from experiments.report.words import card
 from experiments.run import main, parse
 from ofmu_jax.data.language import fictitious
@@ -89,6 +94,75 @@ def test_leaves_everything_that_is_promised(finished):
     ofmu = next(row for row in content["models"] if row["method"] == "ofmu")
     names = {"phi", "forget_loss", "retain_loss", "cosine", "phi_grad_norm", "rho"}
     assert names <= ofmu["trajectory"][1].keys()
+
+
+def test_files_follow_their_schemas_and_cards_quote_no_row(finished):
+    run, content = finished
+    found = schemas.check(run.output_dir)
+    assert found == {"config.json": 1, "report.json": 1, "deletion.json": 2 * 3}
+    known = quotes(map(dataclasses.asdict, load_data(run)[0].forget))
+    assert len(known) > 24 and holds(f"So: {min(known)} …", known)
+    for row in content["models"]:
+        card = ModelCard.load(run.output_dir / row["export"] / "README.md")
+        assert not holds(card.content, known)
+        assert {r.metric_type: r.metric_value for r in card.data.eval_results} == {
+            name: value
+            for name, value in row["metrics"].items()
+            if not glossary.metric(name).minor and name != "overall_gap"
+        }
+        assert ("deletion.json" in card.text) == (row["role"] == "unlearned")
+
+
+def test_the_run_as_rows(finished):
+    run, content = finished
+    loaded = ofmu_jax.load_run(run.output_dir)
+    of = lambda rows, **cells: [r for r in rows if cells.items() <= r.items()]
+    for model in content["models"]:
+        who = {name: model[name] for name in ("role", "method", "seed")}
+        seed, name = model["seed"], "forget_Q_A_Prob"
+        (row,) = of(loaded.metrics, **who, metric=name)
+        assert row["value"] == model["metrics"][name]
+        assert [row["low"], row["high"]] == model["intervals"][name]
+        (best,) = of(loaded.metrics, role="retrained", metric=name, seed=seed)
+        assert row["yardstick"] == best["value"]
+        values = [r["value"] for r in of(loaded.rows, **who, metric=name)]
+        assert np.mean(values) == pytest.approx(row["value"])
+        assert len(of(loaded.answers, **who, set="forget")) == len(values) == 8
+        steps = [r["update"] for r in of(loaded.trajectories, **who)]
+        assert steps == list(range(steps[0], steps[-1] + 1))
+        assert steps[-1] == model["outer_steps"]
+    ofmu = of(loaded.trajectories, method="ofmu", seed=1)
+    assert ofmu[0].keys() >= {"eval_forget_nll", "gradient_evaluations"}
+    assert ofmu[1].keys() >= {"phi", "cosine", "gradient_evaluations"}
+    assert len({*map(frozenset, loaded.metrics)}) == 1  # one set of columns
+
+
+def test_rows_in_pandas(finished):
+    pandas = pytest.importorskip("pandas")
+    run, content = finished
+    frame = pandas.DataFrame(ofmu_jax.load_run(run.output_dir).metrics)
+    means = frame[frame.metric == "model_utility"].groupby("method").value.mean()
+    same = [m["metrics"] for m in content["models"] if m["method"] == "ofmu"]
+    assert means["ofmu"] == pytest.approx(np.mean([m["model_utility"] for m in same]))
+
+
+@pytest.mark.parametrize(
+    ("remove", "message"),
+    [
+        ("report.json", "has no report.json, so no run was finished there; run it ag"),
+        ("ofmu/seed1/evaluation/evaluation.json", "ofmu/seed1/.* is missing or cannot"),
+    ],
+)
+def test_what_is_missing_of_a_run_is_named(finished, tmp_path, remove, message):
+    run, _ = finished
+    out = shutil.copytree(
+        run.output_dir, tmp_path / "out", ignore=shutil.ignore_patterns("hf", "ch*")
+    )
+    (out / remove).unlink()
+    with pytest.raises(ValueError, match=message):
+        ofmu_jax.load_run(out)
+    with pytest.raises(ValueError, match=r"no folder .*nowhere; give a run's --outp"):
+        ofmu_jax.load_run(tmp_path / "nowhere")
 
 
 def test_general_knowledge_is_kept_and_not_set_aside_for_tuning():

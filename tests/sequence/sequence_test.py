@@ -9,7 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import schemas
+from hubs import Hub
 
+import ofmu_jax
 from experiments.config.language import ModelConfig, Request
 from experiments.config.sequence import Link, files_of, is_sequence, lineage
 from experiments.deletion import check as verify
@@ -107,6 +110,19 @@ def test_a_lineage_is_ordinary_runs(given, made):
             question for question, _ in ROWS[link.number - 1]
         ]
         assert (link.export / "deletion.json").is_file()
+
+
+def test_files_follow_their_schemas_and_each_card_is_of_its_model(given, made):
+    found = schemas.check(made)
+    each = {"config.json": 1 + 3, "report.json": 3, "deletion.json": 3}
+    assert found == {**each, "sequence.json": 1}
+    for link in links_of(given, made):  # and not of the models before as well
+        text = (link.export / "README.md").read_text()
+        assert text.count("## The deletion record") == 1
+        names = ["model", *[METHOD] * link.number]
+        assert f"\n# {', '.join(names[:-1])}, changed by {METHOD} to forget" in text
+    with pytest.raises(ValueError, match="holds several requests; give the folder of"):
+        ofmu_jax.load_run(made)
 
 
 def test_one_file_is_the_run_that_it_was(given, tmp_path):
@@ -246,7 +262,14 @@ def test_rows_that_come_back_are_found(given, moved):
     assert found["earlier requests"].detail.endswith("[3]")
 
 
-def test_the_same_command_does_nothing_again_and_a_new_file_goes_on(given, moved):
+def test_the_same_command_does_nothing_again_and_a_new_file_goes_on(
+    given, moved, monkeypatch
+):
+    """And the model after the last request is pushed, as the command now says."""
+    api = Hub()
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_secret")
+    monkeypatch.setattr("experiments.pipeline.hub.HfApi", lambda: api)
+    monkeypatch.setattr(execute, "status", lambda found: 0)  # as if it had forgotten
     links = links_of(given, moved)
     before = {x.number: (x.export / "deletion.json").read_bytes() for x in links}
     marks = sorted(moved.rglob("*.stage.json"))
@@ -256,7 +279,9 @@ def test_the_same_command_does_nothing_again_and_a_new_file_goes_on(given, moved
     write(asked / "d.jsonl", STAY[:1])
     command = words(given, moved, "--forget-file", asked, "--carry-state")
     shutil.rmtree(links[-1].run.output_dir / "npo")  # as if it was killed before
-    assert main(command) in (0, 3)
+    assert main([*command, "--push-to-hub", "forgotten"]) == 0
+    (place,) = {pathlib.Path(o.path_or_fileobj).parent for o in api.sent[1]}
+    assert place == moved / "npo/seed0/04-d/npo/seed0/hf" and len(api.made) == 2
     for link in links[:2]:
         assert (link.export / "deletion.json").read_bytes() == before[link.number]
     first = [p for p in marks if links[0].run.output_dir in p.parents]

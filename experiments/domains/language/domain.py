@@ -207,9 +207,8 @@ class LanguageDomain:
 
     def evidence(self) -> LanguageEvidence:
         self._check_unchanged()
-        from_data, notes = self.task.source is None, self._rounding
         rows = self.documents or self.data
-        return LanguageEvidence(self.run, rows, from_data, notes)
+        return LanguageEvidence(self.run, rows, self.task.source, self._rounding)
 
     @functools.cached_property
     def _rounding(self) -> Sequence[str]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from experiments.config.language import LanguageRun, Request
+from experiments.domains.base import Model, Origin
+from experiments.domains.language import handed_back
 from experiments.domains.language.data import divided, load_data
 from experiments.domains.language.evaluated import evaluated
 from experiments.domains.language.task import LanguageTask
@@ -49,12 +51,14 @@ class LanguageEvidence:
         self,
         run: LanguageRun,
         data: UnlearningData,
-        from_data: bool = False,
+        source: str | None = "",
         notes: Sequence[str] = (),
     ):
         self.run, self.data, self.name = run, data, data.name
         self._notes = list(notes)
-        self.from_data = from_data  # the tokenizer was built from the rows
+        # The given model whose tokenizer exports have; None: it was built from the
+        # rows; "": not known, as where records are checked.
+        self.source = source
         self._tasks: dict[str, LanguageTask] = {}
         self._references: dict[pathlib.Path, Evaluation] = {}
 
@@ -87,13 +91,16 @@ class LanguageEvidence:
         return told(self.data.sources)
 
     def notes(self) -> Sequence[str]:
-        if not self.from_data:
+        if self.source is not None:
             return self._notes
         return [
             *self._notes,
             "The tokenizer was built from the data, forget rows included: its "
             "vocabulary (tokenizer.json) holds words of theirs.",
         ]
+
+    def origin(self, model: Model) -> Origin:
+        return handed_back.origin(self.source, self.run.lora.base == "nf4", model)
 
     def export(self, folder: pathlib.Path) -> Mapping[str, Any]:
         """Dtypes of the tensors, and who reads the folder (`huggingface.readers`).

@@ -201,7 +201,11 @@ class VisionDomain:
         )
 
     def evidence(self) -> VisionEvidence:
-        return VisionEvidence(self.task)
+        return self._evidence
+
+    @functools.cached_property
+    def _evidence(self) -> VisionEvidence:
+        return VisionEvidence(self.task)  # keeps the hashes of the images
 
     def attacks(self) -> Attacks | None:
         return attacks_of(self.run.attacks, self.run.attack, self.task)

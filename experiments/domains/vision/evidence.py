@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from experiments.config.vision import Cifar, resolved
+from experiments.domains.base import REFERENCE, TARGET, Model, Origin
 from experiments.domains.vision.data import images_of
 from experiments.domains.vision.task import VisionTask, predictor
 from ofmu_jax.evals.evaluation import Evaluation
@@ -17,6 +18,15 @@ from ofmu_jax.evals.vision import metrics
 from ofmu_jax.models import classifier
 from ofmu_jax.models.resnet import ResNetConfig, Variables
 from ofmu_jax.version import __version__
+
+_TRAINED = {
+    TARGET: "trained, also on the images that are to be forgotten",
+    REFERENCE: "trained without the images that are to be forgotten",
+}  # role -> what was done; others are methods
+_PROGRAM = """from ofmu_jax.models import classifier, resnet
+
+config, variables = classifier.load(".")  # this folder, downloaded
+logits = resnet.predict(config, variables, images)  # (N, height, width, channels)"""
 
 
 def evaluated(
@@ -57,6 +67,7 @@ class VisionEvidence:
     def __init__(self, task: VisionTask):
         self.task, self.name = task, task.data.name
         self._references: dict[pathlib.Path, tuple[Evaluation, np.ndarray]] = {}
+        self._items: dict[str, list[dict[str, Any]]] = {}
 
     @classmethod
     def of(cls, run: Cifar, places: Mapping[str, pathlib.Path | None]) -> Self:
@@ -77,20 +88,27 @@ class VisionEvidence:
     def items(self, part: str) -> Sequence[Any]:
         """Each image of a set: SHA-256 of its pixels, its shape and its label."""
         found = self.task.sets[part]
-        return [
-            {
-                "image": hashlib.sha256(image.tobytes()).hexdigest(),
-                "shape": list(image.shape),
-                "label": int(label),
-            }
-            for image, label in zip(found.images, found.labels, strict=True)
-        ]
+        if part not in self._items:
+            self._items[part] = [
+                {
+                    "image": hashlib.sha256(image.tobytes()).hexdigest(),
+                    "shape": list(image.shape),
+                    "label": int(label),
+                }
+                for image, label in zip(found.images, found.labels, strict=True)
+            ]
+        return self._items[part]
 
     def files(self) -> Sequence[Mapping[str, Any]]:
         return []
 
     def notes(self) -> Sequence[str]:
         return []
+
+    def origin(self, model: Model) -> Origin:
+        what = _TRAINED.get(model.role, f"changed by {model.name} to forget images")
+        metadata = {"library_name": "ofmu_jax", "pipeline_tag": "image-classification"}
+        return Origin(None, metadata, "", what, _PROGRAM)
 
     def export(self, folder: pathlib.Path) -> Mapping[str, Any]:
         classifier.load_config(folder)  # read back
