@@ -12,8 +12,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = ("ofmu_jax", "experiments")
 
 # The core: each may import those before it, and nothing else of the package.
-CORE = "_lazy _disk choices bounds _trees _derivatives _penalties bilevel".split()
-CORE += "_options _loops transform".split()
+CORE = "_lazy _disk choices bounds _optimizers _trees _derivatives _penalties".split()
+CORE += "bilevel _options _loops transform".split()
 # Wing of the library -> wings that it may import; all may import the core.
 WINGS = {
     "losses": (),
