@@ -7,7 +7,9 @@ import numpy as np
 import optax
 
 # A number or a schedule is the rate of plain SGD, the paper's optimizer of both loops.
-Optimizer = optax.GradientTransformation | optax.ScalarOrSchedule
+Optimizer = (
+    optax.GradientTransformation | optax.MultiSteps | optax.ScalarOrSchedule | np.number
+)
 
 
 def optimizer_of(name: str, given: Any) -> optax.GradientTransformationExtraArgs:

@@ -167,7 +167,7 @@ def ofmu(
 
 
 def with_losses(
-    tx: optax.GradientTransformation,
+    tx: optax.GradientTransformation | optax.MultiSteps,
     forget_loss: StepLossFn,
     retain_loss: StepLossFn,
     **extra_args: Any,

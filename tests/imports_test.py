@@ -68,10 +68,12 @@ FILES = {
 
 
 def at_run_time(module: str) -> ast.Module:
-    """Its code; of the package itself without what only type checkers import."""
+    """Its code, without what only type checkers import."""
     tree = ast.parse(FILES[module].read_text())
-    if module == "ofmu_jax":
-        tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
+    of_checkers = lambda node: (
+        isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    tree.body = [node for node in tree.body if not of_checkers(node)]
     return tree
 
 
