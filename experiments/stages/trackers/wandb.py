@@ -32,7 +32,9 @@ class Wandb:
             config={**about.config, **about.tags},
             tags=[f"{name}:{value}" for name, value in about.tags.items()],
             # The console may show rows; numbers and choices are all that is sent.
-            settings=wandb.Settings(console="off", disable_code=True, silent=True),
+            settings=wandb.Settings(
+                console="off", disable_code=True, disable_git=True, silent=True
+            ),
         )
         # Checks are told after the updates: its own step would only count up.
         self._run.define_metric("*", step_metric="update")
