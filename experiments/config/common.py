@@ -16,6 +16,7 @@ from ofmu_jax.methods import Baseline, Spec
 from ofmu_jax.methods.base import spec_of
 
 MOST_ROWS = 1_000_000  # of a batch; more is a slip, and would be gathered for ever
+TrackerName = Literal["none", "wandb", "mlflow"]
 BatchSize = Annotated[int, Bound(1, MOST_ROWS)]
 
 
@@ -76,6 +77,9 @@ class Run:
     checkpoint_every: NotNegativeInt | None = None
     """Updates between checkpoints of what is being trained; default: about once a
     minute; 0: none."""
+    tracker: tuple[TrackerName, ...] = ()
+    """Trackers that get numbers and choices, never rows, beside the event files of
+    TensorBoard; each is an extra of its name."""
     export: bool = True
     """Write a folder for every model, to be loaded elsewhere."""
     push_to_hub: str | None = None
@@ -96,6 +100,11 @@ class Run:
     def pretrained(self) -> str | None:
         """The given model that the run starts from, if any."""
         return None
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """Names of those that are told."""
+        return tuple(name for name in self.tracker if name != "none")
 
     @property
     def rounding(self) -> tuple[str, ...]:

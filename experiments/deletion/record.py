@@ -189,7 +189,7 @@ def make_record(
             "config": to_json(run.config_of(model.method)),
         },
         "seed": model.seed,
-        "run": _choices(run),
+        "run": choices_of(run),
         "outcome": dict(model.outcome),
         "training": {name: model.training.get(name) for name in _TRAINING},
         "model": {
@@ -256,7 +256,7 @@ def weight_files(folder: str | pathlib.Path) -> dict[str, str]:
     return file_hashes(folder, lambda name: fnmatch.fnmatch(name, WEIGHTS))
 
 
-def _choices(run: Run) -> dict[str, Any]:
+def choices_of(run: Run) -> dict[str, Any]:
     """The run's choices but those of the methods and where it is.
 
     Files and folders by their names alone: the record goes to whoever gets the model.

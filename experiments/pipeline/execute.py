@@ -18,6 +18,7 @@ from experiments.report import content, tables, words, write
 from experiments.shell import command_line, console
 from experiments.shell.heartbeat import Stages
 from experiments.stages.files import to_json, write_json
+from experiments.stages.trackers import registry
 from ofmu_jax import _disk
 from ofmu_jax.parallel.distributed import is_main
 
@@ -83,6 +84,7 @@ def configured(run: Run) -> Run:
     if run.tuned_from is not None:
         run = tuned_elsewhere(run, run.tuned_from)
     check_run(run)
+    registry.check(run.trackers)
     for note in cautions(run):
         console.note(note)
     return run

@@ -15,7 +15,7 @@ from experiments.config.common import Run
 from experiments.deletion.record import Unlearned, leave_record
 from experiments.domains.attacks import Attacks
 from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
-from experiments.pipeline import attacking, broken, recording
+from experiments.pipeline import attacking, broken, recording, tracking
 from experiments.pipeline.cards import leave_card
 from experiments.shell import provenance
 from experiments.shell.heartbeat import Stages
@@ -23,6 +23,7 @@ from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job, fit
 from experiments.stages.saver import resumable
 from experiments.stages.stage import Stage
+from experiments.stages.trackers.registry import Told
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.methods.base import Params
 from ofmu_jax.parallel.distributed import on_main
@@ -186,7 +187,12 @@ class Pipeline:
         folder = self.folder(name, seed)
         stage = self._reached(Stage(folder / "training", identity))
         if not stage.done:
-            with self.fitted(stage, job, f"{name}, seed {seed}", seed) as (made, found):
+            of = self.run, role, name, seed, stage
+            with (
+                tracking.training(*of) as told,
+                self.fitted(stage, job, f"{name}, seed {seed}", seed, told) as fitted,
+            ):
+                made, found = fitted
                 checkpoint.save(stage.folder / "checkpoint", made)
                 stage.finish(found | {"code": provenance.code()})
         stage.tidy()
@@ -204,7 +210,7 @@ class Pipeline:
 
     @contextlib.contextmanager
     def fitted(
-        self, stage: Stage, job: Job, label: str, seed: int
+        self, stage: Stage, job: Job, label: str, seed: int, told: Told
     ) -> Iterator[tuple[Params, dict[str, Any]]]:
         """What a job gives, and its record; the body must finish the stage."""
         with resumable(stage, self.run.checkpoint_every) as saver:
@@ -215,6 +221,7 @@ class Pipeline:
                 saver=saver,
                 mesh=self.domain.mesh,
                 seed=seed,
+                told=told,
             )
 
     def finished(self, model: Model, reference: Model | None) -> Model:
@@ -249,6 +256,7 @@ class Pipeline:
                 result = self.domain.evaluate(stage.begin(), model, reference)
                 on_main(lambda: _nothing(result.save(path, include_generations=True)))
                 stage.finish({})
+            tracking.evaluated(self.run, model, result.metrics)
         return dataclasses.replace(model, evaluation=Evaluation.load(path))
 
     def exported(self, model: Model) -> Model:

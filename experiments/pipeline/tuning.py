@@ -23,7 +23,7 @@ from experiments.config import stored
 from experiments.config.common import Run
 from experiments.config.fields import value_of, with_values
 from experiments.domains.base import REFERENCE, Model
-from experiments.pipeline import broken, search
+from experiments.pipeline import broken, search, tracking
 from experiments.pipeline.pipeline import Pipeline
 from experiments.report import published
 from experiments.shell import console
@@ -78,12 +78,18 @@ class Tuning:
         self.validation.progress.reach(stage.folder)
         if not stage.done:
             label = f"tune {name}, trial {number}"
-            with self.validation.fitted(stage, job, label, seed) as (params, record):
+            of = run.with_method(name, config), "trial", name, seed, stage
+            with (
+                tracking.training(*of) as told,
+                self.validation.fitted(stage, job, label, seed, told) as fitted,
+            ):
+                params, record = fitted
                 model = Model(
                     *("unlearned", name, seed, params, identity, record, stage.folder),
                     network=job.network,
                 )
                 found = domain.scored(model, self.yardstick)
+                told.evaluated({**found.check, "score": found.score})
                 spent = {key: record[key] for key in (*SPENT, "stopped")}
                 stage.finish(made | found._asdict() | spent)
         stage.tidy()

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import recorders
 import schemas
 import transformers
 from huggingface_hub import ModelCard
@@ -35,6 +36,7 @@ from experiments.pipeline.execute import execute, show, status
 from experiments.report import content, glossary
 from experiments.report.words import card
 from experiments.run import main, parse
+from experiments.stages.trackers import registry
 from ofmu_jax.data.language import fictitious
 from ofmu_jax.data.language.records import QA, UnlearningData
 from ofmu_jax.methods.language.ofmu import paper_setting
@@ -53,10 +55,18 @@ DONE = (0, 3)  # 3: so small a model has nothing to forget
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def recorded():
+    """The trackers that were told of `finished`."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, recorded):
     """A finished tiny run: its configuration and the content of its report."""
     run = dataclasses.replace(TINY, output_dir=tmp_path_factory.mktemp("run") / "out")
-    return run, execute(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.TRACKERS, "wandb", recorders.kind(recorded))
+        return run, execute(dataclasses.replace(run, tracker=("wandb",)))
 
 
 def marks(folder: pathlib.Path) -> dict[str, int]:
@@ -163,6 +173,25 @@ def test_what_is_missing_of_a_run_is_named(finished, tmp_path, remove, message):
         ofmu_jax.load_run(out)
     with pytest.raises(ValueError, match=r"no folder .*nowhere; give a run's --outp"):
         ofmu_jax.load_run(tmp_path / "nowhere")
+
+
+def test_trackers_are_told_of_every_model_and_of_no_row(finished, recorded):
+    run, content = finished
+    for row in content["models"]:
+        tags = {"role": row["role"], "method": row["method"], "seed": str(row["seed"])}
+        training, evaluation = (x for x in recorded if x.about.tags == tags)
+        assert training.calls[0][:2] == ("log", 1)
+        assert evaluation.calls[0][0] == "evaluated"
+        told = evaluation.calls[0][1]
+        assert told["forget_Q_A_Prob"] == row["metrics"]["forget_Q_A_Prob"]
+        assert told["gradient_evaluations"] == row["gradient_evaluations"]
+        assert training.about.config["budget"]["gradient_evaluations"] == 60
+    ofmu = next(x for x in recorded if x.about.tags["method"] == "ofmu")
+    assert ofmu.about.config["ofmu"]["beta"] == 0.0 and "npo" not in ofmu.about.config
+    said = json.dumps([[*x.about, x.calls] for x in recorded], default=str)
+    data = fictitious.fictitious_people(run.data_seed, run.people, run.forget_people)
+    for row in data.full:
+        assert row.question not in said and row.answer not in said
 
 
 def test_general_knowledge_is_kept_and_not_set_aside_for_tuning():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import pathlib
 from collections.abc import Sequence
+from typing import Literal
 
 from ofmu_jax.data.language.records import (
     QA,
@@ -25,6 +26,7 @@ from ofmu_jax.data.language.rows.read import read_rows
 from ofmu_jax.data.language.rows.source import Source, check_one_system
 
 # Forget split → the retain split that completes it.
+Split = Literal["forget01", "forget05", "forget10"]
 SPLITS = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
 
 _EVAL = ("question", "answer", "paraphrased_answer", "perturbed_answer")
@@ -32,7 +34,7 @@ _OPTIONS = ("question", "answer", "perturbed_answer")
 
 
 def load_tofu(
-    split: str,
+    split: Split,
     data_dir: Path | None = None,
     *,
     allow_overlap: bool = False,
