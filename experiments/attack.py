@@ -4,13 +4,15 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from experiments.config import from_file
 from experiments.config.attacks import AttackConfig
-from experiments.config.language import EvalConfig
-from experiments.shell import command_line, program, signals
+from experiments.config.common import Run
+from experiments.config.language import EvalConfig, Request
+from experiments.shell import command_line, helps, signals
 from ofmu_jax.bounds import Bound
 
 ATTACK, EVALUATION = AttackConfig(), EvalConfig(max_new_tokens=200)
@@ -31,6 +33,11 @@ at this budget. docs/attacks.md says what each of them is."""
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Options have the names and meanings of experiments.run request."""
+
+    everyday: ClassVar = (
+        *("folder", "forget_file", "retain_file", "holdout_file", "retain_model"),
+        *("target_model", "attacks", "output_dir", "dtype"),
+    )
 
     folder: Annotated[str, tyro.conf.Positional]
     """Folder or hub name of the model to attack."""
@@ -58,12 +65,33 @@ class Options:
     evaluation: EvalConfig = EVALUATION
 
 
+def of_run(options: Options, run: Run) -> Options:
+    """With the rows and the models of a request as what is attacked.
+
+    Raises:
+      ValueError: a run of other rows, or of several requests.
+    """
+    if not isinstance(run, Request) or isinstance(run.forget_file, tuple):
+        raise ValueError(
+            f"it is a run of {run.command}; attacks read that of one request."
+        )
+    same = set(vars(options)) & set(vars(run)) - {"output_dir", "attacks"}
+    given = {name: getattr(run, name) for name in same}
+    given |= {"attacks": run.attacks or options.attacks}
+    return dataclasses.replace(options, **given, target_model=run.model)
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """What the command line asks for; exits with a message if it is wrong."""
+    kinds = {"": helps.blank(Options)}
+    words, kinds = from_file.configured(arguments, kinds, of_run)
+    return command_line.parsed(kinds, MODULE, words, DESCRIPTION)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = tyro.cli(
-        Options, prog=program.name(MODULE), description=DESCRIPTION, args=arguments
-    )
+    options = parse(arguments)
     work = lambda: _run(options)
     return command_line.status(work, MODULE, arguments, options.output_dir)
 

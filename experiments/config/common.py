@@ -21,7 +21,8 @@ BatchSize = Annotated[int, Bound(1, MOST_ROWS)]
 
 def names_of(specs: Mapping[str, Spec], *aliases: str) -> Any:
     """The help of a field that takes names of methods."""
-    return tyro.conf.arg(help=f"Of {', '.join(specs)}.", aliases=aliases)
+    text = f"Of {len(specs)}; --help-method lists them with what they do."
+    return tyro.conf.arg(help=text, aliases=aliases)
 
 
 def group_of(name: str, specs: Mapping[str, Spec]) -> type:
@@ -47,6 +48,7 @@ class Run:
     """What the commands of all domains have in common."""
 
     specs: ClassVar[Mapping[str, Spec]]  # all methods of the domain
+    everyday: ClassVar[tuple[str, ...]]  # options that --help shows, in that order
     group: ClassVar[str]  # field with the methods' configs that are no field themselves
     export_folder: ClassVar[str]  # of a model, within its own
 

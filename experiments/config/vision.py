@@ -30,6 +30,10 @@ class Cifar(Run):
     specs: ClassVar = METHODS
     group: ClassVar = "method"
     export_folder: ClassVar = "model"
+    everyday: ClassVar = (
+        *("dataset", "data_dir", "forget", "methods", "seeds", "model"),
+        *("epochs", "unlearn_epochs", "tune", "attacks", "output_dir"),
+    )
 
     output_dir: pathlib.Path = pathlib.Path("runs/cifar")
     dataset: Literal["digits", "cifar10", "cifar100"] = "digits"

@@ -5,11 +5,12 @@ import itertools
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 import tyro
 
-from experiments.config.common import names_of
+from experiments.config import from_file
+from experiments.config.common import Run, names_of
 from experiments.config.language import (
     Baselines,
     BudgetConfig,
@@ -19,13 +20,16 @@ from experiments.config.language import (
     OfmuConfig,
     Request,
 )
-from experiments.shell import command_line, program
+from experiments.shell import command_line
 from ofmu_jax.bounds import Bound, Count, NotNegativeInt, Positive
 from ofmu_jax.choices import Curvature, PenaltyGradient
 from ofmu_jax.methods import METHODS
 from ofmu_jax.methods.language.setting import Moments
 
 MODULE = "experiments.plan"
+# Options that a plan has as a run has them.
+SHARED = "methods dtype remat loss_chunk grad_accum moments_dtype trainable".split()
+SHARED += ["lora", "evaluation", "ofmu", "baselines"]
 DESCRIPTION = """Memory, work and traffic of one update, before it is paid for.
 
 Compiles the very step that experiments.run would run, for shapes alone: no weights are
@@ -45,6 +49,12 @@ TPU's own compiler, which works without a TPU."""
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """Options have the names and meanings of experiments.run."""
+
+    specs: ClassVar = METHODS
+    everyday: ClassVar = (
+        *("model", "methods", "mesh", "batch_size", "length", "dtype"),
+        *("grad_accum", "lora.rank", "device_bytes", "json"),
+    )
 
     model: str = "llama-3.2-1b"
     """A known name (llama-2-70b, smollm2-135m, …), a folder or a config.json."""
@@ -91,10 +101,28 @@ class Row(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Plans and prints; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    plan = tyro.cli(
-        Plan, prog=program.name(MODULE), description=DESCRIPTION, args=arguments
-    )
+    words, kinds = from_file.configured(arguments, {"": Plan()}, of_run)
+    plan = command_line.parsed(kinds, MODULE, words, DESCRIPTION)
     return command_line.tried(lambda: _plan(plan))
+
+
+def of_run(plan: Plan, run: Run) -> Plan:
+    """What is planned for a run.
+
+    Raises:
+      ValueError: a run of images, or of a model of its own size.
+    """
+    if not isinstance(run, LanguageRun):
+        raise ValueError(f"it is a run of {run.command}; plans are of language models.")
+    same = {name: getattr(run, name) for name in SHARED}
+    return dataclasses.replace(
+        plan,
+        **same,
+        model=run.pretrained or tyro.MISSING,
+        mesh=run.mesh or plan.mesh,
+        batch_size=run.budget.batch_size,
+        length=run.max_length,
+    )
 
 
 def _plan(plan: Plan) -> None:
@@ -114,9 +142,7 @@ def _plan(plan: Plan) -> None:
 def run_of(plan: Plan) -> LanguageRun:
     """The run that is planned."""
     budget = BudgetConfig(batch_size=plan.batch_size, gradient_evaluations=10**6)
-    names = "methods dtype remat loss_chunk grad_accum moments_dtype trainable lora "
-    names += "mesh evaluation ofmu baselines"
-    options = {name: getattr(plan, name) for name in names.split()}
+    options = {name: getattr(plan, name) for name in (*SHARED, "mesh")}
     return Request(**options, max_length=plan.length, budget=budget)
 
 

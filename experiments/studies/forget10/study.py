@@ -10,7 +10,7 @@ import functools
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
@@ -61,6 +61,12 @@ class Forget10:
     Give --base-model and --data-dir, or a --pack that has both. It goes on where it
     stopped, after every model; every option of experiments.run tofu holds here too.
     """
+
+    specs: ClassVar = Tofu.specs
+    everyday: ClassVar = (
+        *("run.base_model", "run.data_dir", "pack", "prepare", "seconds", "divide"),
+        *("output", "run.methods", "run.seeds"),
+    )
 
     seconds: Positive = 720.0
     """From the start: no model is begun that would not be ready by then, judged by
