@@ -2,91 +2,17 @@
 
 import dataclasses
 import itertools
-import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
-
-import tyro
+from typing import Any, NamedTuple
 
 from experiments.config import from_file
-from experiments.config.common import Run, names_of
-from experiments.config.language import (
-    Baselines,
-    BudgetConfig,
-    EvalConfig,
-    LanguageRun,
-    LoraConfig,
-    OfmuConfig,
-    Request,
-)
+from experiments.config.language import Baselines, LanguageRun, OfmuConfig
+from experiments.planning.options import DESCRIPTION, MODULE, of_run
+from experiments.planning.options import Plan as Plan
+from experiments.planning.options import run_of as run_of
 from experiments.shell import command_line
-from ofmu_jax.bounds import Bound, Count, NotNegativeInt, Positive
-from ofmu_jax.choices import Curvature, PenaltyGradient
 from ofmu_jax.methods import METHODS
-from ofmu_jax.methods.language.setting import Moments
-
-MODULE = "experiments.plan"
-# Options that a plan has as a run has them.
-SHARED = "methods dtype remat loss_chunk grad_accum moments_dtype trainable".split()
-SHARED += ["lora", "evaluation", "ofmu", "baselines"]
-DESCRIPTION = """Memory, work and traffic of one update, before it is paid for.
-
-Compiles the very step that experiments.run would run, for shapes alone: no weights are
-made and no device is needed, for CPU devices are simulated. One row per method; for
-OFMU one for every way of taking its derivatives. All numbers are of one device and one
-update:
-
-param., state: what lies on it between steps. temp.: what the step takes beyond. step:
-the sum. run: with two more copies of what is trained. check: what lies there while the
-stopping rule scores --evaluation.batch-size rows. What fits is the larger of run and
-check. TFLOP: matrix products. sent: GB of its collectives.
-
-docs/planning.md says what is counted, and how far to trust it. --tpu v5e:4x4 asks the
-TPU's own compiler, which works without a TPU."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Options have the names and meanings of experiments.run."""
-
-    specs: ClassVar = METHODS
-    everyday: ClassVar = (
-        *("model", "methods", "mesh", "batch_size", "length", "dtype"),
-        *("grad_accum", "lora.rank", "device_bytes", "json"),
-    )
-
-    model: str = "llama-3.2-1b"
-    """A known name (llama-2-70b, smollm2-135m, …), a folder or a config.json."""
-    mesh: str = "data=1"
-    """Devices to spread over, such as fsdp=16 or data=2,fsdp=8,tensor=4."""
-    methods: Annotated[tuple[str, ...], names_of(METHODS, "--method")] = ("ofmu",)
-    batch_size: Count = 16
-    length: Annotated[int, Bound(2)] = 512
-    """Tokens of a row, padding included."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; parameters are kept in float32, but see --lora.base."""
-    remat: Literal["none", "dots", "full"] = "none"
-    loss_chunk: NotNegativeInt = 0
-    grad_accum: Count = 1
-    moments_dtype: Moments = "float32"
-    """Of the two moments that AdamW keeps of each trained parameter."""
-    trainable: str | None = None
-    """Regular expression: train the parameters whose path it matches, and no others."""
-    lora: LoraConfig = LoraConfig()
-    curvatures: tuple[Curvature, ...] = get_args(Curvature)
-    """Of OFMU, to be compared."""
-    penalty_gradients: tuple[PenaltyGradient, ...] = get_args(PenaltyGradient)
-    """Of OFMU, to be compared."""
-    tpu: str | None = None
-    """Ask the compiler of this TPU slice, such as v5e:4x4 (pip install 'jax[tpu]')."""
-    device_bytes: Positive | None = None
-    """Memory of a device, such as 95e9: says what fits."""
-    json: pathlib.Path | None = None
-    """Write everything there as well."""
-    ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
-    evaluation: EvalConfig = EvalConfig()
-    baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()
 
 
 class Row(NamedTuple):
@@ -106,25 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command_line.tried(lambda: _plan(plan))
 
 
-def of_run(plan: Plan, run: Run) -> Plan:
-    """What is planned for a run.
-
-    Raises:
-      ValueError: a run of images, or of a model of its own size.
-    """
-    if not isinstance(run, LanguageRun):
-        raise ValueError(f"it is a run of {run.command}; plans are of language models.")
-    same = {name: getattr(run, name) for name in SHARED}
-    return dataclasses.replace(
-        plan,
-        **same,
-        model=run.pretrained or tyro.MISSING,
-        mesh=run.mesh or plan.mesh,
-        batch_size=run.budget.batch_size,
-        length=run.max_length,
-    )
-
-
 def _plan(plan: Plan) -> None:
     # Imported late, so that --help and a wrong option answer at once.
     from experiments.shell import console
@@ -137,13 +44,6 @@ def _plan(plan: Plan) -> None:
 
 
 # --- what is compiled -------------------------------------------------------------
-
-
-def run_of(plan: Plan) -> LanguageRun:
-    """The run that is planned."""
-    budget = BudgetConfig(batch_size=plan.batch_size, gradient_evaluations=10**6)
-    options = {name: getattr(plan, name) for name in (*SHARED, "mesh")}
-    return Request(**options, max_length=plan.length, budget=budget)
 
 
 def variants(plan: Plan) -> Iterator[tuple[str, LanguageRun, dict[str, Any]]]:

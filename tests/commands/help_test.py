@@ -6,6 +6,7 @@ import json
 import pytest
 
 from experiments import ablations, attack, benchmark, publish, run
+from experiments.config import attacked
 from experiments.config.language import Demo
 from experiments.deletion import check
 from experiments.planning import table
@@ -212,6 +213,6 @@ def test_a_plan_of_a_model_of_its_own_size_wants_a_name(tmp_path, capsys):
 
 
 def test_what_is_everyday_is_there():
-    for kind in (ablations.DemoAblations, attack.Options, table.Plan, check.Verify):
+    for kind in (ablations.DemoAblations, attacked.Options, table.Plan, check.Verify):
         names = {field.name for field in dataclasses.fields(kind)}
         assert {path.partition(".")[0] for path in kind.everyday} <= names
