@@ -128,7 +128,7 @@ def main(config: Forget10, publish: Publish) -> None:
             run = inputs.unpacked(config.pack, run)
         _check(run)
         domain = inputs.domain_of(configured(run), packed=config.pack is not None)
-        pipeline = begun(domain.run, progress, counted=False, domain=domain)
+        pipeline = begun(domain.run, progress, domain=domain)
         if config.prepare is not None:
             count = inputs.prepared(config.prepare, domain, config.part_mib)
             console.result(f"{config.prepare}: {count} parts and pack.json")
