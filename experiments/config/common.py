@@ -73,8 +73,9 @@ class Run:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters and statistics are kept in float32."""
     matmul_precision: Literal["highest", "high", "default"] = "highest"
-    """Of float32 products; default is what the device likes best, TF32 on a GPU and
-    bfloat16 on a TPU, which differences of gradients do not survive. A CPU has one."""
+    """Of float32 products: highest, float32; high, between it and the default;
+    default, what the device likes best, TF32 on a GPU and bfloat16 on a TPU, which
+    differences of gradients do not survive. A CPU has one."""
     checkpoint_every: NotNegativeInt | None = None
     """Updates between checkpoints of what is being trained; default: about once a
     minute; 0: none."""

@@ -71,8 +71,8 @@ class LanguageRun(Run):
     """Positions of each row whose logits are made at a time in losses on single
     tokens: less memory, the same step; 0: all."""
     remat: Literal["none", "dots", "full"] = "none"
-    """What of a layer the backward pass recomputes, to save memory: nothing, all but
-    the products with weights, everything."""
+    """What of a layer the backward pass recomputes, to save memory: none of it; dots:
+    all but the products with weights; full: everything."""
     moments_dtype: Moments = "float32"
     """Of the two moments that AdamW keeps of each trained parameter; bfloat16 halves
     that memory, and rounds the second one at random."""
@@ -165,6 +165,7 @@ class Tofu(LanguageRun):
     data_dir: pathlib.Path | None = None
     """Folder with the public TOFU files; without it they come from the hub."""
     split: Literal["forget01", "forget05", "forget10"] = "forget10"
+    """1, 5 or 10 % of the authors: forget01, forget05, forget10."""
     request: str = "whole"
     """whole authors of the split; half of the questions of each; attribute:NAME, one
     of everyone (birth, parents, award, genre, gender); neighbours: whole authors, and

@@ -37,6 +37,7 @@ class Cifar(Run):
 
     output_dir: pathlib.Path = pathlib.Path("runs/cifar")
     dataset: Literal["digits", "cifar10", "cifar100"] = "digits"
+    """digits are built in; cifar10 and cifar100 need --data-dir."""
     data_dir: pathlib.Path | None = None
     """Folder with the prepared TFDS files of CIFAR; digits need none."""
     forget: str = "class:3"

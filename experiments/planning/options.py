@@ -62,6 +62,8 @@ class Plan:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters are kept in float32, but see --lora.base."""
     remat: Literal["none", "dots", "full"] = "none"
+    """What the backward pass recomputes: none of a layer; dots: all but the products
+    with weights; full: everything."""
     loss_chunk: NotNegativeInt = 0
     grad_accum: Count = 1
     moments_dtype: Moments = "float32"
@@ -70,9 +72,9 @@ class Plan:
     """Regular expression: train the parameters whose path it matches, and no others."""
     lora: LoraConfig = LoraConfig()
     curvatures: tuple[Curvature, ...] = get_args(Curvature)
-    """Of OFMU, to be compared."""
+    """Of OFMU, to be compared; --help-method ofmu says what each is."""
     penalty_gradients: tuple[PenaltyGradient, ...] = get_args(PenaltyGradient)
-    """Of OFMU, to be compared."""
+    """Of OFMU, to be compared; --help-method ofmu says what each is."""
     tpu: str | None = None
     """Ask the compiler of this TPU slice, such as v5e:4x4 (pip install 'jax[tpu]')."""
     device_bytes: Positive | None = None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -101,6 +102,26 @@ def test_a_method_that_there_is_not(capsys):
 @pytest.mark.parametrize("name", MAINS)
 def test_every_command_tells_its_version(name, capsys):
     assert said(capsys, name, "--version") == f"ofmu-jax {__version__}\n"
+
+
+SPEAK_FOR_THEMSELVES = {"float32", "bfloat16", "None", "True", "False"}
+
+
+@pytest.mark.parametrize("command", ["demo", "tofu", "cifar"])
+def test_choices_are_listed_with_what_they_mean(command, capsys):
+    lines = said(capsys, "run", command, "--help-all").splitlines()
+    text = "\n".join(line.strip(" │|") for line in lines)
+    looked = 0
+    for option in re.split(r"\n\s*(?=--)", text):
+        choices = re.match(r"--\S+ \{([\w,]+)\}\s", option)
+        if not choices:
+            continue
+        said_of = option[choices.end() :].partition("(default:")[0]
+        names = {*choices[1].split(",")} - SPEAK_FOR_THEMSELVES
+        looked += len(names)
+        unsaid = {n for n in names if n not in said_of and not n.startswith("resnet")}
+        assert not unsaid, option
+    assert looked > 10
 
 
 # --- files ------------------------------------------------------------------------
