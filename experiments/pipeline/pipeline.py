@@ -56,18 +56,14 @@ class Pipeline:
 
     def planned(self) -> Counter[str]:
         """How many stages of each kind the run has, those that are done included."""
-        run, count = self.run, self.trainings()
+        run, domain, count = self.run, self.domain, self.trainings()
         seeds = 1 if run.share_models else len(run.seeds)
-        there = [
-            self.domain.given(role) or self.domain.training(role, run.seeds[0])
-            for role in (REFERENCE, TARGET)
-        ]
-        unlearned = len(run.methods) * len(run.seeds)
-        models = unlearned + seeds * sum(each is not None for each in there)
-        count["unlearn"] += unlearned
-        attacks = self._attacks.chosen if self._attacks else ()
-        exports = ["export"] if run.export else []
-        return count + Counter(dict.fromkeys(["evaluate", *exports, *attacks], models))
+        there = lambda role: domain.given(role) or domain.training(role, run.seeds[0])
+        count["unlearn"] = models = len(run.methods) * len(run.seeds)
+        models += seeds * sum(there(r) is not None for r in (REFERENCE, TARGET))
+        kinds = ["evaluate", *(["export"] if run.export else [])]
+        kinds += self._attacks.chosen if self._attacks else ()
+        return count + Counter(dict.fromkeys(kinds, models))
 
     def trainings(self) -> Counter[str]:
         """How many models a run trains that are not unlearned."""
