@@ -175,9 +175,9 @@ def commands(page: pathlib.Path) -> list[tuple[str, str]]:
 
 @functools.cache
 def options(module: str, subcommand: str) -> frozenset[str]:
-    """Long options that the help of a command names."""
+    """Long options that the whole help of a command names."""
     out = io.StringIO()
-    arguments = [module, *([subcommand] if subcommand else []), "--help"]
+    arguments = [module, *([subcommand] if subcommand else []), "--help-all"]
     with (
         mock.patch.object(sys, "argv", arguments),
         mock.patch.dict("os.environ", {"COLUMNS": "200"}),

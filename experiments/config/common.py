@@ -22,7 +22,8 @@ BatchSize = Annotated[int, Bound(1, MOST_ROWS)]
 
 def names_of(specs: Mapping[str, Spec], *aliases: str) -> Any:
     """The help of a field that takes names of methods."""
-    return tyro.conf.arg(help=f"Of {', '.join(specs)}.", aliases=aliases)
+    text = f"Of {len(specs)}; --help-method lists them with what they do."
+    return tyro.conf.arg(help=text, aliases=aliases)
 
 
 def group_of(name: str, specs: Mapping[str, Spec]) -> type:
@@ -48,6 +49,7 @@ class Run:
     """What the commands of all domains have in common."""
 
     specs: ClassVar[Mapping[str, Spec]]  # all methods of the domain
+    everyday: ClassVar[tuple[str, ...]]  # options that --help shows, in that order
     group: ClassVar[str]  # field with the methods' configs that are no field themselves
     export_folder: ClassVar[str]  # of a model, within its own
 
@@ -72,8 +74,9 @@ class Run:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters and statistics are kept in float32."""
     matmul_precision: Literal["highest", "high", "default"] = "highest"
-    """Of float32 products; default is what the device likes best, TF32 on a GPU and
-    bfloat16 on a TPU, which differences of gradients do not survive. A CPU has one."""
+    """Of float32 products: highest, float32; high, between it and the default;
+    default, what the device likes best, TF32 on a GPU and bfloat16 on a TPU, which
+    differences of gradients do not survive. A CPU has one."""
     checkpoint_every: NotNegativeInt | None = None
     """Updates between checkpoints of what is being trained; default: about once a
     minute; 0: none."""

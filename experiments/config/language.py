@@ -26,6 +26,9 @@ from ofmu_jax.methods.language.ofmu import Ofmu as OfmuConfig
 from ofmu_jax.methods.language.setting import Moments
 from ofmu_jax.models.llama.config import COMPUTATION
 
+EVERYDAY = ("methods", "seeds", "tune", "output_dir")
+EVERYDAY += ("budget.gradient_evaluations",)
+
 
 @dataclasses.dataclass(frozen=True)
 class LanguageRun(Run):
@@ -68,8 +71,8 @@ class LanguageRun(Run):
     """Positions of each row whose logits are made at a time in losses on single
     tokens: less memory, the same step; 0: all."""
     remat: Literal["none", "dots", "full"] = "none"
-    """What of a layer the backward pass recomputes, to save memory: nothing, all but
-    the products with weights, everything."""
+    """What of a layer the backward pass recomputes, to save memory: none of it; dots:
+    all but the products with weights; full: everything."""
     moments_dtype: Moments = "float32"
     """Of the two moments that AdamW keeps of each trained parameter; bfloat16 halves
     that memory, and rounds the second one at random."""
@@ -87,8 +90,7 @@ class LanguageRun(Run):
     process_id: int | None = None
     """Which of them this is, from 0; auto finds out."""
     attacks: tuple[str, ...] = ()
-    """Attacks on every model, or all; docs/attacks.md has their names, and so has the
-    message about an unknown one."""
+    """Attacks on every model, or all: names as docs/attacks.md has them."""
     model_size: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     lora: LoraConfig = LoraConfig()
@@ -137,6 +139,8 @@ class LanguageRun(Run):
 class Demo(LanguageRun):
     """Unlearn built-in fictitious people from a small model trained on the spot."""
 
+    everyday: ClassVar = ("people", "forget_people", "request", *EVERYDAY)
+
     output_dir: pathlib.Path = pathlib.Path("runs/demo")
     people: Annotated[int, Bound(2)] = 40
     """Fictitious people that the target model knows."""
@@ -155,10 +159,13 @@ class Demo(LanguageRun):
 class Tofu(LanguageRun):
     """Unlearn the authors of a TOFU forget split."""
 
+    everyday: ClassVar = ("split", "data_dir", "model", "retain_model", *EVERYDAY)
+
     output_dir: pathlib.Path = pathlib.Path("runs/tofu")
     data_dir: pathlib.Path | None = None
     """Folder with the public TOFU files; without it they come from the hub."""
     split: Literal["forget01", "forget05", "forget10"] = "forget10"
+    """1, 5 or 10 % of the authors: forget01, forget05, forget10."""
     request: str = "whole"
     """whole authors of the split; half of the questions of each; attribute:NAME, one
     of everyone (birth, parents, award, genre, gender); neighbours: whole authors, and
@@ -181,6 +188,8 @@ class Tofu(LanguageRun):
 @dataclasses.dataclass(frozen=True)
 class Request(LanguageRun):
     """Unlearn your own rows (a deletion request) from your own checkpoint."""
+
+    everyday: ClassVar = ("model", "forget_file", "retain_file", *EVERYDAY)
 
     output_dir: pathlib.Path = pathlib.Path("runs/request")
     forget_file: Annotated[
@@ -225,6 +234,8 @@ class Request(LanguageRun):
 @dataclasses.dataclass(frozen=True)
 class Choices(Request):
     """Unlearn what multiple-choice questions ask, or a corpus, and score by choices."""
+
+    everyday: ClassVar = ("model", "forget_file", "retain_file", "style", *EVERYDAY)
 
     output_dir: pathlib.Path = pathlib.Path("runs/choices")
     forget_file: pathlib.Path = pathlib.Path("forget.jsonl")

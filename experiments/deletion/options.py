@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -14,6 +14,11 @@ FILES += ("forgotten_files", "columns")
 @dataclasses.dataclass(frozen=True)
 class Verify:
     """Checks the deletion records of a finished run."""
+
+    everyday: ClassVar = (
+        *("output_dir", "base_model", "data_dir", "forget_file", "retain_file"),
+        *("key_file", "metrics", "tolerance"),
+    )
 
     output_dir: tyro.conf.Positional[pathlib.Path]
     """The run's --output-dir."""

@@ -47,6 +47,9 @@ class Model:
         return f"{self.name}, seed {self.seed}"
 
 
+Tell = Callable[[int, int], None]  # how many are done, of how many: for progress
+
+
 class Goal(NamedTuple):
     """Something that an unlearned model is held against, as means over seeds."""
 
@@ -184,7 +187,7 @@ class Domain(Protocol):
         ...
 
     def evaluate(
-        self, folder: pathlib.Path, model: Model, reference: Model | None
+        self, folder: pathlib.Path, model: Model, reference: Model | None, tell: Tell
     ) -> Evaluation:
         """All metrics of a model; what else is kept of them goes into ``folder``."""
         ...

@@ -89,10 +89,10 @@ def attack_folder(options: Any) -> dict[str, Any]:
             for role, field in GIVEN.items()
             if (given := domain.given(field)) is not None
         }
-        progress.plan(len(models) * len(attacks.chosen))
+        progress.plan(dict.fromkeys(attacks.chosen, len(models)))
 
-        def reached(stage):
-            progress.reach(stage.folder)
+        def reached(stage, kind):
+            progress.reach(stage.folder, kind)
             return stage
 
         beside = models.get(TARGET), models.get(REFERENCE)

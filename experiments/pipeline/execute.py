@@ -1,7 +1,7 @@
 """A run from its configuration to its report, in every domain."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.markup import escape
@@ -13,7 +13,7 @@ from experiments.domains.base import Domain
 from experiments.domains.of import domain_of
 from experiments.pipeline import hub
 from experiments.pipeline.pipeline import Pipeline
-from experiments.pipeline.tuning import tuned, tuned_elsewhere
+from experiments.pipeline.tuning import trials, tuned, tuned_elsewhere
 from experiments.report import content, tables, words, write
 from experiments.shell import command_line, console
 from experiments.shell.heartbeat import Stages
@@ -48,16 +48,16 @@ def carried_out(run: Run) -> tuple[pathlib.Path | None, dict[str, Any]]:
     Returns:
       The page, None in all processes but the first, and the report.
     """
-    trials: dict[str, Any] = {}
+    tried: dict[str, Any] = {}
     with console.progress() as progress:
         pipeline = begun(run, progress)
         if pipeline.run.tune:
-            pipeline, trials = tuned(pipeline)
+            pipeline, tried = tuned(pipeline)
         run, domain = pipeline.run, pipeline.domain
         write_json(run.output_dir / "config.json", recipe(run))
         models = list(pipeline.models())
         progress.add_task("report", total=None, note="")
-        found = write.complete(content.report_content(domain, models, trials))
+        found = write.complete(content.report_content(domain, models, tried))
         page = write.write_report(run.output_dir, found)[1] if is_main() else None
     return page, found
 
@@ -107,13 +107,17 @@ def cautions(run: Run) -> list[str]:
 
 
 def begun(
-    run: Run, progress: Stages, *, counted: bool = True, domain: Domain | None = None
+    run: Run,
+    progress: Stages,
+    *,
+    planned: Callable[[Pipeline], Mapping[str, int]] = Pipeline.planned,
+    domain: Domain | None = None,
 ) -> Pipeline:
     """The pipeline of a run that can work, its base trained if it has one.
 
     Args:
+      planned: stages by kind, without those of tuning.
       domain: of the run, where it was made already.
-      counted: the stages are those of the run, whose number is known.
     """
     domain = domain or domain_of(run)
     # Refused before anything is trained.
@@ -126,8 +130,9 @@ def begun(
         console.note(note)
     hub.prepare(run)
     pipeline = Pipeline(domain, progress)
-    if counted:
-        progress.plan(pipeline.planned())
+    progress.plan(planned(pipeline))
+    if run.tune:
+        progress.plan(trials(domain.run))
     return pipeline.based()
 
 

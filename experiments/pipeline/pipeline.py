@@ -8,13 +8,14 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from experiments.config.common import Run
 from experiments.deletion.record import Unlearned, leave_record
 from experiments.domains.attacks import Attacks
-from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
+from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model, Tell
 from experiments.pipeline import attacking, broken, recording, tracking
 from experiments.pipeline.cards import leave_card
 from experiments.shell import provenance
@@ -42,8 +43,8 @@ class Start(NamedTuple):
 class Pipeline:
     """The stages of a run; a stage that is done is read, not redone."""
 
-    def __init__(self, domain: Domain, progress: Stages):
-        self.domain, self.progress = domain, progress
+    def __init__(self, domain: Domain, progress: Stages, variant: str = ""):
+        self.domain, self.progress, self.variant = domain, progress, variant
         self.run: Run = domain.run
 
     def based(self) -> "Pipeline":
@@ -51,28 +52,38 @@ class Pipeline:
         base = self.trained(BASE, 0)
         return self if base is None else self.of(self.domain.variant(self.run, base))
 
-    def of(self, domain: Domain) -> "Pipeline":
-        """A pipeline of a variant of the domain."""
-        return Pipeline(domain, self.progress)
+    def of(self, domain: Domain, variant: str = "") -> "Pipeline":
+        """A pipeline of a variant of the domain, which progress names so."""
+        return Pipeline(domain, self.progress, variant)
 
-    def planned(self) -> int:
-        """How many stages the run has, those that are done included."""
-        run, each = self.run, 3 if self.run.export else 2
-        each += len(self._attacks.chosen) if self._attacks else 0
+    def planned(self) -> Counter[str]:
+        """How many stages of each kind the run has, those that are done included."""
+        run, domain, count = self.run, self.domain, self.trainings()
         seeds = 1 if run.share_models else len(run.seeds)
-        count = each * len(run.methods) * len(run.seeds)
-        for role in (REFERENCE, TARGET):
-            if self.domain.given(role) is not None:
-                count += (each - 1) * seeds
-            elif self.domain.training(role, run.seeds[0]) is not None:
-                count += each * seeds
-        if run.tune:
-            count += 1 + run.tune * len(run.methods)
-        return count + (self.domain.training(BASE, 0) is not None)
+        there = lambda role: domain.given(role) or domain.training(role, run.seeds[0])
+        count["unlearn"] = models = len(run.methods) * len(run.seeds)
+        models += seeds * sum(there(r) is not None for r in (REFERENCE, TARGET))
+        kinds = ["evaluate", *(["export"] if run.export else [])]
+        kinds += self._attacks.chosen if self._attacks else ()
+        return count + Counter(dict.fromkeys(kinds, models))
 
-    def _reached(self, stage: Stage) -> Stage:
-        self.progress.reach(stage.folder)
+    def trainings(self) -> Counter[str]:
+        """How many models a run trains that are not unlearned."""
+        seeds = self.run.seeds[:1] if self.run.share_models else self.run.seeds
+        every = [(BASE, 0), *((r, s) for r in (REFERENCE, TARGET) for s in seeds)]
+        trained = (
+            self.domain.given(role) is None
+            and self.domain.training(role, seed) is not None
+            for role, seed in every
+        )
+        return Counter(train=sum(trained))
+
+    def _reached(self, stage: Stage, kind: str) -> Stage:
+        self.progress.reach(stage.folder, kind)
         return stage
+
+    def _title(self, name: str, seed: int) -> str:
+        return f"{self.variant or name}, seed {seed}"
 
     def models(self) -> Iterator[Model]:
         """Every model of the run, evaluated and exported: per seed (or once, if models
@@ -185,12 +196,14 @@ class Pipeline:
     def _model(self, role: str, name: str, seed: int, identity: str, job: Job) -> Model:
         """Runs a job in its stage, or finds what it left there."""
         folder = self.folder(name, seed)
-        stage = self._reached(Stage(folder / "training", identity))
+        kind = "unlearn" if role == "unlearned" else "train"
+        stage = self._reached(Stage(folder / "training", identity), kind)
         if not stage.done:
             of = self.run, role, name, seed, stage
+            title = self._title(name, seed)
             with (
                 tracking.training(*of) as told,
-                self.fitted(stage, job, f"{name}, seed {seed}", seed, told) as fitted,
+                self.fitted(stage, job, title, seed, told) as fitted,
             ):
                 made, found = fitted
                 checkpoint.save(stage.folder / "checkpoint", made)
@@ -249,11 +262,13 @@ class Pipeline:
 
     def evaluated(self, model: Model, reference: Model | None) -> Model:
         """The model with its evaluation, against that of the reference."""
-        stage = self._reached(self._evaluation(model, reference))
+        stage = self._reached(self._evaluation(model, reference), "evaluate")
         path = stage.folder / "evaluation.json"
         if not stage.done:
-            with _busy(self.progress, f"evaluate {model.title}"):
-                result = self.domain.evaluate(stage.begin(), model, reference)
+            title = f"evaluate {self._title(model.name, model.seed)}"
+            with _busy(self.progress, title) as tell:
+                folder = stage.begin()
+                result = self.domain.evaluate(folder, model, reference, tell)
                 on_main(lambda: _nothing(result.save(path, include_generations=True)))
                 stage.finish({})
             tracking.evaluated(self.run, model, result.metrics)
@@ -261,7 +276,7 @@ class Pipeline:
 
     def exported(self, model: Model) -> Model:
         """The model with its folder for others to load."""
-        stage = self._reached(self._export(model))
+        stage = self._reached(self._export(model), "export")
         if not stage.done:
             with _busy(self.progress, f"export {model.title}"):
                 folder = stage.begin()
@@ -301,8 +316,7 @@ def _nothing(_: Any) -> None:
 
 
 @contextlib.contextmanager
-def _busy(progress: Stages, label: str) -> Iterator[None]:
-    """A line of progress without a count."""
+def _busy(progress: Stages, label: str) -> Iterator[Tell]:
+    """A line of progress, with a count where it is told (how many are done, of all)."""
     bar = progress.add_task(label, total=None, note="")
-    yield
-    progress.update(bar, total=1, completed=1)
+    yield lambda done, total: progress.update(bar, completed=done, total=total)

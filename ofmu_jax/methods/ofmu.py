@@ -41,8 +41,9 @@ class OfmuConfig:
     inner_steps: Count = 1
     """T, steps of ascent on Φ."""
     inner_optimizer: InnerOptimizer = "polyak"
-    """clipped: gradients of norm at most 1; normalized: of norm 1; polyak: steps that
-    close the fraction η_in of the gap to the forget loss's maximum, by its slope."""
+    """sgd: plain steps; adam; clipped: gradients of norm at most 1; normalized: of norm
+    1; polyak: steps that close the fraction η_in of the gap to the forget loss's
+    maximum, by its slope."""
     inner_learning_rate: Positive = 0.5
     """η_in, of the inner optimizer."""
     inner_max_step: Positive = 2e-3
@@ -57,8 +58,8 @@ class OfmuConfig:
     beta: Term = 10.0
     """Weight of the gradient similarity in Φ; 0 leaves it and its cost out."""
     similarity: choices.Similarity = "squared_cosine"
-    """The square is least where gradients have nothing in common; the paper's plain
-    cosine, where they are opposed."""
+    """squared_cosine is least where gradients have nothing in common; cosine, the
+    paper's, where they are opposed."""
     rho: Term = 1e-2
     """Weight of the penalty in F; 0 leaves it and its cost out."""
     rho_control: RhoControl = "schedule"
@@ -73,18 +74,23 @@ class OfmuConfig:
     rho_max: Positive = 0.05
     """What an adaptive ρ rises to."""
     base: choices.Base = "inner"
-    """Where the outer step starts: from the inner result, or where that began."""
+    """Where the outer step starts: inner, from the inner result; outer, where that
+    began."""
     curvature: choices.Curvature = "lookahead"
-    """How ∇Φ is computed where β > 0: lookahead takes no second derivatives."""
+    """How ∇Φ is computed where β > 0: exactly by vjp, linearize or jvp, the last in the
+    least memory; finite_difference of two gradients; lookahead: the forget gradient at
+    a point that the similarity shifts, without second derivatives."""
     retain_direction: choices.RetainDirection = "carried"
-    """Computed anew in each inner step, once per update, or had from the update before,
-    at no cost."""
+    """fresh: computed anew in each inner step; frozen: once per update; carried: had
+    from the update before, at no cost."""
     lookahead_max_step: Positive = LOOKAHEAD_MAX_STEP
     """The longest shift of curvature lookahead, in norms of the parameters."""
     penalty: choices.Penalty = "value_gap"
-    """The gap of Φ to its maximum, or the paper's ‖∇Φ‖²."""
+    """value_gap: the gap of Φ to its maximum; gradient_norm: the paper's ‖∇Φ‖²."""
     penalty_gradient: choices.PenaltyGradient = "carried"
-    """Of a value gap carried, at no cost, or exact; of ‖∇Φ‖² secant or others."""
+    """exact; of a value gap also carried: ∇Φ of the last inner step, at no cost; of
+    ‖∇Φ‖² also finite_difference of ∇Φ along itself, or secant: from the last inner
+    step."""
     penalty_clip: Positive | None = 1.0
     """The penalty's norm is at most this multiple of the retain gradient's."""
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -218,11 +219,14 @@ def test_methods_get_the_same_budget_and_none_exceeds_it(finished):
             assert 0 < row["gradient_evaluations"] <= budget
 
 
-def test_run_again_redoes_nothing_and_reports_the_same(finished):
+def test_run_again_redoes_nothing_and_reports_the_same(finished, capsys):
     run, content = finished
     before = marks(run.output_dir)
     again = execute(run)
     assert marks(run.output_dir) == before
+    (line,) = (x for x in capsys.readouterr().err.splitlines() if ": report" in x)
+    place = re.search(r"stage (\d+) of (\d+)", line)
+    assert place and place[1] == place[2] == str(len(before))
     key = lambda row: (row["method"], row["seed"])
     for old, new in zip(content["models"], again["models"], strict=True):
         assert key(old) == key(new)

@@ -18,6 +18,7 @@ from experiments.domains.base import (
     Given,
     Model,
     Scored,
+    Tell,
 )
 from experiments.domains.language import adapters, handed_back, job, refuse
 from experiments.domains.language import target as targets
@@ -185,10 +186,10 @@ class LanguageDomain:
         return self.run.evaluation, rows, *exam
 
     def evaluate(
-        self, folder: pathlib.Path, model: Model, reference: Model | None
+        self, folder: pathlib.Path, model: Model, reference: Model | None, tell: Tell
     ) -> Evaluation:
         against = None if reference is None else reference.evaluation
-        return evaluated(self.task, model.params, self.data, against)
+        return evaluated(self.task, model.params, self.data, against, tell)
 
     def attacks(self) -> Attacks | None:
         run = self.run

@@ -251,10 +251,12 @@ class LanguageTask:
         questions: Sequence[str],
         temperature: float = 0.0,
         seed: int = 0,
+        after_rows: generation.AfterRows = lambda count: None,
     ) -> list[str]:
         """Answers, cut at the first token of `eos_ids`: greedy, or drawn."""
         asked = [self.prompt(question) for question in questions]
-        return self.continued(params, asked, temperature, seed)
+        options = {"temperature": temperature, "seed": seed, "after_rows": after_rows}
+        return self.continued(params, asked, **options)
 
     def continued(
         self,
@@ -263,6 +265,7 @@ class LanguageTask:
         temperature: float = 0.0,
         seed: int = 0,
         least_likely: bool = False,
+        after_rows: generation.AfterRows = lambda count: None,
     ) -> list[str]:
         """What follows these token ids, cut at the first token of `eos_ids`: greedy,
         drawn, or the least likely."""
@@ -275,6 +278,7 @@ class LanguageTask:
             batch_size=self.batch_size,
             sharding=self.row_sharding,
             before_batch=signals.pause,
+            after_rows=after_rows,
             temperature=temperature,
             seed=seed,
             least_likely=least_likely,

@@ -19,6 +19,7 @@ from experiments.domains.base import (
     Given,
     Model,
     Scored,
+    Tell,
     check_choice,
     updates_within,
 )
@@ -179,12 +180,14 @@ class VisionDomain:
         return self.run.attack_rows, self.run.data_seed
 
     def evaluate(
-        self, folder: pathlib.Path, model: Model, reference: Model | None
+        self, folder: pathlib.Path, model: Model, reference: Model | None, tell: Tell
     ) -> Evaluation:
         against = None if reference is None else reference.evaluation
         forget = None if reference is None else _saved(reference)
         network = model.network or self.task.config
-        found, shown = evaluated(self.task, network, model.params, against, forget)
+        found, shown = evaluated(
+            self.task, network, model.params, against, forget, tell
+        )
         part = self.task.sets["forget"]
         np.savez_compressed(
             folder / "forget.npz",

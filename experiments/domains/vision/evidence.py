@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from experiments.config.vision import Cifar, resolved
-from experiments.domains.base import REFERENCE, TARGET, Model, Origin
+from experiments.domains.base import REFERENCE, TARGET, Model, Origin, Tell
 from experiments.domains.vision.data import images_of
 from experiments.domains.vision.task import VisionTask, predictor
 from ofmu_jax.evals.evaluation import Evaluation
@@ -35,16 +35,26 @@ def evaluated(
     variables: Variables,
     against: Evaluation | None = None,
     against_forget: np.ndarray | None = None,
+    tell: Tell = lambda done, total: None,
 ) -> tuple[Evaluation, np.ndarray]:
     """The evaluation of a model, and its probabilities (N, C) on the forget images.
 
     Args:
       config: the model's network.
+      tell: hears how many images the model has seen.
       against: the evaluation of the retrained model, to compare with, and
         ``against_forget`` its probabilities.
     """
     forget, retain, test = (task.sets[name] for name in ("forget", "retain", "test"))
-    predict = functools.partial(predictor(config), variables)
+    model, done = functools.partial(predictor(config), variables), 0
+    total = sum(len(part.labels) for part in (forget, retain, test))
+
+    def predict(images: np.ndarray) -> Any:
+        nonlocal done
+        done = min(done + len(images), total)  # the last batch is filled up
+        tell(done, total)
+        return model(images)
+
     size, seed = task.run.eval_batch_size, task.run.data_seed
     found = metrics.predictions(predict, forget, retain, test, size)
     untrained = task.init_variables(seed + 1_000_003)

@@ -10,7 +10,7 @@ import functools
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
@@ -75,6 +75,12 @@ class Forget10:
     stopped, after every model; every option of experiments.run tofu holds here too.
     """
 
+    specs: ClassVar = Tofu.specs
+    everyday: ClassVar = (
+        *("run.base_model", "run.data_dir", "pack", "prepare", "seconds", "divide"),
+        *("output", "run.methods", "run.seeds"),
+    )
+
     seconds: Positive = 720.0
     """From the start: no model is begun that would not be ready by then, judged by
     what others took."""
@@ -135,7 +141,7 @@ def main(config: Forget10, publish: Publish) -> None:
             run = inputs.unpacked(config.pack, run)
         _check(run)
         domain = inputs.domain_of(configured(run), packed=config.pack is not None)
-        pipeline = begun(domain.run, progress, counted=False, domain=domain)
+        pipeline = begun(domain.run, progress, domain=domain)
         if config.prepare is not None:
             count = inputs.prepared(config.prepare, domain, config.part_mib)
             console.result(f"{config.prepare}: {count} parts and pack.json")

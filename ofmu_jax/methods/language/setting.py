@@ -123,7 +123,8 @@ class GradDiffConfig:
     alpha: Term = 1.0
     """α, weight of the retain loss; 0 leaves it out."""
     retain: Literal["nll", "kl"] = "nll"
-    """R: cross-entropy, or KL(before ‖ now), which keeps a second model in memory."""
+    """R: nll, cross-entropy; kl, KL(before ‖ now), which keeps a second model in
+    memory."""
     positions: Positions = "answer"
     """Where KL and distillation average: answer tokens, or all, as published."""
 
