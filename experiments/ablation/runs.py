@@ -19,6 +19,7 @@ from experiments.domains.language.domain import LanguageDomain
 from experiments.domains.language.rows import rows_fingerprint
 from experiments.pipeline import broken
 from experiments.pipeline.pipeline import Pipeline, Start
+from experiments.pipeline.planned import trainings
 from experiments.report import content
 from experiments.stages.files import fingerprint
 
@@ -74,7 +75,7 @@ def planned(
 ) -> Counter[str]:
     """How many stages of each kind there are, those that are done included."""
     seeds = len(pipeline.run.seeds)
-    count = pipeline.trainings()
+    count = trainings(pipeline)
     unlearned = len({variant.key for variant in variants}) * seeds
     if options.evaluate:
         count["evaluate"] = unlearned + count["train"]

@@ -128,8 +128,8 @@ def options_of(path: pathlib.Path, values: Mapping[str, Any], like: Config) -> C
     again: dict[str, Any] = {"tune": 0, "push_to_hub": None, "push_public": False}
     if left_by_a_run:
         values = {**values, **{k: x for k, x in again.items() if k in _homes(like)}}
-    values |= {"config": str(path)} if "config" in _homes(like) else {}
-    placed = _placed(values, like)
+    here = {"config": str(path)} if "config" in _homes(like) else {}
+    placed = _placed({**values, **here}, like)
     try:
         found = stored.filled(like, placed)
     except ValueError as error:

@@ -11,7 +11,7 @@ from experiments.config.refuse import check_run
 from experiments.deletion.record import KEY, key_of
 from experiments.domains.base import Domain
 from experiments.domains.of import domain_of
-from experiments.pipeline import hub
+from experiments.pipeline import hub, planned
 from experiments.pipeline.pipeline import Pipeline
 from experiments.pipeline.tuning import trials, tuned, tuned_elsewhere
 from experiments.report import content, tables, words, write
@@ -110,7 +110,7 @@ def begun(
     run: Run,
     progress: Stages,
     *,
-    planned: Callable[[Pipeline], Mapping[str, int]] = Pipeline.planned,
+    planned: Callable[[Pipeline], Mapping[str, int]] = planned.stages,
     domain: Domain | None = None,
 ) -> Pipeline:
     """The pipeline of a run that can work, its base trained if it has one.

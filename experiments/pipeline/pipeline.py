@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
@@ -55,28 +54,6 @@ class Pipeline:
     def of(self, domain: Domain, variant: str = "") -> "Pipeline":
         """A pipeline of a variant of the domain, which progress names so."""
         return Pipeline(domain, self.progress, variant)
-
-    def planned(self) -> Counter[str]:
-        """How many stages of each kind the run has, those that are done included."""
-        run, domain, count = self.run, self.domain, self.trainings()
-        seeds = 1 if run.share_models else len(run.seeds)
-        there = lambda role: domain.given(role) or domain.training(role, run.seeds[0])
-        count["unlearn"] = models = len(run.methods) * len(run.seeds)
-        models += seeds * sum(there(r) is not None for r in (REFERENCE, TARGET))
-        kinds = ["evaluate", *(["export"] if run.export else [])]
-        kinds += self._attacks.chosen if self._attacks else ()
-        return count + Counter(dict.fromkeys(kinds, models))
-
-    def trainings(self) -> Counter[str]:
-        """How many models a run trains that are not unlearned."""
-        seeds = self.run.seeds[:1] if self.run.share_models else self.run.seeds
-        every = [(BASE, 0), *((r, s) for r in (REFERENCE, TARGET) for s in seeds)]
-        trained = (
-            self.domain.given(role) is None
-            and self.domain.training(role, seed) is not None
-            for role, seed in every
-        )
-        return Counter(train=sum(trained))
 
     def _reached(self, stage: Stage, kind: str) -> Stage:
         self.progress.reach(stage.folder, kind)
@@ -136,7 +113,7 @@ class Pipeline:
             model = broken.without_result(model, error)
         if model.export is not None:
             export = lambda of: of.folder / self.run.export_folder
-            told = attacking.told(self._attacks, model, start.target, start.reference)
+            told = attacking.told(self.attacks, model, start.target, start.reference)
             made = recording.unlearned(self.domain, model, start, export, told)
             self._with_card(model, made, before=start.target, retrained=start.reference)
             evidence = self.domain.evidence()
@@ -298,7 +275,7 @@ class Pipeline:
 
     def attacked(self, model: Model, target: Model, reference: Model | None) -> Model:
         """The model with what the attacks of the run find."""
-        if (attacks := self._attacks) is None:
+        if (attacks := self.attacks) is None:
             return model
         if model.params is None:  # all else of it was done before
             model = self._with_params(model)
@@ -307,7 +284,7 @@ class Pipeline:
         )
 
     @functools.cached_property
-    def _attacks(self) -> Attacks | None:
+    def attacks(self) -> Attacks | None:
         return self.domain.attacks()
 
 
