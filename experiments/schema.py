@@ -37,6 +37,7 @@ def _print(name: tyro.conf.Positional[Name], /) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     words = sys.argv[1:] if arguments is None else arguments
+    words = [helps.HELP if word == helps.ALL else word for word in words]
     if helps.VERSION in words:
         helps.version()
     tyro.cli(_print, prog=program.name("experiments.schema"), args=words)
