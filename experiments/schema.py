@@ -1,6 +1,7 @@
 """``python -m experiments.schema NAME``: the JSON Schema of a file that runs leave."""
 
 import json
+import sys
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any, Literal
@@ -8,7 +9,7 @@ from typing import Any, Literal
 import tyro
 
 from experiments.config import schema as config
-from experiments.shell import program, signals
+from experiments.shell import helps, program, signals
 
 Name = Literal["config", "report", "record", "sequence"]
 # Package, and the file in it; that of config.json is made of the options' dataclasses.
@@ -35,7 +36,11 @@ def _print(name: tyro.conf.Positional[Name], /) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    tyro.cli(_print, prog=program.name("experiments.schema"), args=arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    words = [helps.HELP if word == helps.ALL else word for word in words]
+    if helps.VERSION in words:
+        helps.version()
+    tyro.cli(_print, prog=program.name("experiments.schema"), args=words)
     return 0
 
 

@@ -113,7 +113,7 @@ class Pipeline:
             model = broken.without_result(model, error)
         if model.export is not None:
             export = lambda of: of.folder / self.run.export_folder
-            told = attacking.told(self._attacks, model, start.target, start.reference)
+            told = attacking.told(self.attacks, model, start.target, start.reference)
             made = recording.unlearned(self.domain, model, start, export, told)
             self._with_card(model, made, before=start.target, retrained=start.reference)
             evidence = self.domain.evidence()
@@ -275,7 +275,7 @@ class Pipeline:
 
     def attacked(self, model: Model, target: Model, reference: Model | None) -> Model:
         """The model with what the attacks of the run find."""
-        if (attacks := self._attacks) is None:
+        if (attacks := self.attacks) is None:
             return model
         if model.params is None:  # all else of it was done before
             model = self._with_params(model)
@@ -284,7 +284,7 @@ class Pipeline:
         )
 
     @functools.cached_property
-    def _attacks(self) -> Attacks | None:
+    def attacks(self) -> Attacks | None:
         return self.domain.attacks()
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from experiments import ablations, attack, benchmark, publish, run
+from experiments import ablations, attack, benchmark, publish, run, schema
 from experiments.config import attacked
 from experiments.config.language import Demo
 from experiments.deletion import check
@@ -99,8 +99,9 @@ def test_a_method_that_there_is_not(capsys):
     assert found.startswith("error: --help-method nppo is none of ofmu, ")
 
 
-@pytest.mark.parametrize("name", MAINS)
-def test_every_command_tells_its_version(name, capsys):
+@pytest.mark.parametrize("name", [*MAINS, "schema"])
+def test_every_command_tells_its_version(name, capsys, monkeypatch):
+    monkeypatch.setitem(MAINS, "schema", schema.main)
     assert said(capsys, name, "--version") == f"ofmu-jax {__version__}\n"
 
 
