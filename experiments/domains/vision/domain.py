@@ -19,8 +19,6 @@ from experiments.domains.base import (
     Given,
     Model,
     Scored,
-    check_choice,
-    updates_within,
 )
 from experiments.domains.vision.attacks import attacks_of
 from experiments.domains.vision.data import images_of, validation_request
@@ -33,6 +31,7 @@ from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job
 from ofmu_jax.attacks.registry import chosen
 from ofmu_jax.attacks.vision.registry import ATTACKS
+from ofmu_jax.bounds import check_word_or_number
 from ofmu_jax.data.vision.images import ImageSet
 from ofmu_jax.data.vision.split import Split
 from ofmu_jax.evals.evaluation import Evaluation
@@ -43,6 +42,7 @@ from ofmu_jax.models import classifier
 from ofmu_jax.models.resnet import ResNetConfig, Variables, init_variables
 from ofmu_jax.parallel.distributed import on_main
 from ofmu_jax.training import StoppingRule
+from ofmu_jax.training.budget import updates_within
 from ofmu_jax.version import __version__
 
 
@@ -94,7 +94,7 @@ class VisionDomain:
 
     def refuse(self) -> Sequence[str]:
         chosen(self.run.attacks, ATTACKS)
-        check_choice("--forget-target", self.run.forget_target, CHOICES, "nats")
+        check_word_or_number("--forget-target", self.run.forget_target, CHOICES, "nats")
         goal = 1.0  # any: that of the run comes from a model
         plans = {n: self._plan(n, self.run.seeds[0], goal) for n in self.run.methods}
         for name, plan in plans.items():

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from experiments.domains.base import check_choice
 from experiments.domains.vision.task import VisionTask, label_nll
+from ofmu_jax.bounds import check_word_or_number
 from ofmu_jax.data.order import evenly_spaced
 from ofmu_jax.data.vision.split import WHOLE_CLASS
 from ofmu_jax.evals.language.scores import EvaluationError
@@ -55,7 +55,7 @@ def forget_target(
       ValueError: an unknown choice, or one that needs validation images.
     """
     choice = task.run.forget_target
-    check_choice("--forget-target", choice, CHOICES, "nats")
+    check_word_or_number("--forget-target", choice, CHOICES, "nats")
     if choice == "none":
         return None
     if choice in ("auto", "reference"):

@@ -1,0 +1,1 @@
+"""A whole unlearning run as one call, on language models, classifiers, or your own."""
