@@ -24,7 +24,7 @@ from experiments.domains.vision.attacks import attacks_of
 from experiments.domains.vision.data import images_of, validation_request
 from experiments.domains.vision.evidence import VisionEvidence, evaluated
 from experiments.domains.vision.grid import save_grid
-from experiments.domains.vision.target import CHOICES, Look, forget_target
+from experiments.domains.vision.target import CHOICES, forget_target
 from experiments.domains.vision.task import VisionTask
 from experiments.domains.vision.words import GOALS, TUNED, UNITS, UNTUNED
 from experiments.stages.files import fingerprint
@@ -43,6 +43,8 @@ from ofmu_jax.models.resnet import ResNetConfig, Variables, init_variables
 from ofmu_jax.parallel.distributed import on_main
 from ofmu_jax.training import StoppingRule
 from ofmu_jax.training.budget import updates_within
+from ofmu_jax.unlearning.vision.look import Look
+from ofmu_jax.unlearning.vision.rows import plan_batches
 from ofmu_jax.version import __version__
 
 
@@ -143,9 +145,9 @@ class VisionDomain:
             (run.config_of(name), budget),
             plan.method,
             lambda: plan.start(target),
-            lambda: task.stream(plan, seed),
+            lambda: plan_batches(plan, task.setting(seed)),
             updates,
-            check=Look(task, network),
+            check=Look(network, task.sets, run.check_rows, run.eval_batch_size),
             check_every=max(1, round(updates / run.checks)),
             stopping=StoppingRule(goal, run.patience),
             network=network,
