@@ -24,5 +24,7 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time they are importe
     from ofmu_jax import models as models
     from ofmu_jax import parallel as parallel
     from ofmu_jax import training as training
+    from ofmu_jax import unlearning as unlearning
+    from ofmu_jax.unlearning import unlearn as unlearn
 else:
-    __getattr__ = submodules(__name__)
+    __getattr__ = submodules(__name__, unlearn="unlearning")

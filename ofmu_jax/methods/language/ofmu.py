@@ -65,6 +65,7 @@ def carries(config: Ofmu) -> Carries:
     )
 
 
+PRETRAINED = Ofmu(outer_learning_rate=1e-5)  # the default is of small models
 paper_setting = functools.partial(ofmu.paper_setting, outer_optimizer="sgd")
 SPEC = ofmu.entry(
     Ofmu(),
