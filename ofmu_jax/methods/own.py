@@ -39,6 +39,8 @@ class Ofmu(ofmu.OfmuConfig):
     )
     """−½ (target − loss)², by which the loss of a batch ascends to the forget target;
     or the loss itself, without bound, as in the paper."""
+    inner_max_step: Positive = 2e-2
+    """The longest step of polyak, in norms of the parameters: of small models."""
 
 
 @dataclasses.dataclass(frozen=True)

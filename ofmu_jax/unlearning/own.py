@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ofmu_jax._trees import name_of
+from ofmu_jax._trees import name_of, scalar
 from ofmu_jax.data.language.batches import paired_rows
 from ofmu_jax.data.order import evenly_spaced
 from ofmu_jax.methods import own
@@ -39,6 +39,7 @@ def unlearn(
     spec = spec_of(own.METHODS, name)
     config = configured(name, spec.config, options)
     params, of_params, rebuilt = _taken_apart(model, loss)
+    of_params = scalar("loss", of_params)
     size = asked.batch_size or BATCH_SIZE
     sets = {"forget": forget, "retain": retain}
     sets = {key: _rows(key, tree) for key, tree in sets.items()}
