@@ -1,16 +1,20 @@
 """One call for a whole run, whatever the model is: `unlearn`."""
 
+import importlib
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from ofmu_jax.methods.parts.lora import Lora
-from ofmu_jax.unlearning import own
-from ofmu_jax.unlearning.language import request as language
+from ofmu_jax.models import classifier
+from ofmu_jax.models.llama.config import LlamaConfig
+from ofmu_jax.models.resnet import ResNetConfig
 from ofmu_jax.unlearning.options import Asked
 from ofmu_jax.unlearning.result import Unlearned
-from ofmu_jax.unlearning.vision import request as vision
+
+Loss = Callable[[Any, Any], jax.Array]  # (what is given as model, batch) -> scalar
 
 
 def unlearn(
@@ -19,7 +23,7 @@ def unlearn(
     retain: Any,
     *,
     method: str = "ofmu",
-    loss: own.Loss | None = None,
+    loss: Loss | None = None,
     holdout: Any = None,
     gradient_evaluations: int = 600,
     batch_size: int | None = None,
@@ -132,20 +136,25 @@ def unlearn(
         return _kind(model, loss).unlearn(model, forget, retain, asked, **options)
 
 
-def _kind(model: Any, loss: own.Loss | None) -> Any:
-    """What knows such a model.
+def _kind(model: Any, loss: Loss | None) -> Any:
+    """The module that knows such a model, imported only now: one's own models need no
+    transformers.
 
     Raises:
       TypeError: if nothing does.
     """
+    path = isinstance(model, str | pathlib.Path)
+    config = model[0] if isinstance(model, tuple) and model else None
     if loss is not None:
-        return own
-    if vision.is_model(model):
-        return vision
-    if isinstance(model, str | pathlib.Path) or language.is_model(model):
-        return language
-    raise TypeError(
-        f"model is a {type(model).__name__}: give a folder, (config, params, "
-        "tokenizer) of a language model, (config, variables) of a classifier, or a "
-        "model of your own with loss=."
-    )
+        kind = "own"
+    elif isinstance(config, ResNetConfig) or (path and classifier.is_folder(model)):
+        kind = "vision.request"
+    elif isinstance(config, LlamaConfig) or path:
+        kind = "language.request"
+    else:
+        raise TypeError(
+            f"model is a {type(model).__name__}: give a folder, (config, params, "
+            "tokenizer) of a language model, (config, variables) of a classifier, or a "
+            "model of your own with loss=."
+        )
+    return importlib.import_module(f"ofmu_jax.unlearning.{kind}")

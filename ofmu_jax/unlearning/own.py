@@ -20,7 +20,6 @@ from ofmu_jax.unlearning.options import Asked, configured
 from ofmu_jax.unlearning.result import Unlearned
 
 BATCH_SIZE = 64
-Loss = Callable[[Any, Any], jax.Array]  # (what was given as model, batch) -> scalar
 
 
 def unlearn(
@@ -29,7 +28,7 @@ def unlearn(
     retain: Any,
     asked: Asked,
     *,
-    loss: Loss,
+    loss: Callable[[Any, Any], jax.Array],
     holdout: Any = None,
     trainable: str | None = None,
     **options: Any,
@@ -96,7 +95,7 @@ class Look:
 
 
 def _taken_apart(
-    model: Any, loss: Loss
+    model: Any, loss: Callable[[Any, Any], jax.Array]
 ) -> tuple[Params, BatchLoss, Callable[[Params], Any]]:
     """Parameters, the loss of them, and the way back to what was given."""
     if not isinstance(model, nnx.Module):

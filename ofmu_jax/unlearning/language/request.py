@@ -27,7 +27,6 @@ from ofmu_jax.methods.parts.lora import Lora
 from ofmu_jax.methods.parts.subset import Part, Subset
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.huggingface.rounding import rounded
-from ofmu_jax.models.llama.config import LlamaConfig
 from ofmu_jax.training.budget import updates_within
 from ofmu_jax.unlearning.carried_out import carried_out
 from ofmu_jax.unlearning.language import goal as goals
@@ -229,15 +228,6 @@ def _task(
     most = min(max_length, config.max_position_embeddings)
     task = Task(config, tokenizer, fmt, most, evaluation, source, declared_stops=stops)
     return task, params
-
-
-def is_model(model: Any) -> bool:
-    """Whether this is (config, parameters, tokenizer) of a language model."""
-    return (
-        isinstance(model, tuple)
-        and len(model) == 3
-        and isinstance(model[0], LlamaConfig)
-    )
 
 
 def _check(name: str, data: UnlearningData, alternative: bool, asked: Asked) -> None:

@@ -75,17 +75,6 @@ def unlearn(
     )
 
 
-def is_model(model: Any) -> bool:
-    """Whether this is a classifier of ours: a folder of one, or (config, variables)."""
-    if isinstance(model, str | pathlib.Path):
-        return classifier.is_folder(model)
-    return (
-        isinstance(model, tuple)
-        and len(model) == 2
-        and isinstance(model[0], ResNetConfig)
-    )
-
-
 def _images(given: Any) -> Labelled:
     if isinstance(given, Labelled):
         return given
