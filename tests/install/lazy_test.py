@@ -11,11 +11,13 @@ import ofmu_jax
 
 ROOT = pathlib.Path(ofmu_jax.__file__).parent
 WINGS = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+NAMES = {"unlearn"}  # functions that are imported late as well
 PROGRAM = """
 import sys, ofmu_jax
 loaded = lambda: {name.split(".")[1] for name in sys.modules if "ofmu_jax." in name}
 print(sorted(loaded() & WINGS))
 print(ofmu_jax.methods.METHODS["npo"].title, ofmu_jax.losses.preference.npo.__name__)
+print(ofmu_jax.unlearn.__name__, "transformers" in sys.modules)
 """
 
 
@@ -25,6 +27,7 @@ def test_parts_are_imported_when_they_are_used():
         [sys.executable, "-c", program], capture_output=True, text=True
     )
     assert done.stdout.splitlines()[:2] == ["[]", "NPO npo"], done.stderr
+    assert done.stdout.splitlines()[2] == "unlearn False"
 
 
 @pytest.mark.parametrize("name", ["nothing", "_nothing", "__wrapped__"])
@@ -42,5 +45,5 @@ def test_type_checkers_see_every_part():
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     } - {None}
-    assert seen == WINGS
+    assert seen == WINGS | NAMES
     assert (ROOT / "py.typed").exists()
