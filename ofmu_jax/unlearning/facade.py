@@ -7,11 +7,12 @@ from typing import Any
 
 import jax
 
+from ofmu_jax.data.language.records import DataError
 from ofmu_jax.methods.parts.lora import Lora
 from ofmu_jax.models import classifier
 from ofmu_jax.models.llama.config import LlamaConfig
 from ofmu_jax.models.resnet import ResNetConfig
-from ofmu_jax.unlearning.options import Asked
+from ofmu_jax.unlearning.options import Asked, as_arguments
 from ofmu_jax.unlearning.result import Unlearned
 
 Loss = Callable[[Any, Any], jax.Array]  # (what is given as model, batch) -> scalar
@@ -133,7 +134,10 @@ def unlearn(
     # Differences of gradients do not survive what devices like best.
     precision = jax.config.values["jax_default_matmul_precision"] or "highest"
     with jax.default_matmul_precision(precision):
-        return _kind(model, loss).unlearn(model, forget, retain, asked, **options)
+        try:
+            return _kind(model, loss).unlearn(model, forget, retain, asked, **options)
+        except DataError as error:
+            raise DataError(as_arguments(str(error))) from None
 
 
 def _kind(model: Any, loss: Loss | None) -> Any:

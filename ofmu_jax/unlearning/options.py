@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import numbers
+import re
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -127,3 +128,12 @@ def _said(kinds: tuple[Any, ...]) -> str:
         choices = typing.get_args(kind)
         found += [*map(repr, choices)] if choices else [words[kind]]
     return " or ".join(found) if len(found) < 3 else f"one of {', '.join(found)}"
+
+
+def as_arguments(text: str) -> str:
+    """A message with the options of the command line as arguments.
+
+    >>> as_arguments("raise --max-length")
+    'raise max_length='
+    """
+    return re.sub(r"--([a-z][a-z-]*)", lambda m: m[1].replace("-", "_") + "=", text)

@@ -3,11 +3,12 @@
 from typing import Any
 
 from experiments.config.language import LanguageRun
-from ofmu_jax.data.language import chat, prompts, refusals
-from ofmu_jax.data.language.records import DataError, UnlearningData, excerpt
+from ofmu_jax.data.language import chat, refusals
+from ofmu_jax.data.language.records import UnlearningData, excerpt
 from ofmu_jax.data.language.tokenizer import build_tokenizer
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.llama.model import LlamaConfig
+from ofmu_jax.unlearning.language.prompt_format import format_of
 
 
 def given_tokenizer(run: LanguageRun, data: UnlearningData) -> Any:
@@ -21,7 +22,7 @@ def given_tokenizer(run: LanguageRun, data: UnlearningData) -> Any:
     texts = texts_of(data)
     (_, source), *others = run.given_models.items()
     tokenizer = huggingface.load_tokenizer(source, texts)
-    fmt = format_of(run, data, tokenizer)
+    fmt = format_of(run.prompt_format, data, tokenizer)
     special = (False,) if fmt.chat else (False, True)
     row = data.forget[0]
     texts.append("".join(chat.turn(tokenizer, row.question, row.answer, fmt)))
@@ -38,28 +39,6 @@ def given_tokenizer(run: LanguageRun, data: UnlearningData) -> Any:
                 "same tokenizer."
             )
     return tokenizer
-
-
-def format_of(
-    run: LanguageRun, data: UnlearningData, tokenizer: Any
-) -> prompts.PromptFormat:
-    """How the rows of a run are put to a model: documents as they are, questions of
-    an exam as its prompt in the style "texts" has them, if nothing else is asked for.
-
-    Raises:
-      DataError: a format that the rows or the tokenizer do not have.
-    """
-    name = run.prompt_format
-    if data.documents and name not in ("auto", "text"):
-        raise DataError(
-            f"--prompt-format {name}: the rows are texts, which are read as they are; "
-            "leave it out"
-        )
-    if data.documents:
-        name = "text"
-    elif data.exam is not None and name == "auto":
-        name = "phi"
-    return prompts.format_for(tokenizer, name)
 
 
 def texts_of(data: UnlearningData) -> list[str]:

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import pathlib
-import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ofmu_jax.data.language import prompts
 from ofmu_jax.data.language.kinds import documents
 from ofmu_jax.data.language.padding import InteriorEot
 from ofmu_jax.data.language.prompts import Encoded
@@ -30,6 +28,7 @@ from ofmu_jax.models.huggingface.rounding import rounded
 from ofmu_jax.training.budget import updates_within
 from ofmu_jax.unlearning.carried_out import carried_out
 from ofmu_jax.unlearning.language import goal as goals
+from ofmu_jax.unlearning.language.prompt_format import format_of
 from ofmu_jax.unlearning.language.rows import request_batches
 from ofmu_jax.unlearning.language.task import Params, Task
 from ofmu_jax.unlearning.options import Asked, configured
@@ -174,8 +173,7 @@ def read(
                 allow_overlap=allow_overlap,
             )
         except DataError as error:  # as the rows are known to their owner
-            text = str(error).replace(f"{folder}/", "")
-            raise DataError(_as_argument(text)) from None
+            raise DataError(str(error).replace(f"{folder}/", "")) from None
 
 
 def _file(path: pathlib.Path, rows: Rows | None) -> pathlib.Path | str | None:
@@ -224,7 +222,7 @@ def _task(
     else:
         config, params, tokenizer = model
         params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
-    fmt = prompts.format_for(tokenizer, "text" if data.documents else prompt_format)
+    fmt = format_of(prompt_format, data, tokenizer)
     most = min(max_length, config.max_position_embeddings)
     task = Task(config, tokenizer, fmt, most, evaluation, source, declared_stops=stops)
     return task, params
@@ -250,13 +248,4 @@ def _encoded(task: Task, name: str, rows: Iterable[QA]) -> list[Encoded]:
     try:
         return task.encode([*rows])
     except DataError as error:
-        raise DataError(f"{name}, {_as_argument(str(error))}") from None
-
-
-def _as_argument(text: str) -> str:
-    """A message with the options of the command line as arguments.
-
-    >>> _as_argument("raise --max-length")
-    'raise max_length='
-    """
-    return re.sub(r"--([a-z][a-z-]*)", lambda m: m[1].replace("-", "_") + "=", text)
+        raise DataError(f"{name}, {error}") from None
