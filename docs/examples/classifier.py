@@ -26,7 +26,8 @@ def trained(config: resnet.ResNetConfig, digits, updates: int) -> resnet.Variabl
     setting = Setting(config, prepare, digits.train, digits.train, 64, budget=updates)
     plan = descent.train(setting, 0.1, 5e-4, updates)
     batches = named(image_batches([(digits.train, False)], 64, seed=0), "retain")
-    start = resnet.init_variables(config, jax.random.key(0), digits.image_size)
+    init = jax.jit(resnet.init_variables, static_argnums=(0, 2))
+    start = init(config, jax.random.key(0), digits.image_size)
     return ofmu_jax.training.run(
         plan.method, start, batches, num_updates=updates
     ).params
