@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from ofmu_jax.bounds import Bound, Count, check_word_or_number, problems
-from ofmu_jax.methods.base import Spec
 from ofmu_jax.methods.language.setting import Baseline
 
 FORGET_TARGETS = ("auto", "chance", "none")
@@ -85,18 +84,6 @@ def configured(name: str, config: Any, options: Mapping[str, Any]) -> Any:
         option = path.rpartition(".")[2]
         raise ValueError(f"{option}={value} must be {problem}.")
     return config
-
-
-def settings(spec: Spec) -> str:
-    """The options of a method with their defaults, as keywords.
-
-    >>> from ofmu_jax.methods import METHODS
-    >>> settings(METHODS["gradient_ascent"])
-    'learning_rate=1e-05, weight_decay=0.0'
-    """
-    fields = dict(vars(spec.config))
-    fields |= vars(fields.pop("loss")) if _has_losses(spec.config) else {}
-    return ", ".join(f"{name}={value!r}" for name, value in fields.items())
 
 
 def _has_losses(config: Any) -> bool:

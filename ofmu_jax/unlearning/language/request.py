@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from ofmu_jax.data.language.kinds import documents
-from ofmu_jax.data.language.padding import InteriorEot
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
 from ofmu_jax.data.language.refusals import REFUSALS
@@ -28,6 +27,7 @@ from ofmu_jax.models.huggingface.rounding import rounded
 from ofmu_jax.training.budget import updates_within
 from ofmu_jax.unlearning.carried_out import carried_out
 from ofmu_jax.unlearning.language import goal as goals
+from ofmu_jax.unlearning.language.conventions import Evaluation
 from ofmu_jax.unlearning.language.prompt_format import format_of
 from ofmu_jax.unlearning.language.rows import request_batches
 from ofmu_jax.unlearning.language.task import Params, Task
@@ -36,16 +36,6 @@ from ofmu_jax.unlearning.result import Unlearned
 
 Rows = str | pathlib.Path | Iterable[Mapping[str, Any] | QA]
 BATCH_SIZE = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """How models are scored and asked, as the commands do."""
-
-    batch_size: int = 64
-    max_new_tokens: int = 200
-    interior_eot: InteriorEot = "correct"
-    prefix_tokens: int = 50  # of a document's block, that a model continues
 
 
 def unlearn(

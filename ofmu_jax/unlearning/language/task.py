@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, Self, cast
+from typing import Any, Literal, Self, cast
 
 import jax
 import numpy as np
@@ -26,28 +26,10 @@ from ofmu_jax.models.llama.model import (
 )
 from ofmu_jax.parallel import sharding
 from ofmu_jax.training import placement
+from ofmu_jax.unlearning.language.conventions import Conventions
 from ofmu_jax.unlearning.language.tokens import Tokens
 
 Params = Any
-
-
-class Conventions(Protocol):
-    """How models are scored and asked."""
-
-    @property
-    def batch_size(self) -> int:
-        """Texts that are scored or written at once."""
-        ...
-
-    @property
-    def max_new_tokens(self) -> int:
-        """Of an answer."""
-        ...
-
-    @property
-    def interior_eot(self) -> InteriorEot:
-        """Which keys are hidden, see `padding.pad_right`."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
