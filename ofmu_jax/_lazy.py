@@ -16,8 +16,8 @@ def submodules(package: str, **names: str) -> Callable[[str], Any]:
     >>> import ofmu_jax
     >>> ofmu_jax.losses.likelihood.__name__
     'ofmu_jax.losses.likelihood'
-    >>> ofmu_jax.unlearn.__name__
-    'unlearn'
+    >>> ofmu_jax.load_run.__module__
+    'ofmu_jax.runs'
     """
 
     def of(name: str) -> Any:

@@ -6,6 +6,7 @@ the run of each method as configured; variants lie under ``OUT/ablations``.
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -68,6 +69,21 @@ def measure(
     return measured
 
 
+def planned(
+    pipeline: Pipeline, options: AblationOptions, variants: Sequence[Variant]
+) -> Counter[str]:
+    """How many stages of each kind there are, those that are done included."""
+    seeds = len(pipeline.run.seeds)
+    count = pipeline.trainings()
+    unlearned = len({variant.key for variant in variants}) * seeds
+    if options.evaluate:
+        count["evaluate"] = unlearned + count["train"]
+    if "difficulty" in options.groups:
+        unlearned += options.difficulty_groups * len(SPLIT) * seeds
+    count["unlearn"] = unlearned
+    return count
+
+
 def starts(pipeline: Pipeline, evaluate: bool = False) -> Iterator[Start]:
     """Per seed the target, the reference (if there is one), and the forget target."""
     run, start = pipeline.run, None
@@ -95,7 +111,7 @@ def _variant(
     if variant.key != variant.method:
         folder = pipeline.run.output_dir / "ablations" / variant.key
         run = dataclasses.replace(run, output_dir=folder)
-    at = pipeline.of(pipeline.domain.variant(run))
+    at = pipeline.of(pipeline.domain.variant(run), variant.key)
     try:
         model = at.unlearned(variant.method, start)
         if evaluate:
@@ -174,18 +190,20 @@ def _difficulty(
         folder = pipeline.run.output_dir / "ablations" / "difficulty" / name
         run = dataclasses.replace(domain.run, output_dir=folder)
         data = dataclasses.replace(domain.data, forget=forget)
-        at = pipeline.of(dataclasses.replace(domain, run=run, data=data))
+        of_rows = dataclasses.replace(domain, run=run, data=data)
+        at = pipeline.of(of_rows)
         identity = fingerprint(start.target.identity, at.domain.identity)
         target = dataclasses.replace(start.target, identity=identity)
         group = at.start(start.seed, target, start.reference)
         for method in SPLIT:
+            at.variant = f"{method}, group {number + 1} of {count}"
             try:
                 model = at.unlearned(method, group)
             except (ValueError, *broken.causes()) as error:
                 reason = broken.reason_of(error)
                 measured.not_run[f"{method}, by difficulty"] = reason
                 continue
-            row = run_row(f"{method}, group {number + 1} of {count}", model)
+            row = run_row(at.variant, model)
             say(pipeline, line(row))
             yield _point(method, number, name, float(nll[rows].mean()), len(rows), row)
 
@@ -220,12 +238,8 @@ def line(row: dict[str, Any]) -> str:
 
 
 def say(pipeline: Pipeline, text: str) -> None:
-    """Prints a line above the progress bars, and takes those away that are full."""
-    progress = pipeline.progress
-    progress.console.print(escape(text), highlight=False)
-    for task in list(progress.tasks):
-        if task.finished:
-            progress.remove_task(task.id)
+    """Prints a line above the progress bars."""
+    pipeline.progress.console.print(escape(text), highlight=False)
 
 
 def needed_methods(groups: Sequence[str]) -> tuple[str, ...]:

@@ -1,14 +1,15 @@
 """How the rows of a request are put to a model."""
 
+import dataclasses
 from typing import Any
 
-from ofmu_jax.data.language import prompts
-from ofmu_jax.data.language.records import DataError, UnlearningData
+from ofmu_jax.data.language import chat, prompts
+from ofmu_jax.data.language.records import DataError, UnlearningData, excerpt
 
 
 def format_of(name: str, data: UnlearningData, tokenizer: Any) -> prompts.PromptFormat:
     """Documents as they are, questions of an exam as its prompt in the style "texts"
-    has them, if nothing else is asked for.
+    has them, if nothing else is asked for; chats with their system turn.
 
     Args:
       name: of a format, or ``"auto"``.
@@ -25,4 +26,15 @@ def format_of(name: str, data: UnlearningData, tokenizer: Any) -> prompts.Prompt
         name = "text"
     elif data.exam is not None and name == "auto":
         name = "phi"
-    return prompts.format_for(tokenizer, name)
+    fmt = prompts.format_for(tokenizer, name)
+    if data.system is None:
+        return fmt
+    if not fmt.chat:
+        raise DataError(
+            f"the rows are chats with the system turn {excerpt(data.system)}, which no "
+            f"prompt of the format {fmt.name!r} has; give --prompt-format chat, which "
+            "needs a tokenizer with a chat template, or remove that turn"
+        )
+    fmt = dataclasses.replace(fmt, system_prompt=data.system)
+    chat.check_template(tokenizer, fmt)
+    return fmt
