@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from experiments.config import from_file
 from experiments.config.common import Run
-from experiments.config.language import LanguageRun
+from experiments.config.language import LanguageRun, Request
 from experiments.config.sequence import is_sequence
 from experiments.config.stored import COMMANDS
 from experiments.shell import command_line, signals

@@ -26,8 +26,8 @@ def run_ablations(run: Run, options: AblationOptions) -> dict[str, Any]:
     methods = runs.needed_methods(options.groups)
     run = configured(dataclasses.replace(run, methods=methods, export=False))
     with console.progress() as progress:
-        of = lambda pipeline: grid.variants(cast(LanguageRun, pipeline.run), options)
-        planned = lambda pipeline: runs.planned(pipeline, options, of(pipeline))
+        of = lambda at: grid.variants(cast(LanguageRun, at.run), options)
+        planned = lambda domain: runs.planned(domain, options, of(domain))
         pipeline = begun(run, progress, planned=planned)
         if run.tune:
             pipeline, _ = tuned(pipeline)

@@ -14,11 +14,12 @@ import numpy as np
 from rich.markup import escape
 
 from experiments.ablation.grid import OFMU, SPLIT, AblationOptions, Variant
-from experiments.domains.base import REFERENCE, TARGET, Model
+from experiments.domains.base import REFERENCE, TARGET, Domain, Model
 from experiments.domains.language.domain import LanguageDomain
 from experiments.domains.language.rows import rows_fingerprint
 from experiments.pipeline import broken
 from experiments.pipeline.pipeline import Pipeline, Start
+from experiments.pipeline.planned import trainings
 from experiments.report import content
 from experiments.stages.files import fingerprint
 
@@ -70,11 +71,11 @@ def measure(
 
 
 def planned(
-    pipeline: Pipeline, options: AblationOptions, variants: Sequence[Variant]
+    domain: Domain, options: AblationOptions, variants: Sequence[Variant]
 ) -> Counter[str]:
     """How many stages of each kind there are, those that are done included."""
-    seeds = len(pipeline.run.seeds)
-    count = pipeline.trainings()
+    seeds = len(domain.run.seeds)
+    count = trainings(domain)
     unlearned = len({variant.key for variant in variants}) * seeds
     if options.evaluate:
         count["evaluate"] = unlearned + count["train"]

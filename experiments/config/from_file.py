@@ -126,10 +126,10 @@ def options_of(path: pathlib.Path, values: Mapping[str, Any], like: Config) -> C
     """
     left_by_a_run = "explicit" in values
     again: dict[str, Any] = {"tune": 0, "push_to_hub": None, "push_public": False}
-    if left_by_a_run:
-        values = {**values, **{k: x for k, x in again.items() if k in _homes(like)}}
-    values |= {"config": str(path)} if "config" in _homes(like) else {}
-    placed = _placed(values, like)
+    said = {**(again if left_by_a_run else {}), "config": str(path)}
+    homes = _homes(like)
+    known = {name: value for name, value in said.items() if name in homes}
+    placed = _placed({**values, **known}, like)
     try:
         found = stored.filled(like, placed)
     except ValueError as error:

@@ -13,6 +13,7 @@ from experiments.domains.base import Domain
 from experiments.domains.of import domain_of
 from experiments.pipeline import hub
 from experiments.pipeline.pipeline import Pipeline
+from experiments.pipeline.planned import stages
 from experiments.pipeline.tuning import trials, tuned, tuned_elsewhere
 from experiments.report import content, tables, words, write
 from experiments.shell import command_line, console
@@ -110,7 +111,7 @@ def begun(
     run: Run,
     progress: Stages,
     *,
-    planned: Callable[[Pipeline], Mapping[str, int]] = Pipeline.planned,
+    planned: Callable[[Domain], Mapping[str, int]] = stages,
     domain: Domain | None = None,
 ) -> Pipeline:
     """The pipeline of a run that can work, its base trained if it has one.
@@ -130,7 +131,7 @@ def begun(
         console.note(note)
     hub.prepare(run)
     pipeline = Pipeline(domain, progress)
-    progress.plan(planned(pipeline))
+    progress.plan(planned(domain))
     if run.tune:
         progress.plan(trials(domain.run))
     return pipeline.based()

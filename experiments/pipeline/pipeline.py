@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
@@ -55,28 +54,6 @@ class Pipeline:
     def of(self, domain: Domain, variant: str = "") -> "Pipeline":
         """A pipeline of a variant of the domain, which progress names so."""
         return Pipeline(domain, self.progress, variant)
-
-    def planned(self) -> Counter[str]:
-        """How many stages of each kind the run has, those that are done included."""
-        run, domain, count = self.run, self.domain, self.trainings()
-        seeds = 1 if run.share_models else len(run.seeds)
-        there = lambda role: domain.given(role) or domain.training(role, run.seeds[0])
-        count["unlearn"] = models = len(run.methods) * len(run.seeds)
-        models += seeds * sum(there(r) is not None for r in (REFERENCE, TARGET))
-        kinds = ["evaluate", *(["export"] if run.export else [])]
-        kinds += self._attacks.chosen if self._attacks else ()
-        return count + Counter(dict.fromkeys(kinds, models))
-
-    def trainings(self) -> Counter[str]:
-        """How many models a run trains that are not unlearned."""
-        seeds = self.run.seeds[:1] if self.run.share_models else self.run.seeds
-        every = [(BASE, 0), *((r, s) for r in (REFERENCE, TARGET) for s in seeds)]
-        trained = (
-            self.domain.given(role) is None
-            and self.domain.training(role, seed) is not None
-            for role, seed in every
-        )
-        return Counter(train=sum(trained))
 
     def _reached(self, stage: Stage, kind: str) -> Stage:
         self.progress.reach(stage.folder, kind)
