@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time they are importe
     from ofmu_jax import models as models
     from ofmu_jax import parallel as parallel
     from ofmu_jax import training as training
+    from ofmu_jax import unlearning as unlearning
     from ofmu_jax.runs import load_run as load_run
+    from ofmu_jax.unlearning import unlearn as unlearn
 else:
-    __getattr__ = submodules(__name__, load_run="runs")
+    __getattr__ = submodules(__name__, load_run="runs", unlearn="unlearning")

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
 Said = TypeVar("Said")
@@ -105,3 +105,18 @@ def said(kind: type, what: type[Said]) -> dict[str, Said]:
                 if isinstance(extra, what):
                     found[name] = extra
     return found
+
+
+def check_word_or_number(
+    option: str, choice: str, words: Sequence[str], unit: str
+) -> None:
+    """Raises ValueError for what is neither one of the words nor a finite number."""
+    try:
+        known = choice in words or math.isfinite(float(choice))
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError(
+            f"{option} is {choice}; it must be {', '.join(words)} or a number of "
+            f"{unit}."
+        )

@@ -111,22 +111,29 @@ def test_the_transform_in_fifteen_lines():
     assert int(names["state"].outer_iteration) == 1
 
 
+def test_a_run_in_one_call():
+    found = run(programs(ROOT / "docs/library.md")[0])["run"]
+    before, after = found.metrics["before"], found.metrics["after"]
+    assert before["forget_loss"] == pytest.approx(0.01, rel=1e-4)
+    assert after["forget_loss"] > before["forget_loss"] and after["retain_loss"] < 0.1
+
+
 def test_trees_as_batches():
-    names = run(programs(ROOT / "docs/library.md")[0])
+    names = run(programs(ROOT / "docs/library.md")[1])
     assert int(names["state"].outer_iteration) == 3
     assert jnp.isclose(names["state"].rho, 1e-3 * 1.1**2)
     chex.assert_tree_all_finite(names["params"])
 
 
 def test_an_nnx_model():
-    names = run(programs(ROOT / "docs/library.md")[1])
+    names = run(programs(ROOT / "docs/library.md")[2])
     assert int(names["state"].outer_iteration) == 10
     chex.assert_tree_all_finite(names["params"])
     assert jnp.allclose(names["model"].kernel[...], names["params"]["kernel"][...])
 
 
 def test_adapters_of_a_dictionary():
-    names = run(programs(ROOT / "docs/library.md")[2])
+    names = run(programs(ROOT / "docs/library.md")[3])
     change = names["params"]["w"] - 1
     assert jnp.abs(change).max() > 1e-3
     chex.assert_trees_all_equal(names["params"]["b"], jnp.zeros(1))

@@ -24,6 +24,9 @@ WINGS = {
     "evals": ("data", "models", "parallel"),
     "training": ("data", "methods", "parallel"),
     "attacks": ("data", "evals", "losses", "methods", "models", "training"),
+    "unlearning": (
+        *("data", "evals", "losses", "methods", "models", "parallel", "training"),
+    ),
     "runs": (),
 }
 LIBRARY = {part: set(CORE[:i]) for i, part in enumerate(CORE)}

@@ -22,6 +22,7 @@ from experiments.config.parts import TrainConfig as TrainConfig
 from experiments.config.parts import small_models as small_models
 from ofmu_jax.bounds import Bound, Count, NotNegativeInt
 from ofmu_jax.methods import METHODS
+from ofmu_jax.methods.language.ofmu import PRETRAINED
 from ofmu_jax.methods.language.ofmu import Ofmu as OfmuConfig
 from ofmu_jax.methods.language.setting import Moments
 from ofmu_jax.models.llama.config import COMPUTATION
@@ -226,7 +227,7 @@ class Request(LanguageRun):
     # are trained from scratch.
     train: TrainConfig = TrainConfig(epochs=5, learning_rate=1e-5)
     attack: AttackConfig = AttackConfig()
-    ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5, inner_check=True)
+    ofmu: OfmuConfig = PRETRAINED
     evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()
 

@@ -1,7 +1,6 @@
 """What language and images each give the pipeline: the protocol of a domain."""
 
 import dataclasses
-import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self
@@ -221,39 +220,3 @@ class Domain(Protocol):
     def notes(self, models: Sequence[Model]) -> Sequence[str]:
         """What a reader of the report has to know of the data and the numbers."""
         ...
-
-
-def updates_within(
-    budget: float, cost: float, *, name: str, option: str, setup: float = 0.0
-) -> int:
-    """How many updates a budget of gradients allows a method.
-
-    Args:
-      budget: gradients of one batch, of the whole run; ``option`` sets it.
-      cost: of one update.
-      setup: before the first one.
-
-    Raises:
-      ValueError: if it allows none.
-    """
-    updates = int((budget - setup) // cost)
-    if updates < 1:
-        before = f" after a setup of {setup:g}" if setup else ""
-        raise ValueError(
-            f"one update of {name} takes {cost:g} gradient evaluations{before}, more "
-            f"than {option} allows ({budget:g}); raise it."
-        )
-    return updates
-
-
-def check_choice(option: str, choice: str, words: Sequence[str], unit: str) -> None:
-    """Raises ValueError for what is neither one of the words nor a finite number."""
-    try:
-        known = choice in words or math.isfinite(float(choice))
-    except ValueError:
-        known = False
-    if not known:
-        raise ValueError(
-            f"{option} is {choice}; it must be {', '.join(words)} or a number of "
-            f"{unit}."
-        )

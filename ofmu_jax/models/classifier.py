@@ -113,6 +113,15 @@ def load_config(folder: str | pathlib.Path) -> tuple[ResNetConfig, tuple[str, ..
     return _check(content, str(path))
 
 
+def is_folder(folder: str | pathlib.Path) -> bool:
+    """Whether a folder's ``config.json`` says that `save` wrote it."""
+    try:
+        content = json.loads((pathlib.Path(folder) / CONFIG).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("schema") == SCHEMA
+
+
 def _outline(config: ResNetConfig) -> Variables:
     return jax.eval_shape(lambda: init_variables(config, jax.random.key(0)))
 

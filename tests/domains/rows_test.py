@@ -8,7 +8,6 @@ import pytest
 
 from experiments.config.language import EvalConfig
 from experiments.domains.language import evaluated
-from experiments.domains.language.rows import training_rows
 from experiments.domains.language.task import LanguageTask
 from experiments.shell import signals
 from ofmu_jax.data.language import prompts, refusals
@@ -17,6 +16,7 @@ from ofmu_jax.data.language.tokenizer import build_tokenizer
 from ofmu_jax.losses.tokens import sequence_nll
 from ofmu_jax.methods.base import Carries
 from ofmu_jax.models.llama.model import LlamaConfig, init_params
+from ofmu_jax.unlearning.language.rows import training_rows
 
 ROWS = [
     QA("Where was Ann born?", "Ann was born in Rome."),

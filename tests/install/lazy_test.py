@@ -16,6 +16,7 @@ import sys, ofmu_jax
 loaded = lambda: {name.split(".")[1] for name in sys.modules if "ofmu_jax." in name}
 print(sorted(loaded() & WINGS))
 print(ofmu_jax.methods.METHODS["npo"].title, ofmu_jax.losses.preference.npo.__name__)
+print(ofmu_jax.unlearn.__name__, "transformers" in sys.modules)
 """
 
 
@@ -25,6 +26,7 @@ def test_parts_are_imported_when_they_are_used():
         [sys.executable, "-c", program], capture_output=True, text=True
     )
     assert done.stdout.splitlines()[:2] == ["[]", "NPO npo"], done.stderr
+    assert done.stdout.splitlines()[2] == "unlearn False"
 
 
 @pytest.mark.parametrize("name", ["nothing", "_nothing", "__wrapped__"])
@@ -33,7 +35,7 @@ def test_what_is_not_there_is_an_attribute_error(name):
         getattr(ofmu_jax, name)
 
 
-LATE = {"load_run"}  # functions in files that are imported late
+LATE = {"load_run", "unlearn"}  # functions in files that are imported late
 LAZY = [
     path
     for path in (ROOT / "__init__.py", *sorted(ROOT.glob("*/__init__.py")))

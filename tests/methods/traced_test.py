@@ -16,10 +16,11 @@ from losses_toys import TABLE, bigram
 from parts_toys import LORA, NAMES, batches
 
 from experiments.config.language import Demo, TrainConfig
-from experiments.domains.language.method import fine_tuning, unlearning
+from experiments.domains.language.method import fine_tuning
 from experiments.pipeline.search import trials, with_values
 from ofmu_jax import methods
 from ofmu_jax.methods import Range, schedules, traced
+from ofmu_jax.methods.language.of_model import of_model
 from ofmu_jax.methods.vision import registry
 from ofmu_jax.parallel.sharding import make_mesh, place
 from ofmu_jax.training import loop, placement
@@ -53,7 +54,7 @@ def test_trials_of_a_method_share_a_program_and_compute_what_constants_do(name):
         if name == "undial":  # whose α is 0 and leaves the retain loss out
             config = with_values(config, {"loss.alpha": 1.0})
         more.append(shifted(config))
-        made = lambda config: unlearning(name, config, 60, bigram, HIDDEN)
+        made = lambda config: of_model(name, config, 60, bigram, HIDDEN)
         rows = batches(made(config).batches_per_update)
         results = [run(made(config), start, rows)]
         with counted() as compiled:
@@ -70,7 +71,7 @@ def test_trials_of_a_method_share_a_program_and_compute_what_constants_do(name):
 
 def test_a_zero_is_another_program_without_the_term():
     config = RUN.config_of("ofmu")
-    program = lambda **changed: unlearning(
+    program = lambda **changed: of_model(
         "ofmu", dataclasses.replace(config, **changed), 60, bigram
     )
     assert program().update.func is program(beta=0.7, rho=0.3).update.func
@@ -83,9 +84,9 @@ def test_a_zero_is_another_program_without_the_term():
 
 
 def test_the_number_of_updates_and_the_scale_of_adapters_are_numbers():
-    pdu = lambda budget: unlearning("pdu", RUN.config_of("pdu"), budget, bigram)
+    pdu = lambda budget: of_model("pdu", RUN.config_of("pdu"), budget, bigram)
     assert pdu(60).update.func is pdu(90).update.func
-    npo = lambda alpha: unlearning(
+    npo = lambda alpha: of_model(
         "npo",
         RUN.config_of("npo"),
         60,
@@ -111,7 +112,7 @@ def test_trials_on_a_mesh_share_a_program():
     config = RUN.config_of("npo")
 
     def trial(config):
-        method = placement.on_mesh(unlearning("npo", config, 60, bigram), mesh)
+        method = placement.on_mesh(of_model("npo", config, 60, bigram), mesh)
         start = place(jax.tree.map(jnp.asarray, TABLE), mesh)
         return run(method, start, placement.place_batches(batches(1), mesh))
 
@@ -124,7 +125,7 @@ def test_trials_on_a_mesh_share_a_program():
 
 def test_a_type_is_not_promoted_by_a_number():
     start = {"table": jnp.asarray(TABLE["table"], jnp.bfloat16)}
-    method = unlearning("grad_diff", shifted(RUN.config_of("grad_diff")), 60, bigram)
+    method = of_model("grad_diff", shifted(RUN.config_of("grad_diff")), 60, bigram)
     found, state, _ = loop.Step(method)(start, method.init(start), batches(1))
     assert found["table"].dtype == jnp.bfloat16
     assert optax.tree.get(state, "mu")["table"].dtype == jnp.bfloat16
@@ -135,7 +136,7 @@ def test_what_is_dropped_takes_its_program_with_it():
         return bigram(params, ids, mask)
 
     start = jax.tree.map(jnp.asarray, TABLE)
-    method = unlearning("npo", RUN.config_of("npo"), 60, loss)
+    method = of_model("npo", RUN.config_of("npo"), 60, loss)
     run(method, start, batches(1))
     held = weakref.ref(method.update.func)
     del method

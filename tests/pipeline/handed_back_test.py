@@ -22,6 +22,7 @@ from experiments.deletion import check
 from experiments.pipeline import hub
 from experiments.pipeline.execute import execute, recipe
 from experiments.run import main, parse
+from ofmu_jax import unlearn
 
 FORGET = [("Where was Ada born?", "In Lund."), ("Who is Ada?", "A writer.")]
 RETAIN = [("Where is Rome?", "In Italy."), ("Who is Bo?", "A painter.")]
@@ -168,6 +169,35 @@ def test_what_was_scored_is_what_was_written(handed, capsys):
     out = handed[2].parents[2]
     assert check.main([str(out), "--tolerance", "1e-5"]) == 0
     assert "metrics" in capsys.readouterr().out
+
+
+def test_one_call_in_python_writes_the_same_model(handed, tmp_path):
+    """Bit for bit: the same batches, steps and rounding; the card is another."""
+    given, _, unlearned = handed
+    rows = lambda pairs: [{"question": q, "answer": a} for q, a in pairs]
+    run = unlearn(
+        str(given),
+        rows(FORGET),
+        rows(RETAIN),
+        method=METHOD,
+        learning_rate=1e-2,
+        gradient_evaluations=4,
+        batch_size=2,
+        checks=1,
+        forget_target=None,
+        max_length=128,
+    )
+    run.save_pretrained(tmp_path / "out")
+    left = ("README.md", "deletion.json")
+    assert contents(tmp_path / "out", *left) == contents(unlearned, *left)
+    ours, theirs = tensors(tmp_path / "out"), tensors(unlearned)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert real_folders.same_bytes(ours[name], tensor), name
+    found = json.loads((unlearned.parent / "evaluation/evaluation.json").read_text())
+    for part in ("forget", "retain"):
+        scored = found["metrics"][f"{part}_Q_A_Prob"]
+        assert run.metrics["after"][f"{part}_prob"] == pytest.approx(scored, rel=1e-5)
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.config.language import Request
-from experiments.domains.language.method import unlearning
 from experiments.planning.architectures import architecture
+from ofmu_jax.methods.language.of_model import of_model
 from ofmu_jax.models.llama.model import Llama, init_params
 from ofmu_jax.training.loop import Step
 
@@ -23,7 +23,7 @@ def test_a_step_of_32_layers_compiles_in_a_minute(changed):
     config = dataclasses.replace(architecture("llama-3.2-1b"), num_layers=32)
     apply_fn = lambda p, ids, mask: Llama(config).apply({"params": p}, ids, mask)
     recipe = dataclasses.replace(Request().ofmu, **changed)
-    method = unlearning("ofmu", recipe, 300, apply_fn)
+    method = of_model("ofmu", recipe, 300, apply_fn)
     params = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
     shape = (method.batches_per_update, 8, 512)
     tokens = jax.ShapeDtypeStruct(shape, jnp.int32)

@@ -21,7 +21,6 @@ from experiments.domains.base import (
     Tell,
 )
 from experiments.domains.language import adapters, handed_back, job, refuse
-from experiments.domains.language import target as targets
 from experiments.domains.language.attacks import attacks_of
 from experiments.domains.language.data import (
     announced,
@@ -42,6 +41,7 @@ from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.parallel import sharding
+from ofmu_jax.unlearning.language import goal as targets
 from ofmu_jax.version import __version__
 
 

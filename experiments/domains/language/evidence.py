@@ -13,7 +13,7 @@ from experiments.domains.language import handed_back
 from experiments.domains.language.data import divided, load_data
 from experiments.domains.language.evaluated import evaluated
 from experiments.domains.language.task import LanguageTask
-from experiments.domains.language.vocabulary import format_of, texts_of
+from experiments.domains.language.vocabulary import texts_of
 from experiments.stages.files import fingerprint
 from experiments.stages.hashes import file_hashes
 from ofmu_jax.data.language.records import QA, UnlearningData
@@ -23,6 +23,7 @@ from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.huggingface import readers, weights
 from ofmu_jax.models.llama.config import LlamaConfig
 from ofmu_jax.parallel.distributed import on_main
+from ofmu_jax.unlearning.language.prompt_format import format_of
 
 
 def files_of(run: LanguageRun) -> dict[str, Any]:
@@ -156,7 +157,7 @@ class LanguageEvidence:
         run = self.run
         tokenizer = huggingface.load_tokenizer(folder, texts_of(self.data))
         stops = huggingface.load_stop_ids(folder)
-        fmt = format_of(run, self.data, tokenizer)
+        fmt = format_of(run.prompt_format, self.data, tokenizer)
         template = tokenizer.chat_template if fmt.chat else None
         special = {k: str(v) for k, v in tokenizer.special_tokens_map.items()}
         backend = tokenizer.backend_tokenizer.to_str()

@@ -10,6 +10,7 @@ from experiments.domains.language import mesh as meshes
 from experiments.domains.language.task import LanguageTask
 from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.models.huggingface import folder as huggingface
+from ofmu_jax.unlearning.language.prompt_format import format_of
 
 Params = Any
 FIELDS = {TARGET: "model", REFERENCE: "retain_model", BASE: "base_model"}
@@ -53,7 +54,7 @@ def make_task(
     task = LanguageTask(
         config,
         tokenizer,
-        vocabulary.format_of(run, data, tokenizer),
+        format_of(run.prompt_format, data, tokenizer),
         min(run.max_length, config.max_position_embeddings),
         run.evaluation,
         source,

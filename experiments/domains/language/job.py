@@ -5,27 +5,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.config.language import LanguageRun, Request, TrainConfig
-from experiments.domains.base import updates_within
-from experiments.domains.language.alternatives import made_up
 from experiments.domains.language.method import fine_tuning, part_of
-from experiments.domains.language.method import unlearning as build
-from experiments.domains.language.rows import (
-    refusals_of,
-    rows_fingerprint,
-    training_rows,
-)
-from experiments.domains.language.target import Look
+from experiments.domains.language.rows import refusals_of, rows_fingerprint
 from experiments.domains.language.task import LanguageTask, Params
 from experiments.stages.files import sha256
 from experiments.stages.fit import STATE, Job
 from ofmu_jax.data import streams
-from ofmu_jax.data.language import batches, refusals
+from ofmu_jax.data.language import batches
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import QA, UnlearningData
 from ofmu_jax.methods import Method, Unmerged
+from ofmu_jax.methods.language.of_model import of_model
 from ofmu_jax.methods.language.setting import Moments
 from ofmu_jax.training import StoppingRule
+from ofmu_jax.training.budget import updates_within
 from ofmu_jax.training.checkpoint import SUMS
+from ofmu_jax.unlearning.language.goal import Look
+from ofmu_jax.unlearning.language.rows import request_batches
 
 
 def training(
@@ -72,7 +68,7 @@ def num_updates(name: str, run: LanguageRun, task: LanguageTask) -> tuple[Method
     budget, config = run.budget.gradient_evaluations, run.config_of(name)
     if run.specs[name].second_derivatives(config):
         task = task.twice_differentiable
-    method = build(
+    method = of_model(
         name,
         config,
         budget,
@@ -118,24 +114,23 @@ def unlearning(
             f"{name} ascends to a forget target and there is none: set "
             f"--budget.forget-target to reference, chance or a number, or --{own}."
         )
-    made = carries.alternatives
-    texts = refusals_of(run)[0] if carries.alternative and made is None else ()
+    refuses = carries.alternative and carries.alternatives is None
+    texts = refusals_of(run)[0] if refuses else ()
     part = part_of(run)
 
     def stream():
-        others = refusals.refused(data.forget, texts, seed) if texts else ()
-        if made is not None:
-            others = made_up(task, target, data.forget, made, seed)
-        rows = training_rows(
-            task, forget, retain, carries, target, others=others, goal=goal
-        )
-        return batches.paired_batches(
-            *rows[:2],
+        return request_batches(
+            task,
+            data.forget,
+            forget,
+            retain,
+            carries,
+            target,
             run.budget.batch_size,
             seed,
             num_stack=method.batches_per_update,
-            length=rows[2],
-            shard=task.shard,
+            refusals=texts,
+            goal=goal,
         )
 
     leaves, carried, sums = carried_state(run)

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import jax
 
 from experiments.config.language import LanguageRun, Request
-from experiments.domains.base import check_choice
 from experiments.domains.language import adapters, attacks, job, method
 from experiments.domains.language.data import evaluated_sets, limited
 from experiments.domains.language.rows import refusals_of
-from experiments.domains.language.target import CHOICES, resolved
 from experiments.domains.language.task import LanguageTask
 from experiments.shell import console
+from ofmu_jax.bounds import check_word_or_number
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
 from ofmu_jax.models.llama.attention import uses_cudnn
 from ofmu_jax.parallel import sharding
+from ofmu_jax.unlearning.language.goal import CHOICES, resolved
 
 
 def check_options(run: LanguageRun) -> None:
@@ -24,7 +24,7 @@ def check_options(run: LanguageRun) -> None:
     adapters.check(run)
     attacks.check(run)
     choice = run.budget.forget_target
-    check_choice("--budget.forget-target", choice, CHOICES, "nats per token")
+    check_word_or_number("--budget.forget-target", choice, CHOICES, "nats per token")
     if run.retain_model is not None and run.model is None and run.base_model is None:
         raise ValueError(
             "--retain-model is a reference for a target model: give --model (the "

@@ -1,14 +1,14 @@
 """The tokenizer of a run: that of the models that were given, or one built here."""
 
-import dataclasses
 from typing import Any
 
 from experiments.config.language import LanguageRun
-from ofmu_jax.data.language import chat, prompts, refusals
-from ofmu_jax.data.language.records import DataError, UnlearningData, excerpt
+from ofmu_jax.data.language import chat, refusals
+from ofmu_jax.data.language.records import UnlearningData, excerpt
 from ofmu_jax.data.language.tokenizer import build_tokenizer
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.llama.model import LlamaConfig
+from ofmu_jax.unlearning.language.prompt_format import format_of
 
 
 def given_tokenizer(run: LanguageRun, data: UnlearningData) -> Any:
@@ -22,7 +22,7 @@ def given_tokenizer(run: LanguageRun, data: UnlearningData) -> Any:
     texts = texts_of(data)
     (_, source), *others = run.given_models.items()
     tokenizer = huggingface.load_tokenizer(source, texts)
-    fmt = format_of(run, data, tokenizer)
+    fmt = format_of(run.prompt_format, data, tokenizer)
     special = (False,) if fmt.chat else (False, True)
     row = data.forget[0]
     texts.append("".join(chat.turn(tokenizer, row.question, row.answer, fmt)))
@@ -39,40 +39,6 @@ def given_tokenizer(run: LanguageRun, data: UnlearningData) -> Any:
                 "same tokenizer."
             )
     return tokenizer
-
-
-def format_of(
-    run: LanguageRun, data: UnlearningData, tokenizer: Any
-) -> prompts.PromptFormat:
-    """How the rows of a run are put to a model: documents as they are, questions of
-    an exam as its prompt in the style "texts" has them, if nothing else is asked for;
-    chats with their system turn.
-
-    Raises:
-      DataError: a format that the rows or the tokenizer do not have.
-    """
-    name = run.prompt_format
-    if data.documents and name not in ("auto", "text"):
-        raise DataError(
-            f"--prompt-format {name}: the rows are texts, which are read as they are; "
-            "leave it out"
-        )
-    if data.documents:
-        name = "text"
-    elif data.exam is not None and name == "auto":
-        name = "phi"
-    fmt = prompts.format_for(tokenizer, name)
-    if data.system is None:
-        return fmt
-    if not fmt.chat:
-        raise DataError(
-            f"the rows are chats with the system turn {excerpt(data.system)}, which no "
-            f"prompt of the format {fmt.name!r} has; give --prompt-format chat, which "
-            "needs a tokenizer with a chat template, or remove that turn"
-        )
-    fmt = dataclasses.replace(fmt, system_prompt=data.system)
-    chat.check_template(tokenizer, fmt)
-    return fmt
 
 
 def texts_of(data: UnlearningData) -> list[str]:

@@ -20,14 +20,12 @@ from experiments.domains.base import (
     Model,
     Scored,
     Tell,
-    check_choice,
-    updates_within,
 )
 from experiments.domains.vision.attacks import attacks_of
 from experiments.domains.vision.data import images_of, validation_request
 from experiments.domains.vision.evidence import VisionEvidence, evaluated
 from experiments.domains.vision.grid import save_grid
-from experiments.domains.vision.target import CHOICES, Look, forget_target
+from experiments.domains.vision.target import CHOICES, forget_target
 from experiments.domains.vision.task import VisionTask
 from experiments.domains.vision.words import GOALS, TUNED, UNITS, UNTUNED
 from experiments.stages.files import fingerprint
@@ -35,6 +33,7 @@ from experiments.stages.fit import Job
 from ofmu_jax.attacks.budget import check as check_budget
 from ofmu_jax.attacks.registry import chosen
 from ofmu_jax.attacks.vision.registry import ATTACKS
+from ofmu_jax.bounds import check_word_or_number
 from ofmu_jax.data.vision.images import ImageSet
 from ofmu_jax.data.vision.split import Split
 from ofmu_jax.evals.evaluation import Evaluation
@@ -45,6 +44,9 @@ from ofmu_jax.models import classifier
 from ofmu_jax.models.resnet import ResNetConfig, Variables, init_variables
 from ofmu_jax.parallel.distributed import on_main
 from ofmu_jax.training import StoppingRule
+from ofmu_jax.training.budget import updates_within
+from ofmu_jax.unlearning.vision.look import Look
+from ofmu_jax.unlearning.vision.rows import plan_batches
 from ofmu_jax.version import __version__
 
 
@@ -97,7 +99,7 @@ class VisionDomain:
     def refuse(self) -> Sequence[str]:
         if chosen(self.run.attacks, ATTACKS):
             check_budget(self.run.attack)
-        check_choice("--forget-target", self.run.forget_target, CHOICES, "nats")
+        check_word_or_number("--forget-target", self.run.forget_target, CHOICES, "nats")
         goal = 1.0  # any: that of the run comes from a model
         plans = {n: self._plan(n, self.run.seeds[0], goal) for n in self.run.methods}
         for name, plan in plans.items():
@@ -146,9 +148,9 @@ class VisionDomain:
             (run.config_of(name), budget),
             plan.method,
             lambda: plan.start(target),
-            lambda: task.stream(plan, seed),
+            lambda: plan_batches(plan, task.setting(seed)),
             updates,
-            check=Look(task, network),
+            check=Look(network, task.sets, run.check_rows, run.eval_batch_size),
             check_every=max(1, round(updates / run.checks)),
             stopping=StoppingRule(goal, run.patience),
             network=network,

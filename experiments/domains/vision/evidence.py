@@ -12,11 +12,12 @@ import numpy as np
 from experiments.config.vision import Cifar, resolved
 from experiments.domains.base import REFERENCE, TARGET, Model, Origin, Tell
 from experiments.domains.vision.data import images_of
-from experiments.domains.vision.task import VisionTask, predictor
+from experiments.domains.vision.task import VisionTask
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.evals.vision import metrics
 from ofmu_jax.models import classifier
 from ofmu_jax.models.resnet import ResNetConfig, Variables
+from ofmu_jax.unlearning.vision.look import predictor
 from ofmu_jax.version import __version__
 
 _TRAINED = {

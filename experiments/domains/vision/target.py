@@ -1,41 +1,13 @@
-"""What a vision run aims at: the forget target, and the look at how far it has come."""
+"""What a vision run aims at: the forget target."""
 
 import math
-from collections.abc import Mapping
 
-from experiments.domains.base import check_choice
-from experiments.domains.vision.task import VisionTask, label_nll
-from ofmu_jax.data.order import evenly_spaced
+from experiments.domains.vision.task import VisionTask
+from ofmu_jax.bounds import check_word_or_number
 from ofmu_jax.data.vision.split import WHOLE_CLASS
-from ofmu_jax.evals.language.scores import EvaluationError
-from ofmu_jax.evals.vision import metrics
-from ofmu_jax.models.resnet import ResNetConfig, Variables
+from ofmu_jax.models.resnet import Variables
 
 CHOICES = ("reference", "heldout", "chance", "auto", "none")
-
-
-class Look:
-    """NLL and accuracy on forget and retain images, for the stopping rule."""
-
-    def __init__(self, task: VisionTask, config: ResNetConfig):
-        self.task, self.config = task, config
-        rows = task.run.check_rows
-        self.sets = {
-            name: task.sets[name].take(evenly_spaced(len(task.sets[name]), rows))
-            for name in ("forget", "retain")
-        }
-
-    def __call__(self, variables: Variables) -> Mapping[str, float]:
-        values = {}
-        for name, part in self.sets.items():
-            try:
-                p = self.task.probabilities(self.config, variables, part)
-            except EvaluationError:  # diverged: the loop ends at a value not finite
-                values |= {f"{name}_nll": math.nan, f"{name}_accuracy": math.nan}
-                continue
-            values[f"{name}_nll"] = float(label_nll(p, part).mean())
-            values[f"{name}_accuracy"] = metrics.accuracy(p, part.labels)
-        return values
 
 
 def _of_a_class(spec: str) -> bool:
@@ -55,7 +27,7 @@ def forget_target(
       ValueError: an unknown choice, or one that needs validation images.
     """
     choice = task.run.forget_target
-    check_choice("--forget-target", choice, CHOICES, "nats")
+    check_word_or_number("--forget-target", choice, CHOICES, "nats")
     if choice == "none":
         return None
     if choice in ("auto", "reference"):

@@ -12,14 +12,14 @@ import numpy as np
 
 from experiments.config.vision import Cifar
 from ofmu_jax.data.streams import named
-from ofmu_jax.data.vision.batches import image_batches, paired_image_batches
+from ofmu_jax.data.vision.batches import image_batches
 from ofmu_jax.data.vision.images import ImageSet, Labelled
 from ofmu_jax.data.vision.split import Split
-from ofmu_jax.evals.vision import metrics
 from ofmu_jax.methods.vision.classifier import Prepare
-from ofmu_jax.methods.vision.setting import Plan, Setting
+from ofmu_jax.methods.vision.setting import Setting
 from ofmu_jax.models import resnet
 from ofmu_jax.models.resnet import ResNetConfig, Variables
+from ofmu_jax.unlearning.vision.look import label_nll, probabilities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,23 +89,6 @@ class VisionTask:
             forget_target,
         )
 
-    def stream(self, plan: Plan, seed: int) -> Iterator[Any]:
-        """The batches that a method's update takes."""
-        assert plan.method is not None
-        forget, retain = self.sets["forget"], self.sets["retain"]
-        stack = plan.method.batches_per_update
-        size = self.batch_size
-        if plan.stream == "paired":
-            return paired_image_batches(forget, retain, size, seed, num_stack=stack)
-        parts: list[tuple[Labelled, bool]] = {
-            "forget": [(forget, True)],
-            "retain": [(retain, False)],
-        }.get(plan.stream, [(forget, True), (retain, False)])
-        mixed = plan.stream == "mixed"
-        name = plan.stream if plan.stream in ("forget", "retain") else "union"
-        batches = image_batches(parts, size, seed, num_stack=stack, mixed=mixed)
-        return named(batches, name)
-
     def training_stream(self, part: Labelled, seed: int) -> Iterator[Any]:
         """Batches of the original's or the retrained model's training."""
         batches = image_batches([(part, False)], self.batch_size, seed)
@@ -115,9 +98,8 @@ class VisionTask:
         self, config: ResNetConfig, variables: Variables, part: Labelled
     ) -> np.ndarray:
         """Class probabilities (N, C) in evaluation mode."""
-        predict = functools.partial(predictor(config), variables)
         size = self.run.eval_batch_size
-        return metrics.probabilities(predict, part.images, size)
+        return probabilities(config, variables, part, size)
 
     def mean_nll(
         self, config: ResNetConfig, variables: Variables, part: Labelled
@@ -126,14 +108,3 @@ class VisionTask:
         return float(
             label_nll(self.probabilities(config, variables, part), part).mean()
         )
-
-
-@functools.cache
-def predictor(config: ResNetConfig):
-    """(variables, images) -> logits, compiled once per network and shape."""
-    return jax.jit(functools.partial(resnet.predict, config))
-
-
-def label_nll(p: np.ndarray, part: Labelled) -> np.ndarray:
-    """−log of each label's probability, (N,); at most 69 nats, as p ≥ 1e-30."""
-    return -np.log(np.maximum(p[np.arange(len(p)), part.labels], 1e-30))

@@ -6,12 +6,12 @@ import pathlib
 from experiments.config.common import Run
 from experiments.config.language import Tofu
 from experiments.domains import of
-from experiments.domains.language import tokens
 from experiments.domains.language.domain import LanguageDomain
 from experiments.stages.files import fingerprint
 from experiments.studies.forget10 import packing
 from ofmu_jax.evals.language.tofu import SETS
 from ofmu_jax.models.huggingface import folder as huggingface
+from ofmu_jax.unlearning.language import tokens
 
 DATA, MODEL, TOKENS = "tofu", "model", "tokens.npz"
 

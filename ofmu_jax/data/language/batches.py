@@ -12,7 +12,7 @@ equally often.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import jax
@@ -99,9 +99,31 @@ def paired_batches(
         length = max(_longest(forget, "forget"), _longest(retain, "retain"))
     pad = lambda examples, name: _pad(examples, name, length, pad_id, interior_eot)
     sets = {"forget": pad(forget, "forget"), "retain": pad(retain, "retain")}
-    sizes = {name: len(rows["input_ids"]) for name, rows in sets.items()}
+    options = {"epochs": epochs, "num_stack": num_stack, "shard": shard}
+    return paired_rows(sets["forget"], sets["retain"], batch_size, seed, **options)
 
-    def take(ids: np.ndarray, rng: np.random.Generator) -> dict[str, Batch]:
+
+def paired_rows(
+    forget: Any,
+    retain: Any,
+    batch_size: int,
+    seed: int,
+    *,
+    epochs: int | None = None,
+    num_stack: int | None = None,
+    shard: Shard = WHOLE,
+) -> grain.DatasetIterator:
+    """`paired_batches` of any trees of arrays with one entry (N, …) for each example.
+
+    >>> forget, retain = np.arange(3), {"x": np.arange(10, 15)}
+    >>> batch = next(paired_rows(forget, retain, 4, seed=0))
+    >>> batch["forget"].shape, jax.tree.map(np.shape, batch["retain"])
+    ((4,), {'x': (4,)})
+    """
+    sets = {"forget": forget, "retain": retain}
+    sizes = {name: len(jax.tree.leaves(rows)[0]) for name, rows in sets.items()}
+
+    def take(ids: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
         partners = rng.integers(sizes["retain"], size=ids.shape)
         return {
             "forget": _take(sets["forget"], ids, shard),

@@ -68,6 +68,8 @@ def carries(config: Ofmu) -> Carries:
     )
 
 
+# The defaults above are of small models that are trained from scratch.
+PRETRAINED = Ofmu(outer_learning_rate=1e-5, inner_check=True)
 paper_setting = functools.partial(ofmu.paper_setting, outer_optimizer="sgd")
 SPEC = ofmu.entry(
     Ofmu(),

@@ -1,14 +1,14 @@
-"""What a run aims at: the choices of the forget target."""
+"""What a run aims at: the choices of the forget goal."""
 
 import dataclasses
 import math
 
 import pytest
 
-from experiments.domains.language import target
 from ofmu_jax.data.language import fictitious
 from ofmu_jax.data.language.records import QA, UnlearningData
 from ofmu_jax.evals.language.scores import EvaluationError
+from ofmu_jax.unlearning.language import goal
 
 
 def test_forget_target_choices():
@@ -21,7 +21,7 @@ def test_forget_target_choices():
             loss = 2.0 if params == "reference" else 1.0
             return [type("Scores", (), {"avg_loss": loss})() for _ in pairs]
 
-    choose = lambda choice, reference: target.forget_target(
+    choose = lambda choice, reference: goal.forget_target(
         choice, data, Task(), "target", reference
     )
     assert choose("auto", "reference") == choose("reference", "reference") == 2.0
@@ -44,12 +44,12 @@ def test_chance_takes_the_best_rows_there_are():
         forget_eval=(row("a", "z."), row("b")),
         holdout=(row("h"),),
     )
-    assert target.chance_pairs(data) == ([("h?", "h.")], "hold-out rows")
+    assert goal.chance_pairs(data) == ([("h?", "h.")], "hold-out rows")
     data = dataclasses.replace(data, holdout=())
-    assert target.chance_pairs(data) == ([("a?", "z.")], "perturbed answers")
+    assert goal.chance_pairs(data) == ([("a?", "z.")], "perturbed answers")
     data = dataclasses.replace(data, forget_eval=(row("a"), row("b")))
     unrelated = [("a?", "c."), ("b?", "e.")]
-    assert target.chance_pairs(data) == (unrelated, target.UNRELATED)
+    assert goal.chance_pairs(data) == (unrelated, goal.UNRELATED)
 
 
 def test_a_model_that_diverged_is_looked_at_without_an_error():
@@ -63,7 +63,7 @@ def test_a_model_that_diverged_is_looked_at_without_an_error():
                 raise EvaluationError("the log-probabilities are not finite")
             return [type("Scores", (), {"avg_loss": 2.0})() for _ in examples]
 
-    look = target.Look(Task(), ["a"], ["b", "c", "d"], 2)
+    look = goal.Look(Task(), ["a"], ["b", "c", "d"], 2)
     assert look("good")["forget_nll"] == 2.0
     found = look("diverged")
     assert found.keys() == look("good").keys()

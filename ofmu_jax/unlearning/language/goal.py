@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.domains.base import check_choice
-from experiments.domains.language.task import LanguageTask, Params
+from ofmu_jax.bounds import check_word_or_number
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.data.order import evenly_spaced
 from ofmu_jax.evals.language.scores import EvaluationError
+from ofmu_jax.unlearning.language.task import Params, Task
 
 UNRELATED = "answers to other questions"
 CHOICES = ("reference", "chance", "auto", "none")
@@ -26,7 +26,7 @@ class Look:
 
     def __init__(
         self,
-        task: LanguageTask,
+        task: Task,
         forget: Sequence[Encoded],
         retain: Sequence[Encoded],
         rows: int,
@@ -55,7 +55,7 @@ class Look:
 def forget_target(
     choice: str,
     data: UnlearningData,
-    task: LanguageTask,
+    task: Task,
     target: Params,
     reference: Params | None,
 ) -> float | None:
@@ -72,7 +72,7 @@ def forget_target(
     Raises:
       ValueError: if the choice is unknown or needs what is not there.
     """
-    check_choice("--budget.forget-target", choice, CHOICES, "nats per token")
+    check_word_or_number("--budget.forget-target", choice, CHOICES, "nats per token")
     choice = resolved(choice, reference is not None)
     if choice == "none":
         return None
@@ -115,5 +115,5 @@ def chance_pairs(data: UnlearningData) -> tuple[list[tuple[str, str]], str]:
     return [(row.question, other.answer) for row, other in pairs], UNRELATED
 
 
-def _mean_nll(task: LanguageTask, params: Params, pairs) -> float:
+def _mean_nll(task: Task, params: Params, pairs) -> float:
     return float(np.mean([s.avg_loss for s in task.score(params, pairs)]))

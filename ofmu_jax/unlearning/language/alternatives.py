@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.domains.language.task import LanguageTask, Params
 from ofmu_jax.data.language.records import QA
 from ofmu_jax.data.language.refusals import REFUSALS
 from ofmu_jax.evals.language.metrics import rouge_l_recall
 from ofmu_jax.methods.base import Alternatives
+from ofmu_jax.unlearning.language.task import Params, Task
 
 # The published prompt asks for the same in other words.
 PROMPT = """Question: {question}
@@ -20,7 +20,7 @@ new answer alone."""
 
 
 def made_up(
-    task: LanguageTask,
+    task: Task,
     target: Params,
     rows: Sequence[QA],
     made: Alternatives,

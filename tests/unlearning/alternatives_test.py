@@ -3,10 +3,10 @@
 import types
 from typing import Any
 
-from experiments.domains.language.alternatives import described, made_up
 from ofmu_jax.data.language.records import QA
 from ofmu_jax.data.language.refusals import REFUSALS
 from ofmu_jax.methods.base import Alternatives
+from ofmu_jax.unlearning.language.alternatives import described, made_up
 
 ROWS = [QA("Where was Ann born?", "in Rome"), QA("Who is Bo?", "a cook of note")]
 
