@@ -201,6 +201,15 @@ class Domain(Protocol):
         """What a reader of the report has to know of the data and the numbers."""
         ...
 
+    def answers(self, models: Sequence[Model]) -> Sequence[Mapping[str, Any]]:
+        """A few forget and retain rows with what each model says of them: ``part``,
+        ``question`` or ``picture``, ``answer``, and ``said`` by name of the model.
+
+        Args:
+          models: those of one seed, evaluated.
+        """
+        ...
+
 
 def updates_within(
     budget: float, cost: float, *, name: str, option: str, setup: float = 0.0

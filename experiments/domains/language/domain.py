@@ -29,7 +29,7 @@ from experiments.domains.language.data import (
     load_data,
     validation_request,
 )
-from experiments.domains.language.evaluated import evaluated
+from experiments.domains.language.evaluated import asked, evaluated
 from experiments.domains.language.evidence import LanguageEvidence, files_of
 from experiments.domains.language.given import FIELDS, make_task
 from experiments.domains.language.goals import GOALS, distance
@@ -121,8 +121,7 @@ class LanguageDomain:
             for k, rows in sets.items()
             if isinstance(rows, tuple) and (rows or not k.startswith("adjacent"))
         }
-        sizes = {"name": self.data.name, "counts": counts}
-        return About(self.title, sizes, GOALS)
+        return About(self.title, {"name": self.data.name, "counts": counts}, GOALS)
 
     def refuse(self) -> Sequence[str]:
         refuse.check_work(self.task, self.run, self.data)
@@ -267,6 +266,9 @@ class LanguageDomain:
         if self.documents is not None:
             found.append(divided_note(self.documents, self.data, self.task))
         return found
+
+    def answers(self, models: Sequence[Model]) -> Sequence[Mapping[str, Any]]:
+        return asked(self.data, self.run, models)
 
     def _high_target(self) -> Sequence[str]:
         """Where the forget target has nothing better to come from."""
