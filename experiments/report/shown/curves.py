@@ -21,6 +21,7 @@ Palette = Mapping[str, str]
 DISTANCES = (FORGET_GAP, "forget_quality_ks")  # 0: like the retrained model
 SPENT = "gradient evaluations"
 SMOOTHED = 40  # a minibatch curve with as many points gets its running mean
+FAR = 2.0  # times what the methods span: a target beyond it is an arrow
 FEW = 8  # models, whose raw curves are seen beneath
 SHARES = (0.0, 1.0)
 STYLES = {"retrained": "dashed", "target": "dotted"}
@@ -100,6 +101,7 @@ def _plane(models: Rows, summary: Rows, x: str, y: str, palette: Palette) -> Pan
         if name in palette and None not in at:
             tip = f"{name}, seed {model['seed']}"
             dots.append(_dot(model, at, tip, (x_entry, y_entry), palette, shape="run"))
+    most = max((dot.at[0] for dot in dots), default=0.0)
     for row in summary:
         stats = [row["metrics"].get(name) for name in (x, y)]
         if row["role"] == "retrained":
@@ -107,18 +109,18 @@ def _plane(models: Rows, summary: Rows, x: str, y: str, palette: Palette) -> Pan
         at = list(map(mean, stats))
         if None in at:
             continue
-        x_bar = interval_of(stats[0], x_entry.range)
-        y_bar = interval_of(stats[1], y_entry.range)
+        bars = [
+            interval_of(stat, entry.range)
+            for stat, entry in zip(stats, (x_entry, y_entry), strict=True)
+        ]
         shape = "dot" if row["role"] == "unlearned" else row["role"]
-        dot = _dot(
-            row,
-            at,
-            glossary.method_label(row),
-            (x_entry, y_entry),
-            palette,
-            shape=shape,
-        )
-        dots.append(dot._replace(bars=(x_bar, y_bar)))
+        tip = glossary.method_label(row)
+        dot = _dot(row, at, tip, (x_entry, y_entry), palette, shape=shape)
+        dot = dot._replace(bars=(bars[0], bars[1]))
+        if row["role"] == "target" and at[0] > FAR * most > 0:
+            label = f"{dot.label}: {number(at[0])}"
+            dot = Dot(label, INK, (most * 1.15, at[1]), dot.tip, shape="away")
+        dots.append(dot)
     best = front_of(summary, x, y)
     front = sorted(
         (row["metrics"][x]["mean"], row["metrics"][y]["mean"])

@@ -1,5 +1,6 @@
 """The first screen of a report: a row a method, with two gauges and its evidence."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -56,13 +57,12 @@ def rows(report: Row, palette: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def heads(found: Sequence[Row]) -> dict[str, str]:
-    """Question -> what all its gauges measure; "" where they differ."""
-    same = {}
-    for question in QUESTIONS:
-        gauges = [row[question] for row in found if row[question] is not None]
-        texts = {gauge.quantity for gauge in gauges}
-        same[question] = texts.pop() if len(texts) == 1 else ""
-    return same
+    """Question -> what most of its gauges measure; "" where nothing is."""
+    gauges = {q: [row[q] for row in found if row[q] is not None] for q in QUESTIONS}
+    return {
+        question: statistics.mode(gauge.quantity for gauge in own) if own else ""
+        for question, own in gauges.items()
+    }
 
 
 def _row(verdict: Row, report: Row, palette: Mapping[str, str]) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _gauge(
     quantity = words.quantity(name).removeprefix("the ").rstrip(",")
     return Gauge(
         entry,
-        quantity[0].upper() + quantity[1:],
+        quantity,
         before,
         stat["mean"],
         goal,

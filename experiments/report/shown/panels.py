@@ -15,7 +15,8 @@ WHOLE = (-math.inf, math.inf)
 WIDTH, HEIGHT = 420.0, 290.0  # units of the SVG; a page scales it
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 12.0, 38.0
 ROOM = 0.05  # of the data's extent, between them and the frame
-LETTER, LINE = 5.8, 12.0  # size of a label's letter
+NEAR = 0.15  # of it
+LETTER, LINE = 6.4, 13.0  # size of a label's letter
 MANY = 12  # dots with labels of their own, at most
 
 
@@ -39,7 +40,7 @@ class Dot(NamedTuple):
     at: Point
     tip: str
     group: str = ""
-    shape: str = "dot"  # dot, run, target or retrained
+    shape: str = "dot"  # dot, run, target, retrained, or away: an arrow to the right
     bars: tuple[Span | None, Span | None] = (None, None)
 
 
@@ -113,8 +114,12 @@ def axis_of(
     if log:
         more = max(math.log(high / low) * ROOM, 0.1)
         return Axis(low * math.exp(-more), high * math.exp(more), start, end, True)
-    more = (high - low) * ROOM or abs(high) * 0.1 or 1.0
-    return Axis(max(low - more, ends[0]), min(high + more, ends[1]), start, end)
+    extent = high - low
+    more = extent * ROOM or abs(high) * 0.1 or 1.0
+    # An end that is near is shown, so that its tick is.
+    low = ends[0] if low - ends[0] <= NEAR * extent else max(low - more, ends[0])
+    high = ends[1] if ends[1] - high <= NEAR * extent else min(high + more, ends[1])
+    return Axis(low, high, start, end)
 
 
 def drawn(panel: Panel) -> dict[str, Any]:
