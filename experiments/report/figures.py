@@ -1,7 +1,7 @@
 """What all figures share: colours, style, and matplotlib's figures inside a page.
 
-`shown` draws most of a page; `summary_figures` has the bars. `to_svg` makes a figure
-part of a page: text and lines take the page's own colours, light or dark.
+`shown` draws the page of a report by itself. `to_svg` makes a figure part of a page:
+text and lines take the page's own colours, light or dark.
 """
 
 import io

@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from experiments.report import attacks, glossary, summary_figures
+from experiments.report import attacks, glossary
 from experiments.report import figures as plots
 from experiments.report.comparison import (
     agreement_rows,
@@ -19,7 +19,7 @@ from experiments.report.comparison import (
     comparison_table,
 )
 from experiments.report.gaps import AGGREGATE
-from experiments.report.shown import answers, curves, gauges
+from experiments.report.shown import answers, bars, curves, gauges
 from experiments.report.shown.budgets import budgets
 from experiments.report.shown.panels import Panel, drawn
 from experiments.report.summary import core_metrics, half_width, mean, mebibytes, number
@@ -263,18 +263,19 @@ def _plots(report: Row, palette: Mapping[str, str]) -> dict[str, dict[str, Any]]
         "cosine": curves.cosine(models, palette),
         "penalty": curves.penalty(models, palette),
         "losses": curves.losses(models, palette),
-        "bars": summary_figures.bar_figure(summary),
+        "bars": bars.of_summary(summary, palette),
     }
     return {key: _plot(key, plot) for key, plot in found.items() if plot}
 
 
-def _plot(key: str, found: Figure | Sequence[Panel]) -> dict[str, Any]:
+def _plot(key: str, found: Sequence[Panel | dict[str, Any]]) -> dict[str, Any]:
     entry = glossary.FIGURES[key]
-    caption = entry["caption"].format(most_bars=summary_figures.MOST_BARS)
-    plot: dict[str, Any] = {"name": entry["name"], "caption": caption}
-    if isinstance(found, Figure):
-        return plot | {"svg": svg(found, entry["name"]), "panels": []}
-    return plot | {"svg": None, "panels": list(map(drawn, found))}
+    return {
+        "name": entry["name"],
+        "caption": entry["caption"].format(most_bars=bars.MOST_PANELS),
+        "panels": [drawn(panel) for panel in found if isinstance(panel, Panel)],
+        "bars": [panel for panel in found if isinstance(panel, dict)],
+    }
 
 
 def svg(figure: Figure | None, label: str) -> Markup | None:

@@ -59,9 +59,9 @@ def losses(models: Rows, palette: Palette) -> list[Panel]:
     return _panels(models, palette, labels)
 
 
-def cosine(models: Rows, palette: Palette) -> list[Panel]:
+def cosine(models: Rows, palette: Palette, few: int = FEW) -> list[Panel]:
     """Cosine of the forget and the retain gradient; one line per run."""
-    found = _panels(models, palette, {"cosine": "Cosine of the gradients"})
+    found = _panels(models, palette, {"cosine": "Cosine of the gradients"}, few)
     zero = [Level("", 0.0, "zero")]
     return [panel._replace(levels=zero, y_range=(-1.0, 1.0)) for panel in found]
 
@@ -149,14 +149,16 @@ def _dot(row, at, tip: str, entries, palette: Palette, shape: str) -> Dot:
     )
 
 
-def _panels(models: Rows, palette: Palette, labels: Mapping[str, str]) -> list[Panel]:
+def _panels(
+    models: Rows, palette: Palette, labels: Mapping[str, str], few: int = FEW
+) -> list[Panel]:
     """Panels of the keys that some run has."""
     return [
         Panel(
             label,
             SPENT,
             "",
-            _lines(models, key, palette, smoothed=key != "rho"),
+            _lines(models, key, palette, few=None if key == "rho" else few),
             x_range=(0.0, math.inf),
         )
         for key, label in labels.items()
@@ -170,9 +172,13 @@ def _lines(
     palette: Palette,
     *,
     marked: bool = False,
-    smoothed: bool = False,
+    few: int | None = None,
 ) -> list[Line]:
-    """A line a run; a long one is its running mean, over a faint raw line."""
+    """A line a run; a long one is its running mean, over a faint raw line.
+
+    Args:
+      few: models at most whose raw lines are drawn too; None: no line is smoothed.
+    """
     found = []
     for model in models:
         label, points = glossary.method_label(model), _points(model, key)
@@ -180,8 +186,8 @@ def _lines(
             continue
         group = model["method"]
         whose = f"{label}, seed {model['seed']}"
-        if smoothed and len(points) >= SMOOTHED:
-            if len(models) <= FEW:
+        if few is not None and len(points) >= SMOOTHED:
+            if len(models) <= few:
                 found.append(Line(whose, palette[label], points, group, faint=True))
             x, y = zip(*points, strict=True)
             points = list(zip(x, smooth(y).tolist(), strict=True))
