@@ -3,8 +3,7 @@
 import functools
 import html
 import json
-import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -16,14 +15,13 @@ from experiments.report import figures as plots
 from experiments.report.comparison import (
     agreement_rows,
     agreement_text,
-    comparison_table,
 )
 from experiments.report.gaps import AGGREGATE
-from experiments.report.shown import answers, bars, curves, gauges
+from experiments.report.shown import answers, bars, cells, curves, gauges
 from experiments.report.shown.budgets import budgets
 from experiments.report.shown.panels import Panel, drawn
-from experiments.report.summary import core_metrics, half_width, mean, mebibytes, number
-from experiments.report.words import count, lead, spent
+from experiments.report.summary import core_metrics, mean, mebibytes, number
+from experiments.report.words import lead, spent
 
 Row = Mapping[str, Any]
 AT_ONCE, BESIDE = ("budgets", "trajectories"), ("tradeoff",)
@@ -42,7 +40,7 @@ def fill(template: str, **values: Any) -> str:
     )
     pretty = functools.partial(json.dumps, indent=2, ensure_ascii=False)
     environment.filters["pretty"] = pretty
-    environment.globals["num"] = number
+    environment.globals.update(num=number)
     page = environment.get_template(template).render(**values)
     return page.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
 
@@ -58,7 +56,7 @@ def render_html(report: Row) -> str:
     names = glossary.ordered(n for row in summary for n in row["metrics"])
     plots_of = _plots(report, palette)
     chosen = lambda keys: [plots_of[key] for key in keys if key in plots_of]
-    runs = [_run(model, core) for model in report["models"]]
+    runs = [cells.run(model, core) for model in report["models"]]
     return fill(
         "report.html.j2",
         report={"notes": [], **report},
@@ -67,7 +65,8 @@ def render_html(report: Row) -> str:
         legend=_legend(summary, palette),
         has_references=any(row["role"] == "retrained" for row in summary),
         core=core,
-        compared=comparison_table(report),
+        compared=cells.compared(report, core),
+        claims=[cells.claim(claim) for claim in report["claims"]],
         aggregate=glossary.metric(AGGREGATE),
         agreement=agreement_text(report),
         pairs=agreement_rows(report),
@@ -82,7 +81,7 @@ def render_html(report: Row) -> str:
         everything=[
             {
                 "metric": glossary.metric(name),
-                "cells": [_stat(row, name, report) for row in summary],
+                "cells": [cells.stat(row, name, report) for row in summary],
             }
             for name in names
         ],
@@ -139,89 +138,10 @@ def _summary_row(row: Row, report: Row, core) -> dict[str, Any]:
         "method": row["method"] if row["role"] == "unlearned" else "",
         "label": glossary.method_label(row),
         "seeds": row["seeds"],
-        "core": [_stat(row, metric.name, report) for metric in core],
-        "seconds": seconds,
-        "time": spent(seconds, mean(row.get("compile_seconds"))),
+        "core": [cells.stat(row, metric.name, report) for metric in core],
+        "time": cells.parted(spent(seconds, mean(row.get("compile_seconds"))), seconds),
         "memory": mebibytes(row.get("peak_bytes")),
     }
-
-
-def _stat(row: Row, name: str, report: Row) -> dict[str, Any]:
-    """The cell of a mean: its text, its interval (of two seeds: both values), and
-    whether it is the best."""
-    stat = row["metrics"].get(name)
-    if stat is None or stat["mean"] is None:
-        return {"text": number(None), "spread": "", "best": False, "v": None}
-    half = half_width(stat)
-    spread = "" if half is None else f"±{number(half)}"
-    if stat["n"] == 2:
-        spread = " · ".join(map(number, _values(row, name, report["models"])))
-    if stat["n"] < row["seeds"]:
-        spread = f"{spread} ({stat['n']} of {row['seeds']} seeds)".strip()
-    best = row["role"] == "unlearned" and _is_best(row, name, report["summary"])
-    text = number(stat["mean"])
-    return {"text": text, "spread": spread, "best": best, "v": stat["mean"]}
-
-
-def _values(row: Row, name: str, models: Sequence[Row]) -> list[float]:
-    """A metric of the runs that a row of the summary is the mean of."""
-    of = lambda entry: tuple(entry.get(key) for key in ("run", "role", "method"))
-    own = (model["metrics"].get(name) for model in models if of(model) == of(row))
-    return [value for value in own if value is not None]
-
-
-def _is_best(row: Row, name: str, summary: Sequence[Row]) -> bool:
-    """Whether no other method of the run is nearer to the metric's goal."""
-    rivals = [r for r in summary if r.get("run") == row.get("run")]
-    values = {
-        role: [mean(r["metrics"].get(name)) for r in rivals if r["role"] == role]
-        for role in ("retrained", "unlearned")
-    }
-    goal = next(iter(values["retrained"]), None)
-    distance: dict[str, Callable[[float], float]] = {
-        "higher": lambda x: -x,
-        "lower": lambda x: x,
-        "zero": abs,
-    }
-    if goal is not None:
-        distance["reference"] = lambda x: abs(x - goal)
-    key = distance.get(glossary.metric(name).goal)
-    found = [key(m) for m in values["unlearned"] if m is not None] if key else []
-    if key is None or len(found) < 2 or min(found) == max(found):
-        return False
-    return key(row["metrics"][name]["mean"]) == min(found)
-
-
-def _run(model: Row, core) -> dict[str, Any]:
-    export, seconds = model.get("export"), model.get("seconds")
-    cost, updates = model.get("gradient_evaluations"), model.get("outer_steps")
-    memory = model.get("peak_bytes")
-    facts = [
-        None if seconds is None else spent(seconds, model.get("compile_seconds")),
-        None if cost is None else f"{cost:,.0f} gradient evaluations",
-        None if updates is None else count(updates, "update"),
-        None if memory is None else f"{number(memory / 2**20)} MiB a step",
-        f"stopped: {model['stopped']}" if model.get("stopped") else None,
-    ]
-    return {
-        "role": model["role"],
-        "method": model["method"],
-        "label": glossary.method_label(model),
-        "seed": model["seed"],
-        "id": f"{model['method']}/seed{model['seed']}",
-        "core": [_run_cell(model, metric.name) for metric in core],
-        "facts": [fact for fact in facts if fact is not None],
-        "export": export,
-        "href": urllib.parse.quote(export) if export else None,
-    }
-
-
-def _run_cell(model: Row, name: str) -> dict[str, Any]:
-    ends = (model.get("intervals") or {}).get(name)
-    known = ends is not None and None not in ends
-    spread = f"[{number(ends[0])}, {number(ends[1])}]" if known else ""
-    value = model["metrics"].get(name)
-    return {"text": number(value), "spread": spread, "v": value}
 
 
 def _gaps(report: Row) -> list[dict[str, str]]:

@@ -106,8 +106,8 @@ def _plane(models: Rows, summary: Rows, x: str, y: str, palette: Palette) -> Pan
         stats = [row["metrics"].get(name) for name in (x, y)]
         if row["role"] == "retrained":
             stats[0] = {"mean": 0.0, "low": None, "high": None}  # from itself
-        at = list(map(mean, stats))
-        if None in at:
+        across, up = map(mean, stats)
+        if across is None or up is None:
             continue
         bars = [
             interval_of(stat, entry.range)
@@ -115,11 +115,11 @@ def _plane(models: Rows, summary: Rows, x: str, y: str, palette: Palette) -> Pan
         ]
         shape = "dot" if row["role"] == "unlearned" else row["role"]
         tip = glossary.method_label(row)
-        dot = _dot(row, at, tip, (x_entry, y_entry), palette, shape=shape)
+        dot = _dot(row, (across, up), tip, (x_entry, y_entry), palette, shape=shape)
         dot = dot._replace(bars=(bars[0], bars[1]))
-        if row["role"] == "target" and at[0] > FAR * most > 0:
-            label = f"{dot.label}: {number(at[0])}"
-            dot = Dot(label, INK, (most * 1.15, at[1]), dot.tip, shape="away")
+        if row["role"] == "target" and across > FAR * most > 0:
+            label = f"{dot.label}: {number(across)}"
+            dot = Dot(label, INK, (most * 1.15, up), dot.tip, shape="away")
         dots.append(dot)
     best = front_of(summary, x, y)
     front = sorted(
@@ -127,9 +127,9 @@ def _plane(models: Rows, summary: Rows, x: str, y: str, palette: Palette) -> Pan
         for row in summary
         if row["role"] == "unlearned" and best.get((row.get("run"), row["method"]))
     )
-    labels = (f"{entry.label} {entry.sign}" for entry in (x_entry, y_entry))
+    x_label, y_label = (f"{entry.label} {entry.sign}" for entry in (x_entry, y_entry))
     ends = {"x_range": x_entry.range, "y_range": y_entry.range}
-    return Panel("", *labels, dots=dots, front=front, **ends)
+    return Panel("", x_label, y_label, dots=dots, front=front, **ends)
 
 
 def _dot(row, at, tip: str, entries, palette: Palette, shape: str) -> Dot:

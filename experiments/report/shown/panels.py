@@ -194,7 +194,7 @@ def _labels(dots: Sequence[dict[str, Any]], right: float) -> list[dict[str, Any]
         return []
     found: list[dict[str, Any]] = []
     for dot in sorted(named, key=lambda d: d["y"]):
-        width = LETTER * len(dot["label"])
+        width = LETTER * (len(dot["label"]) + 2)
         after = dot["x"] + 9 + width <= right
         low = dot["x"] + 9 if after else dot["x"] - 9 - width
         y = dot["y"] + 3.5
@@ -203,6 +203,8 @@ def _labels(dots: Sequence[dict[str, Any]], right: float) -> list[dict[str, Any]
             if not apart and y - other["y"] < LINE:
                 y = other["y"] + LINE
         place = {"low": low, "high": low + width, "y": y, "group": dot["group"]}
+        # One that is not beside its dot any more has the dot's colour.
+        place |= {"colour": dot["colour"], "moved": y != dot["y"] + 3.5}
         anchor = "start" if after else "end"
         at = dot["x"] + (9 if after else -9)
         found.append({**place, "text": dot["label"], "x": at, "anchor": anchor})
