@@ -20,7 +20,7 @@ HEADS = (
     "P(first)",
     "Pareto front",
     "forget quality D ↓",
-    "forget quality p, over seeds",
+    "its p, range over seeds",
     *LEAKED,
     ADJACENCY,
     "like retrained (TOST)",

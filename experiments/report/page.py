@@ -40,8 +40,7 @@ def fill(template: str, **values: Any) -> str:
     )
     pretty = functools.partial(json.dumps, indent=2, ensure_ascii=False)
     environment.filters["pretty"] = pretty
-    environment.globals.update(num=number)
-    page = environment.get_template(template).render(**values)
+    page = environment.get_template(template).render(num=number, **values)
     return page.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
 
 

@@ -74,7 +74,7 @@ def content():
 class Page(html.parser.HTMLParser):
     """Collects tags, text and everything a browser would load or go to."""
 
-    VOID = frozenset({"meta", "br"})
+    VOID = frozenset({"meta", "br", "img", "input"})
 
     def __init__(self, text):
         super().__init__()

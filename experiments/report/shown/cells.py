@@ -22,7 +22,8 @@ def compared(report: Row, core: Sequence[glossary.Metric]) -> list[list]:
     seen = {*COSTS, *(head for name, head in MEASURED.items() if name in named)}
     kept = [place for place, head in enumerate(heads) if head not in seen]
     cells = [[row[0], *(parted(row[place]) for place in kept[1:])] for row in rows]
-    return [[heads[place] for place in kept], *cells] if rows else []
+    shown = [heads[place].replace("its p,", "forget quality p,") for place in kept]
+    return [shown, *cells] if rows else []
 
 
 def parted(text: str, value: float | None = None) -> dict[str, Any]:
