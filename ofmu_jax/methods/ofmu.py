@@ -47,6 +47,9 @@ class OfmuConfig:
     """η_in, of the inner optimizer."""
     inner_max_step: Positive = 2e-3
     """The longest step of polyak, in norms of the parameters."""
+    inner_check: bool = False
+    """Look where a step of polyak leads, for a third of a gradient: a quarter of it is
+    taken if it closes more than η_in of the gap, and the next ones are shorter too."""
     outer_steps: Count = 3
     outer_learning_rate: Positive = 1e-3
     weight_decay: Term = 0.0
@@ -106,6 +109,7 @@ class OfmuConfig:
             self.inner_learning_rate,
             maximum=maximum,
             longest=self.inner_max_step,
+            checked=self.inner_check,
         )
         return ofmu_method(
             forget_loss,
@@ -114,6 +118,7 @@ class OfmuConfig:
             inner_optimizer=ascent,
             rho=rho,
             maximum=maximum,
+            looks=self.inner_steps if self.inner_check else 0,
             **{name: getattr(self, name) for name in PASSED},
             **options,
         )
@@ -227,8 +232,11 @@ def entry(
     return Spec("OFMU", "2509.22483", config, build, spans, **more, **checks)
 
 
-def ofmu_method(forget_loss: BatchLoss, retain_loss: BatchLoss, **options) -> Method:
-    """Builds OFMU; ``options`` are those of `ofmu_jax.ofmu`.
+def ofmu_method(
+    forget_loss: BatchLoss, retain_loss: BatchLoss, *, looks: int = 0, **options
+) -> Method:
+    """Builds OFMU; ``options`` are those of `ofmu_jax.ofmu`, and ``looks`` is how many
+    forward passes its inner optimizer takes in an update.
 
     ``forget_loss`` is the one Φ *maximises* (cross-entropy, bounded cross-entropy,
     the negated NPO loss). Each inner and each outer step has a minibatch of its own;
@@ -257,6 +265,6 @@ def ofmu_method(forget_loss: BatchLoss, retain_loss: BatchLoss, **options) -> Me
         tx.init,
         update,
         batches_per_update=inner_steps + outer_steps,
-        gradient_evaluations=gradient_evaluations(**options),
+        gradient_evaluations=gradient_evaluations(**options) + looks / 3,
         parameter_updates=inner_steps + outer_steps,
     )

@@ -53,6 +53,49 @@ def test_a_flat_slope_takes_the_longest_step_and_no_slope_none():
         tx.update(params, tx.init(params), **options)
 
 
+class CheckedTest(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_steps_double_until_half_of_what_was_asked_for_is_closed(self):
+        # Φ = θ₁ − 8, half of the gap each: an eighth of 4, a quarter of 3.75, then half
+        # of 3.28125, which is half of what was asked for, so that the share stays.
+        walk = self.variant(
+            lambda p: ascend(
+                polyak(0.5, longest=1e3, checked=True), lambda p: p[0] - 8.0, p, 3
+            )
+        )
+        found = walk(jnp.array([0.0, 1.0]))
+        np.testing.assert_allclose(found.params, [0.5 + 0.9375 + 1.640625, 1.0])
+        assert found.optimizer_state.share == 0.5
+
+    def test_a_step_that_goes_too_far_is_cut_to_a_quarter(self):
+        # From 1 the slope says that an eighth of 3.5 is safe; from 1.1 on it is not.
+        for beyond in (1e3, -1e3, jnp.nan):
+            cliff = lambda p, x=beyond: jnp.where(p[0] > 1.1, x, 0.0)
+            found = ascend(
+                polyak(0.5, longest=1e3, checked=True),
+                lambda p, cliff=cliff: p[0] - 8.0 + cliff(p),
+                jnp.array([1.0]),
+                1,
+            )
+            np.testing.assert_allclose(found.params, [1 + 3.5 / 8 / 4])
+            assert found.optimizer_state.share == 1 / 32
+
+    def test_without_a_function_of_the_value_it_says_so(self):
+        tx = polyak(1.0, checked=True)
+        params = jnp.ones(2)
+        with pytest.raises(ValueError, match=r"value=…, value_fn=…"):
+            tx.update(params, tx.init(params), params, value=jnp.float32(-1.0))
+
+    def test_it_is_counted_as_a_third_of_a_gradient_a_step(self):
+        counts = [
+            OfmuConfig(inner_check=check, inner_steps=2)
+            .create(lambda p, b: 0.0, lambda p, b: 0.0, optax.sgd(1.0))
+            .gradient_evaluations
+            for check in (False, True)
+        ]
+        np.testing.assert_allclose(counts, [5.0, 5 + 2 / 3])
+
+
 def test_beyond_the_maximum_it_rests():
     tx = polyak(1.0)
     params = jnp.ones(2)
