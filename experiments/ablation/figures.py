@@ -66,12 +66,13 @@ def cosine_figure(table: Rows, rows: Rows) -> Figure | None:
         for line in panel.lines:
             width, alpha = (0.6, 0.25) if line.faint else (1.5, 0.9)
             style = {"color": line.colour, "linewidth": width, "alpha": alpha}
+            style |= {"gid": "raw"} if line.faint else {}
             x, y = zip(*line.points, strict=True)
             marker = "o" if len(x) == 1 else None
             (drawn_line,) = axes.plot(x, y, marker=marker, **style)
             if not line.faint:
                 handles.setdefault(line.group, drawn_line)
-        axes.axhline(0.0, color=figures.INK, linewidth=0.8)
+        axes.axhline(0.0, color=figures.INK, linewidth=0.8, gid="zero")
         axes.set_title("cosine of the gradients")
         axes.set_xlabel(panel.x)
         figures.legend(figure, handles)
