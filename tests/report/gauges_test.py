@@ -31,6 +31,7 @@ def test_gauges_of_a_method(content):
     assert [forgot.at(x) for x in (-0.5, 0.25, 2.0)] == [0.0, 25.0, 100.0]
     assert forgot.text.endswith(": 0.900 before, 0.200 now, retrained 0.100")
     assert ascent["kept"].share == "1% left" and ascent["destroyed"]
+    assert ascent["forgot"].zone is None  # a destroyed model has shown nothing
     assert ofmu["colour"] != ascent["colour"]
 
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.domains.verdict import KEPT, NEAR, WAY
+from experiments.domains.verdict import KEPT, NEAR, NOTHING, UNKNOWN, WAY
 from experiments.report import glossary, words
 from experiments.report.comparison import equivalence_text
 from experiments.report.gaps import AGGREGATE
@@ -110,7 +110,9 @@ def _gauge(
     seeds = [(seed, value) for seed, value in known if value is not None]
     chance = verdict["chance"]
     entry = glossary.metric(name)
-    zone = zone_of(question, before, goal, chance, entry.range)
+    zone = None
+    if verdict[question]["word"] not in (NOTHING, UNKNOWN):  # then none is far enough
+        zone = zone_of(question, before, goal, chance, entry.range)
     share = _share(question, stat["mean"], before, goal, chance)
     quantity = words.quantity(name).removeprefix("the ").rstrip(",")
     return Gauge(
