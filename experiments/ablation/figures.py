@@ -65,7 +65,8 @@ def cosine_figure(table: Rows, rows: Rows) -> Figure | None:
         axes = figure.subplots()
         for line in panel.lines:
             width, alpha = (0.6, 0.25) if line.faint else (1.5, 0.9)
-            style = {"color": line.colour, "linewidth": width, "alpha": alpha}
+            style: dict[str, Any] = {"linewidth": width, "alpha": alpha}
+            style["color"] = line.colour
             style |= {"gid": "raw"} if line.faint else {}
             x, y = zip(*line.points, strict=True)
             marker = "o" if len(x) == 1 else None
