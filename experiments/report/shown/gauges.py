@@ -203,6 +203,6 @@ def _chips(verdict: Row, models: Sequence[Row], report: Row) -> list[dict[str, s
         )
         chips.append({"text": f"record sealed{of}", "title": title})
     else:
-        title = "Nothing was exported, so there is no deletion record."
+        title = "No export of this run has a sealed deletion record."
         chips.append({"text": "no record", "title": title})
     return chips
