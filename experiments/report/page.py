@@ -61,7 +61,7 @@ def render_html(report: Row) -> str:
         report={"notes": [], **report},
         lead=lead(report),
         **_first(report, palette),
-        legend=_legend(summary, palette),
+        legend=_legend(summary),
         has_references=any(row["role"] == "retrained" for row in summary),
         core=core,
         compared=cells.compared(report, core),
@@ -113,14 +113,11 @@ def _first(report: Row, palette: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _legend(summary: Sequence[Row], palette: Mapping[str, str]) -> list[tuple]:
-    """Label, name and colour of every method."""
-    return [
-        (label, row["method"], palette[label])
-        for row in summary
-        if row["role"] == "unlearned"
-        for label in [glossary.method_label(row)]
-    ]
+def _legend(summary: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """Label, name and colour of every method, whatever runs it is of."""
+    label = lambda name: glossary.method_label({"role": "unlearned", "method": name})
+    palette = plots.method_colors(summary)
+    return [(label(name), name, colour) for name, colour in palette.items()]
 
 
 def _attacks(found: Row | None, palette: Mapping[str, str]) -> dict[str, Any] | None:
