@@ -9,7 +9,6 @@ import re
 import pytest
 import reports
 from chromium import opened, with_script
-from gauges_test import SHOWN
 
 from experiments.report import write
 
@@ -43,7 +42,7 @@ AXE = """axe.run().then((found) => leave(found.violations.map((v) =>
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    content = reports.content() | {"answers": SHOWN}
+    content = reports.content() | {"answers": reports.ANSWERS}
     return write.write_report(tmp_path_factory.mktemp("page"), content)[1]
 
 

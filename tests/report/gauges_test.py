@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from reports import make_model, written
+from reports import ANSWERS, make_model, written
 
 from experiments.report import figures, write
 from experiments.report.shown import answers, gauges
@@ -73,32 +73,8 @@ def test_what_most_gauges_measure_stands_once(content):
     assert gauges.heads([]) == {"forgot": "", "kept": ""}
 
 
-SHOWN = {
-    "seed": 0,
-    "rows": [
-        {
-            "part": "forget",
-            "question": "Where was Ada born?",
-            "answer": "Ada was born in Rome.",
-            "said": {
-                "target": "Ada was born in Rome.",
-                "retrained": "Ada was born in Oslo.",
-                "ofmu": "She was born.",
-                "gradient_ascent": "",
-            },
-        },
-        {
-            "part": "retain",
-            "question": "And <b>Bo</b>?",
-            "answer": "In Lund.",
-            "said": {"target": "In Bonn.", "ofmu": "In Bonn."},
-        },
-    ],
-}
-
-
 def test_changed_words_are_marked():
-    forget, retain = answers.cards(SHOWN)
+    forget, retain = answers.cards(ANSWERS)
     target, retrained, ofmu, ascent = forget["lines"]
     assert forget["known"] and not retain["known"]  # the target says the true answer
     assert target["pieces"] == [("Ada was born in Rome.", False)]
@@ -109,9 +85,9 @@ def test_changed_words_are_marked():
 
 
 def test_answers_are_beside_the_gauges(tmp_path, content):
-    content["answers"] = SHOWN
+    content["answers"] = ANSWERS
     report, page, parsed = written(tmp_path, content)
-    assert report["answers"] == SHOWN
+    assert report["answers"] == ANSWERS
     assert "<mark>Oslo.</mark>" in page and "<b>Bo" not in page
     assert "the same, word for word" in page and "(nothing)" in page
     # A method is chosen without a script, and its place is that among the buttons.
