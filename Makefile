@@ -7,7 +7,7 @@ TRANSFORMERS4 = transformers==4.51.3 tokenizers==0.21.4 huggingface-hub==0.36.0
 OUT ?= runs/demo
 BIN = $(VENV)/bin
 
-.PHONY: demo test slow long parity lint docs clean
+.PHONY: demo test slow long parity lint types docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.run demo --output-dir $(OUT)
@@ -32,6 +32,12 @@ parity: $(PARITY_VENV)/.installed
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m pip install -q -e ".[lint]"
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyrefly check
+
+# What mypy and pyright see of the library in a user's program.
+types: $(VENV)/.installed
+	$(BIN)/python -m pip install -q -e ".[types]"
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pyright --pythonpath $(BIN)/python
 
 # The site, in build/site: the same Markdown, and the docstrings; a warning is an error.
 docs: $(VENV)/.installed

@@ -22,7 +22,14 @@ include_patterns = [
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "alabaster"
 html_sidebars = {"**": ["about.html", "navigation.html", "searchbox.html"]}
-html_theme_options = {"fixed_sidebar": True, "page_width": "72em"}
+html_theme_options = {
+    "fixed_sidebar": True,
+    "page_width": "72em",
+    "body_max_width": "none",  # lines of code have up to 88 characters
+}
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
+toc_object_entries = False  # the sidebar has pages and sections
 myst_heading_anchors = 4  # as GitHub makes them
 default_role = "code"
 autodoc_typehints = "none"  # shapes and types are in the text
@@ -50,5 +57,11 @@ def add_contents(app, docname: str, source: list[str]) -> None:
         source[0] += CONTENTS
 
 
+def skip_fields(app, kind: str, name: str, value, skip: bool, options) -> bool | None:
+    """Fields of a NamedTuple have no docstrings of their own, and say so."""
+    return True if (value.__doc__ or "").startswith("Alias for field") else None
+
+
 def setup(app) -> None:
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("source-read", add_contents)

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, ClassVar, Self
 
 import tyro
 
@@ -14,6 +14,7 @@ from experiments.shell import command_line, signals
 
 NO_PREFIX = tyro.conf.arg(name="")
 OPTIONS, DEMO, TOFU = AblationOptions(), Demo(), Tofu()
+EVERYDAY = tuple(f"run.{name}" for name in "output_dir seeds tune".split())
 MODULE = "experiments.ablations"
 LASTS = "some twenty times as long as that of experiments.run"
 DESCRIPTION = """OFMU's parts, one change at a time, and the paper's three claims.
@@ -26,38 +27,46 @@ tunes the methods first, and what is varied is the tuned configuration."""
 
 
 @dataclasses.dataclass(frozen=True)
-class DemoAblations:
-    """On built-in fictitious people, with a small model trained on the spot."""
+class Ablations:
+    """What both have in common."""
+
+    specs: ClassVar = LanguageRun.specs
+    everyday: ClassVar = ("ablation.groups", "ablation.evaluate", *EVERYDAY)
 
     ablation: Annotated[AblationOptions, NO_PREFIX] = OPTIONS
+    run: Annotated[LanguageRun, NO_PREFIX] = DEMO
+
+    def told(self, arguments: Sequence[str]) -> Self:
+        """With the options of methods that a command line gives noted."""
+        return dataclasses.replace(self, run=self.run.told(arguments))
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoAblations(Ablations):
+    """On built-in fictitious people, with a small model trained on the spot."""
+
     run: Annotated[Demo, NO_PREFIX] = DEMO
 
 
 @dataclasses.dataclass(frozen=True)
-class TofuAblations:
+class TofuAblations(Ablations):
     """On the authors of a TOFU forget split."""
 
-    ablation: Annotated[AblationOptions, NO_PREFIX] = OPTIONS
+    everyday: ClassVar = (*Ablations.everyday, "run.split", "run.data_dir")
+
     run: Annotated[Tofu, NO_PREFIX] = TOFU
 
 
-KINDS: dict[str, Any] = {"demo": DemoAblations, "tofu": TofuAblations}
-Command = (
-    Annotated[DemoAblations, tyro.conf.subcommand("demo")]
-    | Annotated[TofuAblations, tyro.conf.subcommand("tofu")]
-)
-
-
-def parse(arguments: Sequence[str]) -> DemoAblations | TofuAblations:
+def parse(arguments: Sequence[str]) -> Ablations:
     """What the command line asks for; exits with a message if it is wrong."""
-    words, run = from_file.configured(arguments, tuple(KINDS))
+    kinds = {"demo": DemoAblations(), "tofu": TofuAblations()}
+    words, kinds = from_file.configured(arguments, kinds)
     found = command_line.parsed(
-        *(Command, MODULE, DESCRIPTION, words),
-        demo=DemoAblations(),
-        lasts=LASTS,
-        configured=None if run is None else (run.command, KINDS[run.command](run=run)),
+        *(kinds, MODULE, words, DESCRIPTION),
+        bare="demo",
+        said=f"this is the embedded demo; it takes {LASTS}.",
     )
-    return dataclasses.replace(found, run=found.run.told(words))
+    return found.told(words)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,19 +1,12 @@
 """``python -m experiments.attack FOLDER --forget-file FILE [options]``."""
 
-import dataclasses
-import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
-import tyro
+from experiments.config import from_file
+from experiments.config.attacked import Options, of_run
+from experiments.shell import command_line, helps, signals
 
-from experiments.config.attacks import AttackConfig
-from experiments.config.language import EvalConfig
-from experiments.shell import command_line, program, signals
-from ofmu_jax.bounds import Bound
-
-ATTACK, EVALUATION = AttackConfig(), EvalConfig(max_new_tokens=200)
 MODULE = "experiments.attack"
 DESCRIPTION = """What can still be got out of an unlearned language model.
 
@@ -28,42 +21,17 @@ The best that can be said of a model is that there was no recovery under these a
 at this budget. docs/attacks.md says what each of them is."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Options have the names and meanings of experiments.run request."""
-
-    folder: Annotated[str, tyro.conf.Positional]
-    """Folder or hub name of the model to attack."""
-    forget_file: pathlib.Path
-    """JSON lines with question and answer: what it is to have forgotten."""
-    retain_file: pathlib.Path | None = None
-    """The same fields: what it has kept, which some attacks train on."""
-    holdout_file: pathlib.Path | None = None
-    """The same fields: rows that no model saw, for membership inference."""
-    retain_model: str | None = None
-    """Folder or hub name of the model that never saw the forget rows."""
-    target_model: str | None = None
-    """Folder or hub name of the model before unlearning."""
-    attacks: tuple[str, ...] = ("all",)
-    """Names as in docs/attacks.md, or all."""
-    output_dir: pathlib.Path = pathlib.Path("runs/attack")
-    """Everything is written here."""
-    prompt_format: str = "auto"
-    """chat, llama2, phi, plain, …; auto looks at the tokenizer."""
-    max_length: Annotated[int, Bound(2)] = 512
-    """Tokens of question and answer; longer rows are refused."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; parameters are kept in float32."""
-    attack: AttackConfig = ATTACK
-    evaluation: EvalConfig = EVALUATION
+def parse(arguments: Sequence[str]) -> Options:
+    """What the command line asks for; exits with a message if it is wrong."""
+    kinds = {"": helps.blank(Options)}
+    words, kinds = from_file.configured(arguments, kinds, of_run)
+    return command_line.parsed(kinds, MODULE, words, DESCRIPTION)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = tyro.cli(
-        Options, prog=program.name(MODULE), description=DESCRIPTION, args=arguments
-    )
+    options = parse(arguments)
     work = lambda: _run(options)
     return command_line.status(work, MODULE, arguments, options.output_dir)
 

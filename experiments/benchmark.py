@@ -2,12 +2,11 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-
+from experiments.config import from_file
 from experiments.publishing import run as publishing
-from experiments.shell import command_line, program, provenance, signals
+from experiments.shell import command_line, provenance, signals
 from experiments.studies import accelerator, cost, evaluation, growth, loading
 from experiments.studies.forget10 import study
 
@@ -19,14 +18,8 @@ MAINS: dict[type, Callable[[Any], None]] = {
     accelerator.Accelerator: accelerator.main,
     study.Forget10: lambda config: study.main(config, published),
 }
-Command = (
-    Annotated[cost.Costs, tyro.conf.subcommand("cost")]
-    | Annotated[growth.Growth, tyro.conf.subcommand("growth")]
-    | Annotated[evaluation.Evaluated, tyro.conf.subcommand("evaluation")]
-    | Annotated[loading.Loading, tyro.conf.subcommand("loading")]
-    | Annotated[accelerator.Accelerator, tyro.conf.subcommand("accelerator")]
-    | Annotated[study.Forget10, tyro.conf.subcommand("forget10")]
-)
+NAMES = ("cost", "growth", "evaluation", "loading", "accelerator", "forget10")
+MODULE = "experiments.benchmark"
 DESCRIPTION = """Times and memory on this machine: what methods and pieces of OFMU cost
 (cost, which runs where nothing is named), how the time of an update grows (growth),
 what an evaluation of TOFU takes (evaluation), what the host holds while a model is
@@ -38,16 +31,11 @@ forget10 with all methods, within minutes (forget10)."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or (arguments[0].startswith("--") and arguments[0] != "--help"):
-        arguments.insert(0, "cost")
-    config = tyro.cli(
-        Command,
-        prog=program.name("experiments.benchmark"),
-        description=DESCRIPTION,
-        args=arguments,
-    )
+    kinds = {name: kind() for name, kind in zip(NAMES, MAINS, strict=True)}
+    words, kinds = from_file.configured(arguments, kinds)
+    config = command_line.parsed(kinds, MODULE, words, DESCRIPTION, bare="cost")
     if isinstance(config, study.Forget10):
-        config = config.told(arguments)
+        config = config.told(words)
     return command_line.tried(lambda: _measure(config))
 
 

@@ -22,9 +22,10 @@ from typing import Annotated
 
 import tyro
 
+from experiments.config import from_file
 from experiments.publishing import ablations, page, run
 from experiments.report import published
-from experiments.shell import program, signals
+from experiments.shell import command_line, signals
 from experiments.stages.files import write_json
 
 MODULE = "experiments.publish"
@@ -52,7 +53,10 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = tyro.cli(Options, prog=program.name(MODULE), args=arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    of_run = lambda given, run: dataclasses.replace(given, run_dir=run.output_dir)
+    words, kinds = from_file.configured(arguments, {"": Options()}, of_run)
+    options = command_line.parsed(kinds, MODULE, words)
     try:
         return _work(options)
     except (OSError, ValueError) as error:

@@ -2,24 +2,14 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
-
-import tyro
 
 from experiments.config import from_file
 from experiments.config.common import Run
-from experiments.config.language import Choices, Demo, LanguageRun, Request, Tofu
+from experiments.config.language import LanguageRun, Request
 from experiments.config.sequence import is_sequence
-from experiments.config.vision import Cifar
+from experiments.config.stored import COMMANDS
 from experiments.shell import command_line, signals
 
-Command = (
-    Annotated[Demo, tyro.conf.subcommand("demo")]
-    | Annotated[Tofu, tyro.conf.subcommand("tofu")]
-    | Annotated[Request, tyro.conf.subcommand("request")]
-    | Annotated[Choices, tyro.conf.subcommand("choices")]
-    | Annotated[Cifar, tyro.conf.subcommand("cifar")]
-)
 MODULE = "experiments.run"
 LASTS = "some six minutes on two cores"
 DESCRIPTION = """Machine unlearning with OFMU, measured.
@@ -36,12 +26,12 @@ Ctrl-C."""
 
 def parse(arguments: Sequence[str]) -> Run:
     """The run that the command line asks for; exits with a message if it is wrong."""
-    words, found = from_file.configured(arguments)
+    kinds = {name: kind() for name, kind in COMMANDS.items()}
+    words, kinds = from_file.configured(arguments, kinds)
     run = command_line.parsed(
-        *(Command, MODULE, DESCRIPTION, words),
-        demo=Demo(),
-        lasts=LASTS,
-        configured=None if found is None else (found.command, found),
+        *(kinds, MODULE, words, DESCRIPTION),
+        bare="demo",
+        said=f"this is the embedded demo; it takes {LASTS}.",
     )
     return run.told(words)
 
@@ -58,6 +48,12 @@ def _run(run: Run) -> int:
     from experiments.pipeline.execute import execute, status
     from experiments.stages import lock
 
+    if isinstance(run, Request) and run.template is not None:
+        from experiments.domains import template
+        from experiments.shell import console
+
+        console.result(template.write(run))
+        return 0
     if isinstance(run, LanguageRun):
         from experiments.domains.language import mesh
 

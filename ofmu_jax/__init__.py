@@ -24,5 +24,6 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time they are importe
     from ofmu_jax import models as models
     from ofmu_jax import parallel as parallel
     from ofmu_jax import training as training
+    from ofmu_jax.runs import load_run as load_run
 else:
-    __getattr__ = submodules(__name__)
+    __getattr__ = submodules(__name__, load_run="runs")

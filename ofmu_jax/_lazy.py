@@ -2,20 +2,28 @@
 
 import importlib
 import importlib.util
-import types
 from collections.abc import Callable
+from typing import Any
 
 
-def submodules(package: str) -> Callable[[str], types.ModuleType]:
-    """A module's ``__getattr__``, for those of its submodules that are public.
+def submodules(package: str, **names: str) -> Callable[[str], Any]:
+    """A module's ``__getattr__``: its public submodules, and names within them.
+
+    Args:
+      package: its name.
+      names: name -> the submodule that has it.
 
     >>> import ofmu_jax
     >>> ofmu_jax.losses.likelihood.__name__
     'ofmu_jax.losses.likelihood'
+    >>> ofmu_jax.load_run.__module__
+    'ofmu_jax.runs'
     """
 
-    def of(name: str) -> types.ModuleType:
-        """Imports a submodule; AttributeError if there is none of that name."""
+    def of(name: str) -> Any:
+        """What has that name; AttributeError if there is nothing."""
+        if name in names:
+            return getattr(importlib.import_module(f"{package}.{names[name]}"), name)
         path = f"{package}.{name}"
         if name.startswith("_") or importlib.util.find_spec(path) is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

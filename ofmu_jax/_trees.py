@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 Params = Any  # a pytree of arrays
@@ -83,6 +84,18 @@ def complete(
         params,
         is_leaf=missing,
     )
+
+
+def unflattened(vector: jax.Array, params: Params) -> Params:
+    """A vector of all entries, as `optax.flatten` makes it, as a tree like ``params``.
+
+    >>> unflattened(jnp.arange(3), {"a": jnp.zeros(()), "b": jnp.zeros((1, 2))})["b"]
+    Array([[1, 2]], dtype=int32)
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    ends = np.cumsum([jnp.size(leaf) for leaf in leaves])[:-1]
+    parts = zip(jnp.split(vector, ends), leaves, strict=True)
+    return treedef.unflatten([x.reshape(jnp.shape(leaf)) for x, leaf in parts])
 
 
 def like(params: Params, part: Params) -> Params:

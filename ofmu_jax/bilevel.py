@@ -39,6 +39,7 @@ from ofmu_jax._derivatives import evaluate_phi as evaluate_phi
 from ofmu_jax._derivatives import look_ahead as look_ahead
 from ofmu_jax._derivatives import phi_curvature as phi_curvature
 from ofmu_jax._derivatives import similarity_and_slope
+from ofmu_jax._optimizers import Optimizer, optimizer_of
 from ofmu_jax._penalties import PENALTIES as PENALTIES
 from ofmu_jax._penalties import AdaptiveRho as AdaptiveRho
 from ofmu_jax._penalties import OuterEvaluation as OuterEvaluation
@@ -199,7 +200,7 @@ def inner_ascent(
     forget_loss: StepLossFn,
     retain_loss: StepLossFn,
     *,
-    inner_optimizer: optax.GradientTransformation,
+    inner_optimizer: Optimizer,
     inner_steps: int,
     beta: float | jax.Array,
     optimizer_state: optax.OptState | None = None,
@@ -224,7 +225,7 @@ def inner_ascent(
       params: where the ascent starts.
       forget_loss: ``(parameters, step) -> scalar`` with step = 0 … T−1, traced.
       retain_loss: likewise.
-      inner_optimizer: any optax optimizer; it is given −∇Φ, so it ascends (and −Φ as
+      inner_optimizer: of optax, or a rate; it is given −∇Φ, so it ascends (and −Φ as
         ``value`` and ``value_fn``, for those that search along a line).
       inner_steps: T, a Python integer.
       optimizer_state: of the inner optimizer; None starts a new one.
@@ -235,7 +236,7 @@ def inner_ascent(
         `evaluate_phi`.
     """
     theta, forget_loss, retain_loss = _prepare(params, forget_loss, retain_loss)
-    optimizer = optax.with_extra_args_support(inner_optimizer)
+    optimizer = optimizer_of("inner_optimizer", inner_optimizer)
     state = optimizer.init(theta) if optimizer_state is None else optimizer_state
     zeros = optax.tree.zeros_like(theta)
     blank = (zeros if keep_gradient else None, zeros if keep_step else None)

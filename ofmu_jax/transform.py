@@ -1,6 +1,5 @@
 r"""OFMU as an optax transform: one call of ``update`` is one outer iteration."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,10 +10,9 @@ from ofmu_jax import _trees, choices
 from ofmu_jax._loops import METRICS as METRICS
 from ofmu_jax._loops import Loops
 from ofmu_jax._loops import OfmuState as OfmuState
+from ofmu_jax._optimizers import Optimizer, optimizer_of
 from ofmu_jax.bilevel import LOOKAHEAD_MAX_STEP, AdaptiveRho, Params, StepLossFn
 
-# A number or a schedule is the rate of plain SGD, the paper's optimizer of both loops.
-Optimizer = optax.GradientTransformation | optax.ScalarOrSchedule
 RhoRule = Literal["adaptive"]
 
 
@@ -47,9 +45,11 @@ def ofmu(
     j = 0 … ``outer_steps`` − 1, so that a caller can index stacked minibatches
     (or ignore it). The ``grads`` argument is not used and may be None; wrappers that
     read it, such as `optax.MultiSteps`, need a tree: ``optax.tree.zeros_like(params)``.
-    Under `optax.masked` and `optax.partition`, which hide parameters from it, give
-    ``update`` also ``full_params=params``: the losses then see all of them, the hidden
-    ones as constants. Where a wrapper passes no arguments on, see `with_losses`.
+    Under `optax.masked` and `optax.partition`, which hide parameters from it, and
+    `optax.flatten`, which makes one vector of them, give ``update`` also
+    ``full_params=params``: the losses then see them as they are, the hidden ones as
+    constants. `with_losses` around any of these does both, and within what passes no
+    arguments on has the losses bound.
 
     Args:
       outer_optimizer: descends F; any optax optimizer, or the rate of plain SGD.
@@ -105,7 +105,7 @@ def ofmu(
       ValueError: for an unknown option, options that do not fit each other, a count
         that is not a Python integer or too small, or (in ``update``) a missing
         ``params`` or loss, a loss that is not a scalar, or one that fails on hidden
-        parameters.
+        or flattened parameters.
 
     >>> import jax.numpy as jnp
     >>> tx = ofmu(optax.sgd(0.1), optax.sgd(0.1), inner_steps=1, beta=0.0, rho=0.0)
@@ -119,8 +119,8 @@ def ofmu(
     [0.17]
     """
     loops = Loops(
-        _optimizer("outer_optimizer", outer_optimizer),
-        _optimizer("inner_optimizer", inner_optimizer),
+        optimizer_of("outer_optimizer", outer_optimizer),
+        optimizer_of("inner_optimizer", inner_optimizer),
         inner_steps,
         beta,
         rho,
@@ -167,17 +167,22 @@ def ofmu(
 
 
 def with_losses(
-    tx: optax.GradientTransformation,
+    tx: optax.GradientTransformation | optax.MultiSteps,
     forget_loss: StepLossFn,
     retain_loss: StepLossFn,
     **extra_args: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    """The same transform with its losses (and ``full_params``, if asked for) bound.
+    """The same transform with its losses bound, which needs no gradients.
 
-    For what calls ``update(grads, state, params)`` and passes no arguments on:
+    Around `ofmu`, within what passes no arguments on:
     `flax.training.train_state.TrainState.apply_gradients`, `optax.lookahead`,
-    `optax.contrib.sam`. Transforms have no memory of their own, so that this may be
-    made anew in each step, around the losses of its batches; states stay valid.
+    `optax.contrib.sam`. Around wrappers of `ofmu` that do: gradients may then be None,
+    and ``full_params`` are the parameters that it is called with, if not given.
+    Transforms have no memory of their own, so that this may be made anew in each step,
+    around the losses of its batches; states stay valid.
+
+    Raises:
+      TypeError: ``tx`` passes no arguments on; this belongs inside it.
 
     >>> import jax.numpy as jnp
     >>> tx, theta = ofmu(0.1, 0.1, 1, beta=0.0, rho=0.0), jnp.ones(1)
@@ -186,9 +191,24 @@ def with_losses(
     >>> print(bound.update(None, tx.init(theta), theta)[0].round(4))
     [0.17]
     """
-    losses = {"forget_loss": forget_loss, "retain_loss": retain_loss}
-    update = functools.partial(tx.update, **losses, **extra_args)
-    return optax.GradientTransformationExtraArgs(tx.init, update)
+    plain = isinstance(tx, optax.GradientTransformation)
+    if plain and not isinstance(tx, optax.GradientTransformationExtraArgs):
+        raise TypeError(
+            "with_losses binds arguments of tx.update, and this tx takes none, as that "
+            "of optax.lookahead: put it inside, optax.lookahead(with_losses(tx, ...), "
+            "...)."
+        )
+
+    def update_fn(
+        updates: Params, state: Any, params: Params | None = None, **more: Any
+    ) -> tuple[Any, Any]:
+        if updates is None and params is not None:
+            updates = optax.tree.zeros_like(params)
+        losses = {"forget_loss": forget_loss, "retain_loss": retain_loss}
+        given = {"full_params": params, **losses, **extra_args, **more}
+        return tx.update(updates, state, params, **given)
+
+    return optax.GradientTransformationExtraArgs(tx.init, update_fn)
 
 
 def fill_masked(params: Params, full: Params) -> Params:
@@ -211,31 +231,34 @@ def _is_hidden(x: Any) -> bool:
 
 
 def _of_visible(name: str, loss: Callable, full: Params | None) -> Callable:
-    """The loss as a function of the parameters that a wrapper lets through."""
+    """The loss as a function of the parameters as a wrapper hands them on."""
 
     def of_visible(params, step):
-        params = params if full is None else fill_masked(params, full)
-        leaves = jax.tree.leaves(params, is_leaf=_is_hidden)
-        if not any(map(_is_hidden, leaves)):
-            return loss(params, step)
+        if full is not None:
+            if _is_vector(params) and not _is_vector(full):
+                params = _trees.unflattened(params, full)
+            params = fill_masked(params, full)
+        what, errors = _altered(params)
         hide = lambda x: _Hidden() if _is_hidden(x) else x
         try:
             return loss(jax.tree.map(hide, params, is_leaf=_is_hidden), step)
-        except Exception as error:
+        except errors as error:
             raise ValueError(
-                f"{name} failed where optax.masked or optax.partition hides "
-                "parameters from it: call tx.update(..., full_params=params)."
+                f"{name} failed where {what}: call tx.update(..., full_params=params)."
             ) from error
 
     return of_visible
 
 
-def _optimizer(name: str, given: Any) -> optax.GradientTransformationExtraArgs:
-    """An optimizer with support for extra arguments; SGD of a rate."""
-    if hasattr(given, "init") and hasattr(given, "update"):
-        return optax.with_extra_args_support(given)
-    if callable(given) or isinstance(given, (int, float, jax.Array)):
-        return optax.with_extra_args_support(optax.sgd(given))
-    raise TypeError(
-        f"{name} must be an optax optimizer, or the rate of optax.sgd, got {given!r}."
-    )
+def _altered(params: Params) -> tuple[str, tuple[type[Exception], ...]]:
+    """What a wrapper has done to parameters, in words, and errors that come of it."""
+    if any(map(_is_hidden, jax.tree.leaves(params, is_leaf=_is_hidden))):
+        return "optax.masked or optax.partition hides parameters from it", (Exception,)
+    if _is_vector(params):
+        what = "the parameters are one vector, as optax.flatten around ofmu makes them"
+        return what, (TypeError, AttributeError, KeyError)
+    return "", ()
+
+
+def _is_vector(x: Any) -> bool:
+    return isinstance(x, jax.Array) and x.ndim == 1

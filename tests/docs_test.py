@@ -57,6 +57,43 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) < 200
 
 
+# What newcomers ask -> what the answer names: a command, a place, or a page and what
+# that says.
+QUESTIONS = {
+    "how to install it": ("pip install .", "#two-commands"),
+    "how to use a GPU": ("[cuda13]", "docs/pods.md"),
+    "which command": ("experiments.run request", "#your-own-data-and-model"),
+    "which file format": ("question", "answer", "#your-own-data-and-model"),
+    "which method": ("npo", "#which-method"),
+    "how long it takes": ("minutes", "docs/cost.md", "docs/planning.md"),
+    "how to load the result": ("Hugging Face folder", "#your-own-data-and-model"),
+    "what the report says": ("forgot", "kept", "docs/language.md#what-came-of-it"),
+    "what is good enough": ("docs/language.md#what-came-of-it", "docs/attacks.md"),
+    "how to cite it": ("CITATION.cff", "arXiv"),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_the_readme_answers_what_newcomers_ask(question):
+    lines = (ROOT / "README.md").read_text().splitlines()[:200]
+    (answer,) = (line for line in lines if line.startswith(f"| {question} |"))
+    assert not [text for text in QUESTIONS[question] if text not in answer]
+
+
+SAID = {
+    "README.md": ("`pip install", "AutoModelForCausalLM", '{"question": ', "cuda12"),
+    "docs/language.md": ("three quarters of the way", "0.9 of the target's value"),
+    "docs/cost.md": ("time as a multiple of gradient ascent's",),
+    "docs/planning.md": ("python -m experiments.plan",),
+}
+
+
+@pytest.mark.parametrize("page", SAID)
+def test_where_the_answers_lead_says_so(page):
+    text = (ROOT / page).read_text()
+    assert not [words for words in SAID[page] if words not in text]
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_programs_run(program):
     run(program)
@@ -138,9 +175,9 @@ def commands(page: pathlib.Path) -> list[tuple[str, str]]:
 
 @functools.cache
 def options(module: str, subcommand: str) -> frozenset[str]:
-    """Long options that the help of a command names."""
+    """Long options that the whole help of a command names."""
     out = io.StringIO()
-    arguments = [module, *([subcommand] if subcommand else []), "--help"]
+    arguments = [module, *([subcommand] if subcommand else []), "--help-all"]
     with (
         mock.patch.object(sys, "argv", arguments),
         mock.patch.dict("os.environ", {"COLUMNS": "200"}),
@@ -167,7 +204,7 @@ SUBCOMMANDS = {
         "forget10",
     ),
 }
-MODULES = ("attack", "convergence", "plan", "publish", "report", "verify")
+MODULES = ("attack", "convergence", "plan", "publish", "report", "schema", "verify")
 ALL_COMMANDS = [(f"experiments.{name}", "") for name in MODULES] + [
     (module, name) for module, names in SUBCOMMANDS.items() for name in names
 ]

@@ -26,10 +26,12 @@ def run_ablations(run: Run, options: AblationOptions) -> dict[str, Any]:
     methods = runs.needed_methods(options.groups)
     run = configured(dataclasses.replace(run, methods=methods, export=False))
     with console.progress() as progress:
-        pipeline = begun(run, progress, counted=False)
+        of = lambda at: grid.variants(cast(LanguageRun, at.run), options)
+        planned = lambda domain: runs.planned(domain, options, of(domain))
+        pipeline = begun(run, progress, planned=planned)
         if run.tune:
             pipeline, _ = tuned(pipeline)
-        variants = grid.variants(cast(LanguageRun, pipeline.run), options)
+        variants = of(pipeline)
         measured = runs.measure(pipeline, options, variants)
     found = report.content(pipeline.domain, options, variants, measured)
     if not is_main():

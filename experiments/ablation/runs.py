@@ -6,6 +6,7 @@ the run of each method as configured; variants lie under ``OUT/ablations``.
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -13,11 +14,12 @@ import numpy as np
 from rich.markup import escape
 
 from experiments.ablation.grid import OFMU, SPLIT, AblationOptions, Variant
-from experiments.domains.base import REFERENCE, TARGET, Model
+from experiments.domains.base import REFERENCE, TARGET, Domain, Model
 from experiments.domains.language.domain import LanguageDomain
 from experiments.domains.language.rows import rows_fingerprint
 from experiments.pipeline import broken
 from experiments.pipeline.pipeline import Pipeline, Start
+from experiments.pipeline.planned import trainings
 from experiments.report import content
 from experiments.stages.files import fingerprint
 
@@ -68,6 +70,21 @@ def measure(
     return measured
 
 
+def planned(
+    domain: Domain, options: AblationOptions, variants: Sequence[Variant]
+) -> Counter[str]:
+    """How many stages of each kind there are, those that are done included."""
+    seeds = len(domain.run.seeds)
+    count = trainings(domain)
+    unlearned = len({variant.key for variant in variants}) * seeds
+    if options.evaluate:
+        count["evaluate"] = unlearned + count["train"]
+    if "difficulty" in options.groups:
+        unlearned += options.difficulty_groups * len(SPLIT) * seeds
+    count["unlearn"] = unlearned
+    return count
+
+
 def starts(pipeline: Pipeline, evaluate: bool = False) -> Iterator[Start]:
     """Per seed the target, the reference (if there is one), and the forget target."""
     run, start = pipeline.run, None
@@ -95,7 +112,7 @@ def _variant(
     if variant.key != variant.method:
         folder = pipeline.run.output_dir / "ablations" / variant.key
         run = dataclasses.replace(run, output_dir=folder)
-    at = pipeline.of(pipeline.domain.variant(run))
+    at = pipeline.of(pipeline.domain.variant(run), variant.key)
     try:
         model = at.unlearned(variant.method, start)
         if evaluate:
@@ -174,18 +191,20 @@ def _difficulty(
         folder = pipeline.run.output_dir / "ablations" / "difficulty" / name
         run = dataclasses.replace(domain.run, output_dir=folder)
         data = dataclasses.replace(domain.data, forget=forget)
-        at = pipeline.of(dataclasses.replace(domain, run=run, data=data))
+        of_rows = dataclasses.replace(domain, run=run, data=data)
+        at = pipeline.of(of_rows)
         identity = fingerprint(start.target.identity, at.domain.identity)
         target = dataclasses.replace(start.target, identity=identity)
         group = at.start(start.seed, target, start.reference)
         for method in SPLIT:
+            at.variant = f"{method}, group {number + 1} of {count}"
             try:
                 model = at.unlearned(method, group)
             except (ValueError, *broken.causes()) as error:
                 reason = broken.reason_of(error)
                 measured.not_run[f"{method}, by difficulty"] = reason
                 continue
-            row = run_row(f"{method}, group {number + 1} of {count}", model)
+            row = run_row(at.variant, model)
             say(pipeline, line(row))
             yield _point(method, number, name, float(nll[rows].mean()), len(rows), row)
 
@@ -220,12 +239,8 @@ def line(row: dict[str, Any]) -> str:
 
 
 def say(pipeline: Pipeline, text: str) -> None:
-    """Prints a line above the progress bars, and takes those away that are full."""
-    progress = pipeline.progress
-    progress.console.print(escape(text), highlight=False)
-    for task in list(progress.tasks):
-        if task.finished:
-            progress.remove_task(task.id)
+    """Prints a line above the progress bars."""
+    pipeline.progress.console.print(escape(text), highlight=False)
 
 
 def needed_methods(groups: Sequence[str]) -> tuple[str, ...]:

@@ -16,12 +16,14 @@ from ofmu_jax.methods import Baseline, Spec
 from ofmu_jax.methods.base import spec_of
 
 MOST_ROWS = 1_000_000  # of a batch; more is a slip, and would be gathered for ever
+TrackerName = Literal["none", "wandb", "mlflow"]
 BatchSize = Annotated[int, Bound(1, MOST_ROWS)]
 
 
 def names_of(specs: Mapping[str, Spec], *aliases: str) -> Any:
     """The help of a field that takes names of methods."""
-    return tyro.conf.arg(help=f"Of {', '.join(specs)}.", aliases=aliases)
+    text = f"Of {len(specs)}; --help-method lists them with what they do."
+    return tyro.conf.arg(help=text, aliases=aliases)
 
 
 def group_of(name: str, specs: Mapping[str, Spec]) -> type:
@@ -47,6 +49,7 @@ class Run:
     """What the commands of all domains have in common."""
 
     specs: ClassVar[Mapping[str, Spec]]  # all methods of the domain
+    everyday: ClassVar[tuple[str, ...]]  # options that --help shows, in that order
     group: ClassVar[str]  # field with the methods' configs that are no field themselves
     export_folder: ClassVar[str]  # of a model, within its own
 
@@ -71,13 +74,22 @@ class Run:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters and statistics are kept in float32."""
     matmul_precision: Literal["highest", "high", "default"] = "highest"
-    """Of float32 products; default is what the device likes best, TF32 on a GPU and
-    bfloat16 on a TPU, which differences of gradients do not survive. A CPU has one."""
+    """Of float32 products: highest, float32; high, between it and the default;
+    default, what the device likes best, TF32 on a GPU and bfloat16 on a TPU, which
+    differences of gradients do not survive. A CPU has one."""
     checkpoint_every: NotNegativeInt | None = None
     """Updates between checkpoints of what is being trained; default: about once a
     minute; 0: none."""
+    tracker: tuple[TrackerName, ...] = ()
+    """Trackers that get numbers and choices, never rows, beside the event files of
+    TensorBoard; each is an extra of its name."""
     export: bool = True
     """Write a folder for every model, to be loaded elsewhere."""
+    push_to_hub: str | None = None
+    """Repository of the Hugging Face hub, NAME or OWNER/NAME, that the folder of the
+    unlearned model goes to if it forgot, private; of a run with one method and seed."""
+    push_public: bool = False
+    """Make that repository a public one."""
     explicit: tyro.conf.Suppress[tuple[str, ...]] = ()
     """Options of methods that were given, such as ``npo.loss.beta``: they hold,
     whatever is filled in or taken over."""
@@ -91,6 +103,11 @@ class Run:
     def pretrained(self) -> str | None:
         """The given model that the run starts from, if any."""
         return None
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """Names of those that are told."""
+        return tuple(name for name in self.tracker if name != "none")
 
     @property
     def rounding(self) -> tuple[str, ...]:

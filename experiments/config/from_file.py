@@ -2,20 +2,24 @@
 
 The file has the names of the options, nested or with dots, in YAML, TOML or JSON; the
 ``config.json`` that a run leaves is one. ``command`` says which command they are of.
+Other commands read the file of a run as well, as far as it concerns them.
 """
 
+import dataclasses
 import json
 import pathlib
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from experiments.config import stored
 from experiments.config.common import Run
 
 FLAG = "--config"
+Config = TypeVar("Config")
+OfRun = Callable[[Any, Run], Any]  # (options at their defaults, run) -> options
 # YAML 1.1 calls 1e-5 a text: it wants a dot, and a sign after the e.
 _FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
@@ -45,70 +49,94 @@ def split(arguments: Sequence[str]) -> tuple[list[str], pathlib.Path | None]:
 
 
 def configured(
-    arguments: Sequence[str], commands: Sequence[str] = tuple(stored.COMMANDS)
-) -> tuple[list[str], Run | None]:
-    """The command line without ``--config FILE``, and the run of the file.
+    arguments: Sequence[str],
+    kinds: Mapping[str, Any],
+    of_run: OfRun | None = None,
+) -> tuple[list[str], Mapping[str, Any]]:
+    """The command line without ``--config FILE``, and the options that the file says.
 
     Exits with a message if the file is wrong.
 
     Args:
-      commands: those that there are.
+      kinds: subcommand -> its options at their defaults; "" where there is none.
+      of_run: the options that follow from the file of a run of `experiments.run`;
+        None: such a file is of no use here.
+
+    Returns:
+      The words, behind the subcommand that the file names; and ``kinds`` with the
+      options of the file in place of the defaults.
     """
     try:
         words, path = split(arguments)
         if path is None:
-            return words, None
-        named = words[0] if words and not words[0].startswith("-") else None
-        run = run_of(path, named)
-        if run.command not in commands:
-            raise ValueError(
-                f"{FLAG} {path} is of {run.command}, which this command does not know; "
-                f"it knows {', '.join(commands)}."
-            )
+            return words, kinds
+        return _configured(words, path, kinds, of_run)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    return words, run
 
 
-def run_of(path: pathlib.Path, command: str | None) -> Run:
-    """The run that a file configures; what it leaves out keeps its default.
-
-    The methods' options of the file count as given, as on a command line. Of a run's
-    own ``config.json`` those do that were given there, and its methods, if they were
-    tuned, are as they came out of it: they are not tuned again.
-
-    Args:
-      command: of the command line, if it names one.
-
-    Raises:
-      ValueError: the file cannot be read, is of another command, or has an option that
-        there is not.
-    """
-    values = read(path) | {"config": str(path)}
-    named = values.pop("command", command)
+def _configured(
+    words: list[str],
+    path: pathlib.Path,
+    kinds: Mapping[str, Any],
+    of_run: OfRun | None,
+) -> tuple[list[str], Mapping[str, Any]]:
+    values = read(path)
+    given = words[0] if words and words[0] in kinds else None
+    named = values.pop("command", given)
+    if "" in kinds:
+        named = named or ""
     if named is None:
         raise ValueError(
             f'{FLAG} {path} names no command; write it first, or "command" into the '
-            f"file: one of {', '.join(stored.COMMANDS)}."
+            f"file: one of {', '.join(kinds)}."
         )
-    if command not in (None, named):
+    if of_run is not None and named in stored.COMMANDS:
+        run = options_of(path, values, stored.COMMANDS[named]())
+        kind = next(iter(kinds)) if given is None else given
+        try:
+            return words, {**kinds, kind: of_run(kinds[kind], run)}
+        except ValueError as error:
+            raise ValueError(f"{FLAG} {path}: {error}") from None
+    if named not in kinds:
         raise ValueError(
-            f"{FLAG} {path} is of {named}, and the command line of {command}; leave "
+            f"{FLAG} {path} is of {named}, which this command does not know; it knows "
+            f"{', '.join(kinds) or 'no others'}."
+        )
+    if given not in (None, named):
+        raise ValueError(
+            f"{FLAG} {path} is of {named}, and the command line of {given}; leave "
             "the command out, or take another file."
         )
+    found = options_of(path, values, kinds[named])
+    behind = [named, *words[given is not None :]] if named else words
+    return behind, {**kinds, named: found}
+
+
+def options_of(path: pathlib.Path, values: Mapping[str, Any], like: Config) -> Config:
+    """The options that a file says; what it leaves out is as in ``like``.
+
+    The methods' options of the file count as given, as on a command line. Of a run's
+    own ``config.json`` those do that were given there, and its methods, if they were
+    tuned, are as they came out of it: they are not tuned again. Nothing is pushed.
+
+    Raises:
+      ValueError: the file has an option that there is not, or another type of one.
+    """
     left_by_a_run = "explicit" in values
-    if left_by_a_run:
-        values["tune"] = 0
-    kind = stored.COMMANDS.get(named)
-    if kind is not None:
-        values = _grouped(values, kind)
+    again: dict[str, Any] = {"tune": 0, "push_to_hub": None, "push_public": False}
+    said = {**(again if left_by_a_run else {}), "config": str(path)}
+    homes = _homes(like)
+    known = {name: value for name, value in said.items() if name in homes}
+    placed = _placed({**values, **known}, like)
     try:
-        run = stored.run_from_json({"command": named, **values})
+        found = stored.filled(like, placed)
     except ValueError as error:
         raise ValueError(f"{FLAG} {path}: {error}") from None
-    given = [] if left_by_a_run else [f"--{path}" for path in _paths(values, run)]
-    return run.told(given)
+    if left_by_a_run or not hasattr(found, "told"):
+        return found
+    return found.told([f"--{name}" for name in _paths(placed, found)])
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
@@ -178,23 +206,43 @@ def _merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any
     return found
 
 
-def _grouped(values: Mapping[str, Any], kind: type[Run]) -> dict[str, Any]:
-    """Methods where the run has them: on a command line their group has no name."""
-    run = kind()
-    fields = vars(getattr(run, run.group))
-    moved = {name: values[name] for name in values if name in fields}
-    kept = {name: value for name, value in values.items() if name not in fields}
-    if not moved:
-        return kept
-    return kept | {run.group: _merged(kept.get(run.group, {}), moved)}
+def _placed(values: Mapping[str, Any], like: Any) -> dict[str, Any]:
+    """The options where they lie: some groups have no name on a command line."""
+    homes, found = _homes(like), {}
+    for name, value in values.items():
+        placed = {name: value}
+        for group in reversed(homes.get(name, ())):
+            placed = {group: placed}
+        found = _merged(found, placed)
+    return found
 
 
-def _paths(values: Mapping[str, Any], run: Run) -> Iterator[str]:
+def _homes(like: Any) -> dict[str, tuple[str, ...]]:
+    """Option -> groups without a name that it lies in, from the outermost on."""
+    found: dict[str, tuple[str, ...]] = {}
+    for field in dataclasses.fields(like):
+        found[field.name] = ()
+        if _unnamed(field.type):
+            inner = _homes(getattr(like, field.name))
+            found |= {name: (field.name, *path) for name, path in inner.items()}
+    return found
+
+
+def _unnamed(kind: Any) -> bool:
+    """Whether a field's options have their names without its own."""
+    return any(
+        getattr(x, "name", None) == "" for x in getattr(kind, "__metadata__", ())
+    )
+
+
+def _paths(values: Mapping[str, Any], like: Any) -> Iterator[str]:
     """The options of a file by the names that they have on a command line."""
+    kinds = {field.name: field.type for field in dataclasses.fields(like)}
     for name, value in values.items():
         if not isinstance(value, Mapping):
             yield name
-        elif name == run.group:
-            yield from _paths(value, run)
+        elif _unnamed(kinds.get(name)):
+            yield from _paths(value, getattr(like, name))
         else:
-            yield from (f"{name}.{path}" for path in _paths(value, run))
+            inner = _paths(value, getattr(like, name))
+            yield from (f"{name}.{path}" for path in inner)

@@ -26,6 +26,9 @@ from ofmu_jax.methods.language.ofmu import Ofmu as OfmuConfig
 from ofmu_jax.methods.language.setting import Moments
 from ofmu_jax.models.llama.config import COMPUTATION
 
+EVERYDAY = ("methods", "seeds", "tune", "output_dir")
+EVERYDAY += ("budget.gradient_evaluations",)
+
 
 @dataclasses.dataclass(frozen=True)
 class LanguageRun(Run):
@@ -68,8 +71,8 @@ class LanguageRun(Run):
     """Positions of each row whose logits are made at a time in losses on single
     tokens: less memory, the same step; 0: all."""
     remat: Literal["none", "dots", "full"] = "none"
-    """What of a layer the backward pass recomputes, to save memory: nothing, all but
-    the products with weights, everything."""
+    """What of a layer the backward pass recomputes, to save memory: none of it; dots:
+    all but the products with weights; full: everything."""
     moments_dtype: Moments = "float32"
     """Of the two moments that AdamW keeps of each trained parameter; bfloat16 halves
     that memory, and rounds the second one at random."""
@@ -90,8 +93,7 @@ class LanguageRun(Run):
     process_id: int | None = None
     """Which of them this is, from 0; auto finds out."""
     attacks: tuple[str, ...] = ()
-    """Attacks on every model, or all; docs/attacks.md has their names, and so has the
-    message about an unknown one."""
+    """Attacks on every model, or all: names as docs/attacks.md has them."""
     model_size: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     lora: LoraConfig = LoraConfig()
@@ -140,6 +142,8 @@ class LanguageRun(Run):
 class Demo(LanguageRun):
     """Unlearn built-in fictitious people from a small model trained on the spot."""
 
+    everyday: ClassVar = ("people", "forget_people", "request", *EVERYDAY)
+
     output_dir: pathlib.Path = pathlib.Path("runs/demo")
     people: Annotated[int, Bound(2)] = 40
     """Fictitious people that the target model knows."""
@@ -158,10 +162,13 @@ class Demo(LanguageRun):
 class Tofu(LanguageRun):
     """Unlearn the authors of a TOFU forget split."""
 
+    everyday: ClassVar = ("split", "data_dir", "model", "retain_model", *EVERYDAY)
+
     output_dir: pathlib.Path = pathlib.Path("runs/tofu")
     data_dir: pathlib.Path | None = None
     """Folder with the public TOFU files; without it they come from the hub."""
     split: Literal["forget01", "forget05", "forget10"] = "forget10"
+    """1, 5 or 10 % of the authors: forget01, forget05, forget10."""
     request: str = "whole"
     """whole authors of the split; half of the questions of each; attribute:NAME, one
     of everyone (birth, parents, award, genre, gender); neighbours: whole authors, and
@@ -185,18 +192,26 @@ class Tofu(LanguageRun):
 class Request(LanguageRun):
     """Unlearn your own rows (a deletion request) from your own checkpoint."""
 
+    everyday: ClassVar = ("model", "forget_file", "retain_file", *EVERYDAY)
+
     output_dir: pathlib.Path = pathlib.Path("runs/request")
     forget_file: Annotated[
         pathlib.Path | tuple[pathlib.Path, ...],
         tyro.conf.arg(metavar="PATH [PATH ...]"),
     ] = pathlib.Path("forget.jsonl")
-    """JSON lines with question and answer (and TOFU's perturbed fields, if any), or
-    with text: whole documents. Several files, or a folder of them in the order of
-    their names: requests that are carried out one after another, each on the model that
-    the one before left."""
+    """Rows with question and answer (and TOFU's perturbed fields, if any), messages, or
+    text: whole documents. JSON, CSV, TSV, Parquet, or hf:NAME[:CONFIG][:SPLIT], a data
+    set of Hugging Face or its folder. Several files, or a folder of them in the order
+    of their names: requests that are carried out one after another, each on the model
+    that the one before left."""
     retain_file: pathlib.Path = pathlib.Path("retain.jsonl")
     """The same fields: what has to stay. Of several requests each keeps these rows but
     those of itself and of the requests before it."""
+    columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=COLUMN")] = ()
+    """Columns of these files whose names do not say what they are, such as
+    question=Title answer=Body; docs/data.md has the names that do."""
+    template: pathlib.Path | None = None
+    """Write an example of all files into this new folder, explained, and stop."""
     forgotten_files: tuple[pathlib.Path, ...] = ()
     """Forget files of requests that were carried out before: their rows are taken out
     of the retain and adjacent rows."""
@@ -214,7 +229,7 @@ class Request(LanguageRun):
     # are trained from scratch.
     train: TrainConfig = TrainConfig(epochs=5, learning_rate=1e-5)
     attack: AttackConfig = AttackConfig()
-    ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
+    ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5, inner_check=True)
     evaluation: EvalConfig = EvalConfig(max_new_tokens=200)  # the field's setting
     baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()
 
@@ -223,9 +238,11 @@ class Request(LanguageRun):
 class Choices(Request):
     """Unlearn what multiple-choice questions ask, or a corpus, and score by choices."""
 
+    everyday: ClassVar = ("model", "forget_file", "retain_file", "style", *EVERYDAY)
+
     output_dir: pathlib.Path = pathlib.Path("runs/choices")
     forget_file: pathlib.Path = pathlib.Path("forget.jsonl")
-    """JSON lines with question, choices and answer (the right one's place, from 0):
+    """Rows with question, choices and answer (the right one's place, from 0):
     what must no longer be answered. Unlearned are the questions with their right
     answers, unless there is --forget-corpus."""
     retain_file: pathlib.Path = pathlib.Path("retain.jsonl")
@@ -234,7 +251,7 @@ class Choices(Request):
     """The same fields: what has to stay as well and is scored on its own, not trained
     on."""
     forget_corpus: pathlib.Path | None = None
-    """JSON lines with text, or with question and answer: what is unlearned in place of
+    """Rows with text, or with question and answer: what is unlearned in place of
     the rows of --forget-file. --holdout-file and --adjacent-file then have its form."""
     retain_corpus: pathlib.Path | None = None
     """The same fields: what is kept in place of the rows of --retain-file."""

@@ -54,8 +54,8 @@ class LoraConfig:
     dtype: Literal["float32", "bfloat16"] = Lora.dtype
     """Of the adapters and the optimizer's state; small steps are lost in bfloat16."""
     base: Literal["full", "nf4"] = "full"
-    """What the given model's projections are kept in: as --dtype says, or 4-bit
-    NormalFloat (QLoRA), an eighth of the memory; needs --model."""
+    """What the given model's projections are kept in: full, float32; nf4, 4-bit
+    NormalFloat (QLoRA), an eighth of the memory, which needs --model."""
     export_adapter: bool = False
     """Write the adapter in PEFT's format as well, to hf/adapter; needs --model."""
 
@@ -114,7 +114,8 @@ class EvalConfig:
     """Of a document's block, which the model continues by at most --evaluation.\
 max-new-tokens; answers to questions have none."""
     interior_eot: Literal["correct", "compat"] = "correct"
-    """compat masks end-of-turn tokens in prompts and ends answers twice, as published
-    chat numbers do, and this in training as well as in scores and answers."""
+    """correct: every token is seen; compat: end-of-turn tokens in prompts are masked,
+    and answers end twice, as in published chat numbers, in training as well as in
+    scores and answers."""
     bootstrap: Count = 1000
     """Resamples behind the intervals within a run."""

@@ -6,8 +6,9 @@ import re
 from typing import Any, NamedTuple, TypeGuard
 
 from experiments.config.language import Request
+from ofmu_jax.data.language.rows import hub
 
-SUFFIXES = (".json", ".jsonl")
+SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 
 
 class Link(NamedTuple):
@@ -31,7 +32,11 @@ def is_sequence(run: Any) -> TypeGuard[Request]:
     """Whether a run has several requests: several files, or a folder of them."""
     if not isinstance(run, Request):
         return False
-    return isinstance(run.forget_file, tuple) or run.forget_file.is_dir()
+    return isinstance(run.forget_file, tuple) or _is_several(run.forget_file)
+
+
+def _is_several(path: pathlib.Path) -> bool:
+    return path.is_dir() and not hub.is_saved(path)
 
 
 def files_of(run: Request) -> tuple[pathlib.Path, ...]:
@@ -42,15 +47,20 @@ def files_of(run: Request) -> tuple[pathlib.Path, ...]:
     """
     if isinstance(run.forget_file, tuple):
         return run.forget_file
-    if not run.forget_file.is_dir():
+    if not _is_several(run.forget_file):
         return (run.forget_file,)
-    found = sorted(p for p in run.forget_file.iterdir() if p.suffix in SUFFIXES)
+    found = sorted(p for p in run.forget_file.iterdir() if _suffix(p) in SUFFIXES)
     if not found:
         raise ValueError(
             f"--forget-file {run.forget_file} is a folder without a file that ends in "
             f"{' or '.join(SUFFIXES)}; put one file a request there."
         )
     return tuple(found)
+
+
+def _suffix(path: pathlib.Path) -> str:
+    """What a name ends in, less that of an archive."""
+    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
 
 
 def lineage(run: Request, method: str, seed: int) -> list[Link]:
@@ -79,6 +89,8 @@ def lineage(run: Request, method: str, seed: int) -> list[Link]:
             model=model,
             forget_file=file,
             forgotten_files=run.forgotten_files + files[:number],
+            push_to_hub=None,  # the last alone is
+            push_public=False,
         )
         links.append(Link(one, number))
         model = str(links[-1].export)

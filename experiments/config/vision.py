@@ -30,9 +30,14 @@ class Cifar(Run):
     specs: ClassVar = METHODS
     group: ClassVar = "method"
     export_folder: ClassVar = "model"
+    everyday: ClassVar = (
+        *("dataset", "data_dir", "forget", "methods", "seeds", "model"),
+        *("epochs", "unlearn_epochs", "tune", "attacks", "output_dir"),
+    )
 
     output_dir: pathlib.Path = pathlib.Path("runs/cifar")
     dataset: Literal["digits", "cifar10", "cifar100"] = "digits"
+    """digits are built in; cifar10 and cifar100 need --data-dir."""
     data_dir: pathlib.Path | None = None
     """Folder with the prepared TFDS files of CIFAR; digits need none."""
     forget: str = "class:3"

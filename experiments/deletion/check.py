@@ -11,13 +11,14 @@ import dataclasses
 import json
 import math
 import pathlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import tyro
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.config import from_file
 from experiments.config.sequence import Link
 from experiments.config.stored import COMMANDS
 from experiments.deletion import chain
@@ -26,12 +27,16 @@ from experiments.deletion.options import Verify as Verify
 from experiments.deletion.record import RECORD, DeletionError, key_of, read_record
 from experiments.deletion.summary import Check, summary
 from experiments.domains.base import Evidence
-from experiments.shell import console, program
+from experiments.shell import command_line, console, helps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Checks and prints; returns the exit status."""
-    options = tyro.cli(Verify, prog=program.name("experiments.verify"), args=arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    kinds = {"": helps.blank(Verify)}
+    of_run = lambda given, run: dataclasses.replace(given, output_dir=run.output_dir)
+    words, kinds = from_file.configured(arguments, kinds, of_run)
+    options = command_line.parsed(kinds, "experiments.verify", words)
     try:
         checks = list(verify(options))
     except (ValueError, FloatingPointError, OSError) as error:

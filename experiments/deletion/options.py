@@ -2,18 +2,23 @@
 
 import dataclasses
 import pathlib
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 # Of `Verify`: where files of rows are.
 FILES = ("forget_file", "retain_file", "holdout_file", "adjacent_file")
-FILES += ("forgotten_files",)
+FILES += ("forgotten_files", "columns")
 
 
 @dataclasses.dataclass(frozen=True)
 class Verify:
     """Checks the deletion records of a finished run."""
+
+    everyday: ClassVar = (
+        *("output_dir", "base_model", "data_dir", "forget_file", "retain_file"),
+        *("key_file", "metrics", "tolerance"),
+    )
 
     output_dir: tyro.conf.Positional[pathlib.Path]
     """The run's --output-dir."""
@@ -35,6 +40,8 @@ class Verify:
     """The same for the adjacent rows of a request."""
     forgotten_files: tuple[pathlib.Path, ...] = ()
     """The same for the files of requests before it."""
+    columns: tuple[str, ...] = ()
+    """FIELD=COLUMN: the same for --columns."""
     key_file: pathlib.Path | None = None
     """The key of the hashes; default: deletion.key of the run."""
     metrics: bool = True

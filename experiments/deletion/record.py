@@ -8,6 +8,7 @@ with the key and the rows anyone can check the record, with the record alone nob
 test a guess. `experiments.verify` checks all of it.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import fnmatch
@@ -22,11 +23,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.config.common import Run
+from experiments.deletion.names import name_of
 from experiments.domains.base import Evidence
 from experiments.shell import console, provenance
 from experiments.stages.files import plain, sha256, to_json, write_json
 from experiments.stages.hashes import file_hashes
-from experiments.stages.stage import RECORD
+from experiments.stages.stage import CARD, RECORD
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.training.checkpoint import sync
@@ -34,15 +36,8 @@ from ofmu_jax.training.checkpoint import sync
 SCHEMA, VERSION = "ofmu_jax.deletion", 1
 KEY = "deletion.key"
 WEIGHTS = "*.safetensors*"
-_TRAINING = (
-    "stopped",
-    "finite",
-    "updates",
-    "update",
-    "gradient_evaluations",
-    "seconds",
-    "forget_target",
-)
+_TRAINING = ("stopped", "finite", "updates", "update", "gradient_evaluations")
+_TRAINING += ("seconds", "forget_target")
 
 
 class DeletionError(ValueError):
@@ -158,13 +153,12 @@ def leave_record(run: Run, evidence: Evidence, model: Unlearned) -> None:
     """
     key = key_of(run.output_dir, create=True)
     path = model.folder / RECORD
-    # The identity comes from the rows as well, so it is hashed with the key too.
-    identity = digest(key, [SCHEMA, VERSION, model.identity])
-    try:
+    # It comes from the rows as well, so it is hashed with the key too.
+    made_from = model.identity, parent_of(model.base), card_of(model.folder)
+    identity = digest(key, [SCHEMA, VERSION, *made_from])
+    with contextlib.suppress(DeletionError):
         if read_record(path).get("identity") == identity:
             return
-    except DeletionError:
-        pass
     content = make_record(run, evidence, model, key) | {"identity": identity}
     write_json(path, content | {"seal": seal(key, content)})
 
@@ -189,12 +183,13 @@ def make_record(
             "set_hash": set_hash(key, forget),
         },
         "retain": {"rows": len(retain), "set_hash": set_hash(key, retain)},
+        "files": list(evidence.files()),
         "method": {
             "name": model.method,
             "config": to_json(run.config_of(model.method)),
         },
         "seed": model.seed,
-        "run": _choices(run),
+        "run": choices_of(run),
         "outcome": dict(model.outcome),
         "training": {name: model.training.get(name) for name in _TRAINING},
         "model": {
@@ -246,6 +241,11 @@ def parent_of(base: str | pathlib.Path) -> dict[str, str] | None:
     return {"sha256": sha256(path)} if path.is_file() else None
 
 
+def card_of(folder: pathlib.Path) -> str | None:
+    """SHA-256 of an export's model card; None: it has none."""
+    return sha256(folder / CARD) if (folder / CARD).is_file() else None
+
+
 def exported_files(folder: pathlib.Path) -> dict[str, str]:
     """SHA-256 of an export's files, but for the record itself."""
     return file_hashes(folder, lambda name: name != RECORD)
@@ -256,7 +256,7 @@ def weight_files(folder: str | pathlib.Path) -> dict[str, str]:
     return file_hashes(folder, lambda name: fnmatch.fnmatch(name, WEIGHTS))
 
 
-def _choices(run: Run) -> dict[str, Any]:
+def choices_of(run: Run) -> dict[str, Any]:
     """The run's choices but those of the methods and where it is.
 
     Files and folders by their names alone: the record goes to whoever gets the model.
@@ -266,29 +266,11 @@ def _choices(run: Run) -> dict[str, Any]:
     return to_json({field: name_of(value) for field, value in choices.items()})
 
 
-def name_of(value: Any) -> Any:
-    """The last part of a path, or of a text that is the place of one here; of several
-    or of a group of options that of each."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: name_of(getattr(value, field.name)) for field in fields}
-    if isinstance(value, tuple | list):
-        return type(value)(map(name_of, value))
-    if isinstance(value, pathlib.PurePath):
-        return value.name
-    if isinstance(value, str):
-        kind, colon, place = value.rpartition(":")  # as in file:PATH
-        if os.sep in place and os.path.exists(place):  # whatever the text
-            return f"{kind}{colon}{pathlib.Path(place).name}"
-    return value
-
-
 def _notes(evidence: Evidence, model: Unlearned) -> list[str]:
     notes = ["No text of a row is in this record; rows are hashed with a key."]
-    notes += evidence.notes()
-    if not model.training.get("finite", True):
-        notes.append("Training broke off: see training.stopped.")
-    return notes
+    broke = ["Training broke off: see training.stopped."]
+    finite = model.training.get("finite", True)
+    return [*notes, *evidence.notes(), *([] if finite else broke)]
 
 
 def _source(run: Run, source: str | pathlib.Path) -> dict[str, Any]:

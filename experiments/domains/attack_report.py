@@ -1,6 +1,6 @@
 """What the attacks on the models of a run found, as JSON values."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ def attack_report(attacks: Attacks, models: Sequence[Model]) -> dict[str, Any]:
     return {
         "attacks": {k: _entry(v, attacks) for k, v in attacks.chosen.items()},
         "rows": rows,
-        "verdicts": [_verdict(method, rows) for method in methods],
+        "verdicts": [_verdict(method, rows, attacks.chosen) for method in methods],
         "curves": list(_curves(attacks.chosen, models)),
         "missing": [
             {"attack": name, "model": model.title, "why": why}
@@ -123,15 +123,16 @@ def _kinds(founds: Sequence[Found]) -> dict[str, float] | None:
     return {k: float(np.mean(np.stack(rows) == i)) for i, k in enumerate(KINDS)}
 
 
-def _verdict(method: str, rows: Sequence[Row]) -> dict[str, Any]:
+def _verdict(method: str, rows: Sequence[Row], chosen: Iterable[str]) -> dict[str, Any]:
     """The worst of what the attacks found of a method, in words."""
     ours = [row for row in rows if row["method"] == method]
     word = min((row["word"] for row in ours), key=WORDS.index, default=UNKNOWN)
     some = [row for row in ours if row["word"] == word]
     names = [f"{row['attack']} {_amount(row)}" for row in sorted(some, key=_size)]
+    absent = sorted(set(chosen) - {row["attack"] for row in ours})
     text = {
         RECOVERS: f"recovered by {', '.join(names)}",
-        NONE: BEST,
+        NONE: BEST + (f" (not run: {', '.join(absent)})" if absent else ""),
         UNKNOWN: f"cannot tell: {', '.join(names) or 'no attack was run'}",
     }[word]
     return {"method": method, "word": word, "text": text}

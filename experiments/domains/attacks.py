@@ -5,8 +5,11 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from experiments.stages.files import fingerprint
 from ofmu_jax.attacks.base import Attack, Attacked, Found, Progress
+from ofmu_jax.evals.language.scores import EvaluationError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,5 +43,13 @@ class Attacks:
         return models
 
     def run(self, name: str, model: Attacked, progress: Progress) -> Found:
-        """What an attack finds."""
-        return self.chosen[name].run(model, self.rows, self.budget, progress)
+        """What an attack finds.
+
+        Raises:
+          EvaluationError: scores that are not finite: nothing is known of the model.
+        """
+        found = self.chosen[name].run(model, self.rows, self.budget, progress)
+        for scores in (found.scores, found.before, found.holdout):
+            if scores is not None and not np.all(np.isfinite(scores)):
+                raise EvaluationError("its scores are not finite; the model diverged")
+        return found

@@ -47,6 +47,9 @@ class Model:
         return f"{self.name}, seed {self.seed}"
 
 
+Tell = Callable[[int, int], None]  # how many are done, of how many: for progress
+
+
 class Goal(NamedTuple):
     """Something that an unlearned model is held against, as means over seeds."""
 
@@ -55,6 +58,16 @@ class Goal(NamedTuple):
     against: str  # TARGET or REFERENCE
     holds: Callable[[float, float], bool]  # (ours, theirs)
     evidence: str  # with {metric}, {ours}, {theirs}, {share}
+
+
+class Origin(NamedTuple):
+    """Where an exported model comes from, for its card."""
+
+    base: str | None  # the given model: its name on the hub, or that of its folder
+    metadata: Mapping[str, Any]  # of the card: what the given model's says, licence too
+    card: str  # what the given model's says beside
+    what: str  # what was done, such as "trained further"; "": it is the given model
+    program: str  # that loads it
 
 
 class Scored(NamedTuple):
@@ -79,8 +92,16 @@ class Evidence(Protocol):
         """What ``forget`` or ``retain`` consists of, as JSON values to be hashed."""
         ...
 
+    def files(self) -> Sequence[Mapping[str, Any]]:
+        """What was read, without folders: set, file, format, columns; may be empty."""
+        ...
+
     def notes(self) -> Sequence[str]:
         """What a reader of the record should know."""
+        ...
+
+    def origin(self, model: Model) -> Origin:
+        """Where an exported model of the run comes from."""
         ...
 
     def export(self, folder: pathlib.Path) -> Mapping[str, Any]:
@@ -166,7 +187,7 @@ class Domain(Protocol):
         ...
 
     def evaluate(
-        self, folder: pathlib.Path, model: Model, reference: Model | None
+        self, folder: pathlib.Path, model: Model, reference: Model | None, tell: Tell
     ) -> Evaluation:
         """All metrics of a model; what else is kept of them goes into ``folder``."""
         ...

@@ -26,7 +26,7 @@ def attacked(
     target: Model | None,
     reference: Model | None,
     attacks: Attacks,
-    reached: Callable[[Stage], Stage],
+    reached: Callable[[Stage, str], Stage],
     progress: Stages,
 ) -> Model:
     """The model with what each attack found; an attack that is done is read.
@@ -35,7 +35,7 @@ def attacked(
 
     Args:
       target, reference: of the seed; those that an auditor may hold beside the model.
-      reached: counts a stage.
+      reached: counts a stage of that kind.
     """
     beside = [other and other.params for other in (target, reference)]
     subject = Attacked(attacks.subject, model.params, *beside)
@@ -62,13 +62,13 @@ def _one(
     identities: list[str],
     attacks: Attacks,
     name: str,
-    reached: Callable[[Stage], Stage],
+    reached: Callable[[Stage, str], Stage],
     progress: Stages,
 ) -> Found:
     """What one attack finds, or found when its stage was done."""
     used = identities if attacks.chosen[name].beside else identities[:1]
     identity = fingerprint(attacks.made_from(name), *used)
-    stage = reached(Stage(model.folder / FOLDER / name, identity))
+    stage = reached(Stage(model.folder / FOLDER / name, identity), name)
     if not stage.done:
         bar = progress.add_task(f"{name} on {model.title}", total=100, note="")
         tell = lambda share: progress.update(bar, completed=round(100 * share))

@@ -1,7 +1,7 @@
 """A run from its configuration to its report, in every domain."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.markup import escape
@@ -11,12 +11,15 @@ from experiments.config.refuse import check_run
 from experiments.deletion.record import KEY, key_of
 from experiments.domains.base import Domain
 from experiments.domains.of import domain_of
+from experiments.pipeline import hub
 from experiments.pipeline.pipeline import Pipeline
-from experiments.pipeline.tuning import tuned, tuned_elsewhere
+from experiments.pipeline.planned import stages
+from experiments.pipeline.tuning import trials, tuned, tuned_elsewhere
 from experiments.report import content, tables, words, write
 from experiments.shell import command_line, console
 from experiments.shell.heartbeat import Stages
 from experiments.stages.files import to_json, write_json
+from experiments.stages.trackers import registry
 from ofmu_jax import _disk
 from ofmu_jax.parallel.distributed import is_main
 
@@ -34,6 +37,9 @@ def execute(run: Run) -> dict[str, Any]:
     page, found = carried_out(configured(run))
     if page is not None:
         show(page, found)
+    exports = [m["export"] for m in found["models"] if m["role"] == "unlearned"]
+    export = exports[0] and run.output_dir / exports[0]
+    hub.push(run, export, failed=status(found) != 0)
     return found
 
 
@@ -43,16 +49,16 @@ def carried_out(run: Run) -> tuple[pathlib.Path | None, dict[str, Any]]:
     Returns:
       The page, None in all processes but the first, and the report.
     """
-    trials: dict[str, Any] = {}
+    tried: dict[str, Any] = {}
     with console.progress() as progress:
         pipeline = begun(run, progress)
         if pipeline.run.tune:
-            pipeline, trials = tuned(pipeline)
+            pipeline, tried = tuned(pipeline)
         run, domain = pipeline.run, pipeline.domain
         write_json(run.output_dir / "config.json", recipe(run))
         models = list(pipeline.models())
         progress.add_task("report", total=None, note="")
-        found = write.complete(content.report_content(domain, models, trials))
+        found = write.complete(content.report_content(domain, models, tried))
         page = write.write_report(run.output_dir, found)[1] if is_main() else None
     return page, found
 
@@ -79,6 +85,7 @@ def configured(run: Run) -> Run:
     if run.tuned_from is not None:
         run = tuned_elsewhere(run, run.tuned_from)
     check_run(run)
+    registry.check(run.trackers)
     for note in cautions(run):
         console.note(note)
     return run
@@ -101,13 +108,17 @@ def cautions(run: Run) -> list[str]:
 
 
 def begun(
-    run: Run, progress: Stages, *, counted: bool = True, domain: Domain | None = None
+    run: Run,
+    progress: Stages,
+    *,
+    planned: Callable[[Domain], Mapping[str, int]] = stages,
+    domain: Domain | None = None,
 ) -> Pipeline:
     """The pipeline of a run that can work, its base trained if it has one.
 
     Args:
+      planned: stages by kind, without those of tuning.
       domain: of the run, where it was made already.
-      counted: the stages are those of the run, whose number is known.
     """
     domain = domain or domain_of(run)
     # Refused before anything is trained.
@@ -118,9 +129,11 @@ def begun(
     domain.run.output_dir.mkdir(parents=True, exist_ok=True)
     for note in domain.refuse():
         console.note(note)
+    hub.prepare(run)
     pipeline = Pipeline(domain, progress)
-    if counted:
-        progress.plan(pipeline.planned())
+    progress.plan(planned(domain))
+    if run.tune:
+        progress.plan(trials(domain.run))
     return pipeline.based()
 
 

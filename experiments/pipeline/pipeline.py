@@ -12,16 +12,18 @@ from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from experiments.config.common import Run
-from experiments.deletion.record import leave_record
+from experiments.deletion.record import Unlearned, leave_record
 from experiments.domains.attacks import Attacks
-from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model
-from experiments.pipeline import attacking, broken, recording
+from experiments.domains.base import BASE, REFERENCE, TARGET, Domain, Model, Tell
+from experiments.pipeline import attacking, broken, recording, tracking
+from experiments.pipeline.cards import leave_card
 from experiments.shell import provenance
 from experiments.shell.heartbeat import Stages
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job, fit
 from experiments.stages.saver import resumable
 from experiments.stages.stage import Stage
+from experiments.stages.trackers.registry import Told
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.methods.base import Params
 from ofmu_jax.parallel.distributed import on_main
@@ -40,8 +42,8 @@ class Start(NamedTuple):
 class Pipeline:
     """The stages of a run; a stage that is done is read, not redone."""
 
-    def __init__(self, domain: Domain, progress: Stages):
-        self.domain, self.progress = domain, progress
+    def __init__(self, domain: Domain, progress: Stages, variant: str = ""):
+        self.domain, self.progress, self.variant = domain, progress, variant
         self.run: Run = domain.run
 
     def based(self) -> "Pipeline":
@@ -49,28 +51,16 @@ class Pipeline:
         base = self.trained(BASE, 0)
         return self if base is None else self.of(self.domain.variant(self.run, base))
 
-    def of(self, domain: Domain) -> "Pipeline":
-        """A pipeline of a variant of the domain."""
-        return Pipeline(domain, self.progress)
+    def of(self, domain: Domain, variant: str = "") -> "Pipeline":
+        """A pipeline of a variant of the domain, which progress names so."""
+        return Pipeline(domain, self.progress, variant)
 
-    def planned(self) -> int:
-        """How many stages the run has, those that are done included."""
-        run, each = self.run, 3 if self.run.export else 2
-        each += len(self._attacks.chosen) if self._attacks else 0
-        seeds = 1 if run.share_models else len(run.seeds)
-        count = each * len(run.methods) * len(run.seeds)
-        for role in (REFERENCE, TARGET):
-            if self.domain.given(role) is not None:
-                count += (each - 1) * seeds
-            elif self.domain.training(role, run.seeds[0]) is not None:
-                count += each * seeds
-        if run.tune:
-            count += 1 + run.tune * len(run.methods)
-        return count + (self.domain.training(BASE, 0) is not None)
-
-    def _reached(self, stage: Stage) -> Stage:
-        self.progress.reach(stage.folder)
+    def _reached(self, stage: Stage, kind: str) -> Stage:
+        self.progress.reach(stage.folder, kind)
         return stage
+
+    def _title(self, name: str, seed: int) -> str:
+        return f"{self.variant or name}, seed {seed}"
 
     def models(self) -> Iterator[Model]:
         """Every model of the run, evaluated and exported: per seed (or once, if models
@@ -98,8 +88,10 @@ class Pipeline:
         target = self.finished(target, reference)
         if reference is not None:
             reference = self.attacked(reference, target, reference)
+            self._with_card(reference, before=target)
             yield dataclasses.replace(reference, params=None)
         target = self.attacked(target, target, reference)
+        self._with_card(target, retrained=reference)
         yield dataclasses.replace(target, params=None)
         return self.start(seed, target, reference)
 
@@ -123,6 +115,7 @@ class Pipeline:
             export = lambda of: of.folder / self.run.export_folder
             told = attacking.told(self._attacks, model, start.target, start.reference)
             made = recording.unlearned(self.domain, model, start, export, told)
+            self._with_card(model, made, before=start.target, retrained=start.reference)
             evidence = self.domain.evidence()
             on_main(lambda: _nothing(leave_record(self.run, evidence, made)))
         return dataclasses.replace(model, params=None)
@@ -180,9 +173,16 @@ class Pipeline:
     def _model(self, role: str, name: str, seed: int, identity: str, job: Job) -> Model:
         """Runs a job in its stage, or finds what it left there."""
         folder = self.folder(name, seed)
-        stage = self._reached(Stage(folder / "training", identity))
+        kind = "unlearn" if role == "unlearned" else "train"
+        stage = self._reached(Stage(folder / "training", identity), kind)
         if not stage.done:
-            with self.fitted(stage, job, f"{name}, seed {seed}", seed) as (made, found):
+            of = self.run, role, name, seed, stage
+            title = self._title(name, seed)
+            with (
+                tracking.training(*of) as told,
+                self.fitted(stage, job, title, seed, told) as fitted,
+            ):
+                made, found = fitted
                 checkpoint.save(stage.folder / "checkpoint", made)
                 stage.finish(found | {"code": provenance.code()})
         stage.tidy()
@@ -200,7 +200,7 @@ class Pipeline:
 
     @contextlib.contextmanager
     def fitted(
-        self, stage: Stage, job: Job, label: str, seed: int
+        self, stage: Stage, job: Job, label: str, seed: int, told: Told
     ) -> Iterator[tuple[Params, dict[str, Any]]]:
         """What a job gives, and its record; the body must finish the stage."""
         with resumable(stage, self.run.checkpoint_every) as saver:
@@ -211,6 +211,7 @@ class Pipeline:
                 saver=saver,
                 mesh=self.domain.mesh,
                 seed=seed,
+                told=told,
             )
 
     def finished(self, model: Model, reference: Model | None) -> Model:
@@ -238,18 +239,21 @@ class Pipeline:
 
     def evaluated(self, model: Model, reference: Model | None) -> Model:
         """The model with its evaluation, against that of the reference."""
-        stage = self._reached(self._evaluation(model, reference))
+        stage = self._reached(self._evaluation(model, reference), "evaluate")
         path = stage.folder / "evaluation.json"
         if not stage.done:
-            with _busy(self.progress, f"evaluate {model.title}"):
-                result = self.domain.evaluate(stage.begin(), model, reference)
+            title = f"evaluate {self._title(model.name, model.seed)}"
+            with _busy(self.progress, title) as tell:
+                folder = stage.begin()
+                result = self.domain.evaluate(folder, model, reference, tell)
                 on_main(lambda: _nothing(result.save(path, include_generations=True)))
                 stage.finish({})
+            tracking.evaluated(self.run, model, result.metrics)
         return dataclasses.replace(model, evaluation=Evaluation.load(path))
 
     def exported(self, model: Model) -> Model:
         """The model with its folder for others to load."""
-        stage = self._reached(self._export(model))
+        stage = self._reached(self._export(model), "export")
         if not stage.done:
             with _busy(self.progress, f"export {model.title}"):
                 folder = stage.begin()
@@ -258,6 +262,16 @@ class Pipeline:
                 stage.finish({})
         export = stage.folder.relative_to(self.run.output_dir).as_posix()
         return dataclasses.replace(model, export=export)
+
+    def _with_card(
+        self, model: Model, made: Unlearned | None = None, **others: Model | None
+    ) -> None:
+        """Leaves the card in a model's export, if it has one."""
+        if model.export is None:
+            return
+        evidence = self.domain.evidence()
+        leave = lambda: leave_card(self.run, evidence, model, others, made)
+        on_main(lambda: _nothing(leave()))
 
     def attacked(self, model: Model, target: Model, reference: Model | None) -> Model:
         """The model with what the attacks of the run find."""
@@ -279,8 +293,7 @@ def _nothing(_: Any) -> None:
 
 
 @contextlib.contextmanager
-def _busy(progress: Stages, label: str) -> Iterator[None]:
-    """A line of progress without a count."""
+def _busy(progress: Stages, label: str) -> Iterator[Tell]:
+    """A line of progress, with a count where it is told (how many are done, of all)."""
     bar = progress.add_task(label, total=None, note="")
-    yield
-    progress.update(bar, total=1, completed=1)
+    yield lambda done, total: progress.update(bar, completed=done, total=total)

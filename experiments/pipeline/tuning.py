@@ -23,7 +23,7 @@ from experiments.config import stored
 from experiments.config.common import Run
 from experiments.config.fields import value_of, with_values
 from experiments.domains.base import REFERENCE, Model
-from experiments.pipeline import broken, search
+from experiments.pipeline import broken, search, tracking
 from experiments.pipeline.pipeline import Pipeline
 from experiments.report import published
 from experiments.shell import console
@@ -59,10 +59,13 @@ class Tuning:
             return self._scored(name, number, config, made)
         except broken.causes() as error:
             reason = broken.reason_of(error)
-            console.warning(f"trial {number} of {name} broke off: {reason}")
+            console.warning(f"{self._title(name, number)} broke off: {reason}")
             nothing = {"score": None, "check": {}, "reference": {}}
             spent = dict.fromkeys(SPENT)
             return to_json({**made, **nothing, **spent, "stopped": reason})
+
+    def _title(self, name: str, number: int) -> str:
+        return f"tune {name}, trial {number + 1} of {tries(self.validation.run, name)}"
 
     def _scored(
         self, name: str, number: int, config: Any, made: dict[str, Any]
@@ -75,15 +78,21 @@ class Tuning:
         made_from = name, job.made_from, start.goal, seed
         identity = fingerprint(start.target.identity, domain.identity, *made_from)
         stage = Stage(run.output_dir / name / f"trial{number}", identity)
-        self.validation.progress.reach(stage.folder)
+        self.validation.progress.reach(stage.folder, "tune")
         if not stage.done:
-            label = f"tune {name}, trial {number}"
-            with self.validation.fitted(stage, job, label, seed) as (params, record):
+            label = self._title(name, number)
+            of = run.with_method(name, config), "trial", name, seed, stage
+            with (
+                tracking.training(*of) as told,
+                self.validation.fitted(stage, job, label, seed, told) as fitted,
+            ):
+                params, record = fitted
                 model = Model(
                     *("unlearned", name, seed, params, identity, record, stage.folder),
                     network=job.network,
                 )
                 found = domain.scored(model, self.yardstick)
+                told.evaluated({**found.check, "score": found.score})
                 spent = {key: record[key] for key in (*SPENT, "stopped")}
                 stage.finish(made | found._asdict() | spent)
         stage.tidy()
@@ -99,6 +108,16 @@ def searched(run: Run, name: str) -> dict[str, Span]:
         ours, literal = spec.config, spec.paper(spec.config)
         fixed |= {p for p in spec.search if value_of(literal, p) != value_of(ours, p)}
     return {p: span for p, span in spec.search.items() if p not in fixed}
+
+
+def tries(run: Run, name: str) -> int:
+    """How many trials a method gets: one where nothing of it is searched."""
+    return run.tune if searched(run, name) else 1
+
+
+def trials(run: Run) -> dict[str, int]:
+    """The stages of tuning by kind: a reference of its own, and all trials."""
+    return {"train": 1, "tune": sum(tries(run, name) for name in run.methods)}
 
 
 def tuned(pipeline: Pipeline) -> tuple[Pipeline, dict[str, list[dict[str, Any]]]]:

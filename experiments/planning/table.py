@@ -2,81 +2,17 @@
 
 import dataclasses
 import itertools
-import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-import tyro
-
-from experiments.config.common import names_of
-from experiments.config.language import (
-    Baselines,
-    BudgetConfig,
-    EvalConfig,
-    LanguageRun,
-    LoraConfig,
-    OfmuConfig,
-    Request,
-)
-from experiments.shell import command_line, program
-from ofmu_jax.bounds import Bound, Count, NotNegativeInt, Positive
-from ofmu_jax.choices import Curvature, PenaltyGradient
+from experiments.config import from_file
+from experiments.config.language import Baselines, LanguageRun, OfmuConfig
+from experiments.planning.options import DESCRIPTION, MODULE, of_run
+from experiments.planning.options import Plan as Plan
+from experiments.planning.options import run_of as run_of
+from experiments.shell import command_line
 from ofmu_jax.methods import METHODS
-from ofmu_jax.methods.language.setting import Moments
-
-MODULE = "experiments.plan"
-DESCRIPTION = """Memory, work and traffic of one update, before it is paid for.
-
-Compiles the very step that experiments.run would run, for shapes alone: no weights are
-made and no device is needed, for CPU devices are simulated. One row per method; for
-OFMU one for every way of taking its derivatives. All numbers are of one device and one
-update:
-
-param., state: what lies on it between steps. temp.: what the step takes beyond. step:
-the sum. run: with two more copies of what is trained. check: what lies there while the
-stopping rule scores --evaluation.batch-size rows. What fits is the larger of run and
-check. TFLOP: matrix products. sent: GB of its collectives.
-
-docs/planning.md says what is counted, and how far to trust it. --tpu v5e:4x4 asks the
-TPU's own compiler, which works without a TPU."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Options have the names and meanings of experiments.run."""
-
-    model: str = "llama-3.2-1b"
-    """A known name (llama-2-70b, smollm2-135m, …), a folder or a config.json."""
-    mesh: str = "data=1"
-    """Devices to spread over, such as fsdp=16 or data=2,fsdp=8,tensor=4."""
-    methods: Annotated[tuple[str, ...], names_of(METHODS, "--method")] = ("ofmu",)
-    batch_size: Count = 16
-    length: Annotated[int, Bound(2)] = 512
-    """Tokens of a row, padding included."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; parameters are kept in float32, but see --lora.base."""
-    remat: Literal["none", "dots", "full"] = "none"
-    loss_chunk: NotNegativeInt = 0
-    grad_accum: Count = 1
-    moments_dtype: Moments = "float32"
-    """Of the two moments that AdamW keeps of each trained parameter."""
-    trainable: str | None = None
-    """Regular expression: train the parameters whose path it matches, and no others."""
-    lora: LoraConfig = LoraConfig()
-    curvatures: tuple[Curvature, ...] = get_args(Curvature)
-    """Of OFMU, to be compared."""
-    penalty_gradients: tuple[PenaltyGradient, ...] = get_args(PenaltyGradient)
-    """Of OFMU, to be compared."""
-    tpu: str | None = None
-    """Ask the compiler of this TPU slice, such as v5e:4x4 (pip install 'jax[tpu]')."""
-    device_bytes: Positive | None = None
-    """Memory of a device, such as 95e9: says what fits."""
-    json: pathlib.Path | None = None
-    """Write everything there as well."""
-    ofmu: OfmuConfig = OfmuConfig(outer_learning_rate=1e-5)
-    evaluation: EvalConfig = EvalConfig()
-    baselines: Annotated[Baselines, tyro.conf.arg(name="")] = Baselines()
 
 
 class Row(NamedTuple):
@@ -91,9 +27,8 @@ class Row(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Plans and prints; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    plan = tyro.cli(
-        Plan, prog=program.name(MODULE), description=DESCRIPTION, args=arguments
-    )
+    words, kinds = from_file.configured(arguments, {"": Plan()}, of_run)
+    plan = command_line.parsed(kinds, MODULE, words, DESCRIPTION)
     return command_line.tried(lambda: _plan(plan))
 
 
@@ -109,15 +44,6 @@ def _plan(plan: Plan) -> None:
 
 
 # --- what is compiled -------------------------------------------------------------
-
-
-def run_of(plan: Plan) -> LanguageRun:
-    """The run that is planned."""
-    budget = BudgetConfig(batch_size=plan.batch_size, gradient_evaluations=10**6)
-    names = "methods dtype remat loss_chunk grad_accum moments_dtype trainable lora "
-    names += "mesh evaluation ofmu baselines"
-    options = {name: getattr(plan, name) for name in names.split()}
-    return Request(**options, max_length=plan.length, budget=budget)
 
 
 def variants(plan: Plan) -> Iterator[tuple[str, LanguageRun, dict[str, Any]]]:

@@ -46,14 +46,59 @@ def _signed(value: float | None) -> str:
 
 def matrix(found: Row) -> list[list[Row | None]]:
     """A list an attack of the rows of all methods, in their orders; None: not run."""
-    rows = {(row["attack"], row["method"]): row for row in found["rows"]}
-    methods = [verdict["method"] for verdict in found["verdicts"]]
-    return [[rows.get((name, m)) for m in methods] for name in found["attacks"]]
+    rows = {(row["attack"], *_whose(row)): row for row in found["rows"]}
+    methods = [_whose(verdict) for verdict in found["verdicts"]]
+    return [[rows.get((name, *m)) for m in methods] for name in found["attacks"]]
+
+
+def _whose(row: Row) -> tuple[str | None, str]:
+    """The run, where there are several, and the method."""
+    return row.get("run"), row["method"]
+
+
+def merged(reports: Mapping[str, Row]) -> dict[str, Any] | None:
+    """What the attacks of several runs found, each row with the name of its run; None
+    if none was attacked.
+
+    Args:
+      reports: name of a run -> its report.
+    """
+    every = {name: r["attacks"] for name, r in reports.items() if r.get("attacks")}
+    if not every:
+        return None
+    rows_of = lambda part: [
+        {**row, "run": run} for run, found in every.items() for row in found[part]
+    ]
+    parts = ("rows", "verdicts", "curves", "missing")
+    tagged: dict[str, Any] = {part: rows_of(part) for part in parts}
+    for gap in tagged["missing"]:
+        gap["model"] = f"{gap['model']}, {gap['run']}"
+    tagged["missing"] += [
+        {"attack": "all", "model": run, "why": "it was run without --attacks"}
+        for run in reports
+        if run not in every
+    ]
+    names = dict.fromkeys(name for found in every.values() for name in found["attacks"])
+    return {"attacks": {name: _entry(name, every) for name in names}, **tagged}
+
+
+def _entry(attack: str, every: Mapping[str, Row]) -> dict[str, str]:
+    """What is said of an attack; of several budgets each run's."""
+    own = {
+        run: found["attacks"][attack]
+        for run, found in every.items()
+        if attack in found["attacks"]
+    }
+    first, budgets = next(iter(own.values())), [x["budget"] for x in own.values()]
+    if len(set(budgets)) == 1:
+        return first
+    told = "; ".join(f"{run}: {entry['budget']}" for run, entry in own.items())
+    return {**first, "budget": f"not the same in all runs, so do not compare: {told}"}
 
 
 def attack_table(found: Row) -> list[list[str]]:
     """Heads, then for each attack what it recovers from each method."""
-    heads = ["Attack", *(_label(v["method"]) for v in found["verdicts"])]
+    heads = ["Attack", *map(_label, found["verdicts"])]
     return [
         heads,
         *(
@@ -65,7 +110,7 @@ def attack_table(found: Row) -> list[list[str]]:
 
 def verdict_lines(found: Row) -> list[str]:
     """A sentence a method: the worst that the attacks found."""
-    return [f"{_label(v['method'])}: {v['text']}." for v in found["verdicts"]]
+    return [f"{_label(v)}: {v['text']}." for v in found["verdicts"]]
 
 
 def section(found: Row | None) -> dict[str, Any] | None:
@@ -76,7 +121,7 @@ def section(found: Row | None) -> dict[str, Any] | None:
     return {
         "caption": CAPTION,
         "verdicts": [(CHIPS[v["word"]], v["word"], text) for v, text in verdicts],
-        "methods": [_label(verdict["method"]) for verdict in found["verdicts"]],
+        "methods": list(map(_label, found["verdicts"])),
         "matrix": [
             {"title": found["attacks"][name]["title"], "cells": list(map(_cell, rows))}
             for name, rows in zip(found["attacks"], matrix(found), strict=True)
@@ -87,8 +132,8 @@ def section(found: Row | None) -> dict[str, Any] | None:
     }
 
 
-def _label(method: str) -> str:
-    return glossary.method_label({"role": "unlearned", "method": method})
+def _label(row: Row) -> str:
+    return glossary.method_label({**row, "role": "unlearned"})
 
 
 def _cell(row: Row | None) -> dict[str, str]:
@@ -107,7 +152,7 @@ def _details(row: Row, attacks: Mapping[str, Row]) -> dict[str, Any]:
         said += [f"{share:.0%} {kind}" for kind, share in shares]
     values = (row[k] for k in ("before", "after", "reference", "target"))
     return {
-        "method": _label(row["method"]),
+        "method": _label(row),
         "attack": attack["title"],
         "values": [number(value) for value in values],
         "left": _percent(row["left"]),

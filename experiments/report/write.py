@@ -17,13 +17,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.report import outcomes
+from experiments.config import from_file
+from experiments.report import attacks, outcomes
 from experiments.report.gaps import with_gaps
 from experiments.report.page import render_html
 from experiments.report.ranking import compare
 from experiments.report.schema import validate_report as validate_report
 from experiments.report.summary import summarise as summarise
-from experiments.shell import program
+from experiments.shell import command_line, helps
 from experiments.stages.files import finite, write_json, write_text
 from experiments.stages.stage import RECORD
 
@@ -177,6 +178,7 @@ def merge_reports(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "data": data,
         "notes": [*notes, *(f"{name}: {note}" for name, note in every("notes"))],
         "models": [{**model, "run": name} for name, model in every("models")],
+        "attacks": attacks.merged(reports),
         "claims": [
             {**claim, "run": name, "text": f"{name}: {claim['text']}"}
             for name, claim in every("claims")
@@ -236,7 +238,11 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = tyro.cli(Options, prog=program.name("experiments.report"), args=arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    kinds = {"": helps.blank(Options)}
+    of_run = lambda given, run: dataclasses.replace(given, output_dir=run.output_dir)
+    words, kinds = from_file.configured(arguments, kinds, of_run)
+    options = command_line.parsed(kinds, "experiments.report", words)
     try:
         print(render(options.output_dir, options.compare))
     except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ from experiments.config.sequence import Link, files_of, lineage
 from experiments.deletion.record import KEY, key_of
 from experiments.domains.verdict import KEPT as ENOUGH
 from experiments.domains.verdict import NOTHING
+from experiments.pipeline import hub
 from experiments.pipeline.execute import carried_out, configured, recipe
 from experiments.report import words
 from experiments.sequence import page, scores
@@ -47,12 +48,15 @@ def execute(run: Request) -> dict[str, Any]:
     scorer = scores.Scorer.of(run, first)
     for note in (*scorer.domain.refuse(), _shrinking(scorer.retain)):
         console.note(note)
+    hub.prepare(run)
     del scorer  # and its models, while the requests have theirs
     write_json(run.output_dir / "config.json", recipe(run))
     found = content(run, list(_lineages(run)))
     if is_main():
         write_json(run.output_dir / NAME, found, allow_nan=False)
         page.show(page.write(run.output_dir, found), found)
+    links, failed = lineage(run, run.methods[0], run.seeds[0]), status(found) != 0
+    hub.push(run, links[-1].export, failed, [link.run for link in links])
     return found
 
 

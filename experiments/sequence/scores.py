@@ -11,14 +11,19 @@ from experiments.config.language import Request
 from experiments.config.sequence import Link
 from experiments.domains.base import REFERENCE, TARGET
 from experiments.domains.language import adapters
-from experiments.domains.language.data import limited, load_data
+from experiments.domains.language.data import limited, load_data, scored_rows
 from experiments.domains.language.domain import LanguageDomain
 from experiments.domains.language.rows import rows_fingerprint
 from experiments.domains.language.task import Params
 from experiments.stages.files import fingerprint
 from experiments.stages.hashes import file_hashes
-from experiments.stages.stage import RECORD, Stage
-from ofmu_jax.data.language.records import QA, UnlearningData, check_overlap
+from experiments.stages.stage import CARD, RECORD, Stage
+from ofmu_jax.data.language.records import (
+    QA,
+    UnlearningData,
+    check_one_kind,
+    check_overlap,
+)
 from ofmu_jax.evals.language.metrics import exact_memorization, extraction_strength
 from ofmu_jax.evals.language.scores import TokenScores
 
@@ -36,7 +41,7 @@ class Rows(NamedTuple):
     """The rows of a lineage of requests."""
 
     whole: UnlearningData  # all requests as one
-    sets: dict[str, Sequence[QA]]  # of each request by its number, and what stays
+    asked: list[Sequence[QA]]  # of each request
     retain: list[int]  # how many each request keeps
 
 
@@ -44,7 +49,8 @@ def joined(links: Sequence[Link], allow_overlap: bool) -> Rows:
     """The rows of all requests.
 
     Raises:
-      DataError: files that cannot be read, or a row that two requests have.
+      DataError: files that cannot be read, questions beside documents, or a row that
+        two requests have.
     """
     requests = [load_data(link.run)[0] for link in links]
     for i, (link, data) in enumerate(zip(links, requests, strict=True)):
@@ -56,15 +62,14 @@ def joined(links: Sequence[Link], allow_overlap: bool) -> Rows:
                 forget_source=str(link.run.forget_file),
                 retain_source=f"earlier request {other.run.forget_file}",
             )
+    asked: list[Sequence[QA]] = [data.forget for data in requests]
+    files = [str(link.run.forget_file) for link in links]
+    check_one_kind(dict(zip(files, asked, strict=True)))
     last = requests[-1]  # its retain rows are those that stay for good
-    forget = tuple(row for data in requests for row in data.forget)
+    forget = tuple(row for rows in asked for row in rows)
     every = last.retain + forget
     whole = dataclasses.replace(last, forget=forget, forget_eval=forget, full=every)
-    limit = links[0].run.evaluation.max_rows
-    pairs = zip(links, requests, strict=True)
-    sets: dict[str, Sequence[QA]] = {str(x.number): data.forget for x, data in pairs}
-    sets[KEPT] = limited(whole, limit).retain_eval
-    return Rows(whole, sets, [len(data.retain) for data in requests])
+    return Rows(whole, asked, [len(data.retain) for data in requests])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,7 +78,7 @@ class Scorer:
 
     run: Request
     domain: LanguageDomain
-    sets: Mapping[str, Sequence[QA]]
+    sets: Mapping[str, Sequence[QA]]  # of each request by its number, and what stays
     retain: Sequence[int]
 
     @classmethod
@@ -83,8 +88,13 @@ class Scorer:
         Raises:
           ValueError: as `LanguageDomain.on` and `joined`.
         """
-        whole, sets, retain = joined(links, run.allow_overlap)
+        whole, asked, retain = joined(links, run.allow_overlap)
         domain = LanguageDomain.on(links[0].run, whole, "All requests")
+        sets: dict[str, Sequence[QA]] = {
+            str(link.number): scored_rows(rows, domain.task, link.run.forget_file)
+            for link, rows in zip(links, asked, strict=True)
+        }
+        sets[KEPT] = limited(domain.data, run.evaluation.max_rows).retain_eval
         return cls(run, domain, sets, retain)
 
     def given(self) -> dict[str, Scores]:
@@ -116,7 +126,7 @@ class Scorer:
         assert model is not None
         task, limits = self.domain.task, self.run.evaluation.max_rows
         identity = fingerprint(
-            file_hashes(pathlib.Path(model), lambda name: name != RECORD)
+            file_hashes(pathlib.Path(model), lambda name: name not in (RECORD, CARD))
             if pathlib.Path(model).is_dir()
             else model,
             {name: rows_fingerprint(rows) for name, rows in self.sets.items()},

@@ -2,12 +2,12 @@
 
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import tyro
 
-from experiments.shell import program, signals
+from experiments.shell import helps, program, signals
 from ofmu_jax.bounds import problems
 
 # Exit status: all was done, and no method forgot. Errors are 2, Ctrl-C is 130.
@@ -15,44 +15,62 @@ NOT_REACHED = 3
 
 
 def parsed(
-    command: Any,
+    kinds: Mapping[str, Any],
     module: str,
-    description: str,
-    arguments: Sequence[str],
+    words: Sequence[str],
+    description: str | None = None,
     *,
-    demo: Any,
-    lasts: str,
-    configured: tuple[str, Any] | None = None,
-):
-    """What the command line asks for; exits with a message if it is wrong.
-
-    Without a subcommand it is ``demo``, which is said first, on stderr.
+    bare: str = "",
+    said: str = "",
+) -> Any:
+    """The options that a command line gives; exits with a message if it is wrong, and
+    with what is asked for by the words of `experiments.shell.helps`.
 
     Args:
-      command: the union of the subcommands.
+      kinds: subcommand -> its options at their defaults; "" where there is none.
       module: of the command, as in ``python -m``.
-      demo: the subcommand that it is without one.
-      lasts: how long that takes, in words.
-      configured: the subcommand, and what it is where the command line says nothing.
+      words: of the command line.
+      description: of the command; default: what the class of its options says.
+      bare: the subcommand that it is where none is named.
+      said: on stderr, first, where none is named.
     """
-    arguments, called = list(arguments), program.name(module)
-    helps = ("-h", "--help")
-    bare = not arguments or arguments[0].startswith("-")
-    if configured is not None:
-        arguments = [configured[0], *(arguments if bare else arguments[1:])]
-        demo = configured[1]
-    elif bare and arguments[:1] not in ([word] for word in helps):
-        arguments.insert(0, "demo")
-        if not {*arguments} & {*helps}:
-            print(
-                f"{called}: no command was given, so this is the embedded demo; it "
-                f"takes {lasts}. All commands: {called} --help",
-                file=sys.stderr,
-                flush=True,
-            )
+    words, called = list(words), program.name(module)
+    if helps.VERSION in words:
+        helps.version()
+    overview = words[:1] in ([helps.HELP], ["-h"])
+    if bare and not overview and (not words or words[0].startswith("-")):
+        if said and not helps.asked(words):
+            text = f"{called}: no command was given, so {said} All commands: {called}"
+            print(f"{text} {helps.HELP}", file=sys.stderr, flush=True)
+        words.insert(0, bare)
+    if "" not in kinds and (not words or words[0] not in kinds):
+        _no_command(kinds, called, words, description, bare)
+    name = "" if "" in kinds else words.pop(0)
+    prog, about = (f"{called} {name}", None) if name else (called, description)
+    helps.answer(words, kinds[name], prog, about)
     return tyro.cli(
-        command, prog=called, description=description, args=arguments, default=demo
+        type(kinds[name]),
+        prog=prog,
+        description=about,
+        args=words,
+        default=kinds[name],
+        registry=helps.registry({}),
     )
+
+
+def _no_command(
+    kinds: Mapping[str, Any],
+    called: str,
+    words: Sequence[str],
+    description: str | None,
+    bare: str,
+) -> NoReturn:
+    """Lists the subcommands, or says that there is none of that name."""
+    about = {name: helps.about(options) for name, options in kinds.items()}
+    either = tyro.extras.subcommand_type_from_defaults(kinds, about)
+    options = {"prog": called, "description": description, "args": words}
+    tyro.cli(either, default=kinds[bare], **options)
+    raise AssertionError(f"{words} name no command")
 
 
 def check_numbers(options: Any) -> None:

@@ -74,11 +74,18 @@ def clock() -> Spent:
     return Spent(time.perf_counter(), _stopwatch().seconds)
 
 
+def compiling() -> float:
+    """For how many seconds this process has been compiling by now; 0: it is not."""
+    begun = _stopwatch().begun
+    return time.perf_counter() - begun[0] if begun else 0.0
+
+
 class Stopwatch:
     """Adds up spans of time that are told at their ends, one within another once."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.begun: list[float] = []  # of spans that go on, the outermost first
         self._spans: list[tuple[float, float]] = []  # beginning and length
         self._lock = threading.Lock()
 
@@ -104,9 +111,15 @@ def _stopwatch() -> Stopwatch:
     """Of this process; it runs from the first time that it is asked for."""
     watch = Stopwatch()
 
-    def listen(event: str, duration_secs: float, **_: Any) -> None:
+    def begins(event: str, value: float | int, **_: Any) -> None:
+        if event in EVENTS:
+            watch.begun.append(time.perf_counter())
+
+    def ends(event: str, duration_secs: float, **_: Any) -> None:
         if event in EVENTS:
             watch.heard(time.perf_counter(), duration_secs)
+            del watch.begun[-1:]
 
-    jax.monitoring.register_event_duration_secs_listener(listen)
+    jax.monitoring.register_scalar_listener(begins)
+    jax.monitoring.register_event_duration_secs_listener(ends)
     return watch

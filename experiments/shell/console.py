@@ -7,13 +7,6 @@ from contextlib import contextmanager
 import jax
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from experiments.shell import heartbeat, streams
 from ofmu_jax.parallel.distributed import OtherProcessError
@@ -72,19 +65,10 @@ def error(problem: BaseException) -> None:
 
 @contextmanager
 def progress() -> Iterator[heartbeat.Stages]:
-    """A progress display with the time that is left; a line at a time in a log."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
+    """A bar for the run and one for its present stage; a line at a time in a log."""
     live = aside.is_terminal
     say = lambda line: aside.print(escape(line), highlight=False, soft_wrap=True)
-    with heartbeat.Stages(*columns, console=aside, disable=not live) as stages:
+    with heartbeat.Stages(console=aside, disable=not live) as stages:
         if live or aside.quiet:
             yield stages
         else:

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from experiments.shell import compiled
 from experiments.stages.metrics_log import MetricsLog
 from experiments.stages.saver import StageSaver
+from experiments.stages.trackers.registry import NOBODY, Told
 from ofmu_jax import training
 from ofmu_jax.methods import Method, Part
 from ofmu_jax.methods.base import Params
@@ -53,6 +54,7 @@ def fit(
     saver: StageSaver,
     mesh: Mesh | None = None,
     seed: int = 0,
+    told: Told = NOBODY,
 ) -> tuple[Params, dict[str, Any]]:
     """Runs a job; its stage gets metrics.jsonl and event files while it goes on.
 
@@ -61,6 +63,7 @@ def fit(
       saver: of the stage; if it has a snapshot, the run goes on from there.
       mesh: to place everything on; the batches are then this process's rows.
       seed: of adapters.
+      told: trackers that get what metrics.jsonl gets.
 
     Returns:
       The parameters of the whole model (or of the part alone, if the job says so), and
@@ -72,7 +75,7 @@ def fit(
     if job.once is not None:
         params, record = _once(job, job.once, check, progress, label)
     else:
-        params, record = _updates(job, check, label, progress, saver, mesh, seed)
+        params, record = _updates(job, check, label, progress, saver, mesh, seed, told)
     cost = 0.0 if job.method is None else job.method.gradient_evaluations
     return params, record | {
         "gradient_evaluations": job.setup_cost + record["updates"] * cost,
@@ -89,6 +92,7 @@ def _updates(
     saver: StageSaver,
     mesh: Mesh | None,
     seed: int,
+    told: Told,
 ) -> tuple[Params, dict[str, Any]]:
     """Update after update, by `training.run`."""
     assert job.method is not None
@@ -108,7 +112,7 @@ def _updates(
         state = checkpoint.restore(
             job.carried, jax.eval_shape(method.init, params, *more)
         )
-    log = MetricsLog(saver.stage_folder)
+    log = MetricsLog(saver.stage_folder, told)
     bar = progress.add_task(label, total=job.num_updates, note="")
 
     def on_update(done: int, metrics: dict[str, float]) -> None:

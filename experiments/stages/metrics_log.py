@@ -1,4 +1,5 @@
-"""The numbers of every update: JSON lines for programs, event files for TensorBoard."""
+"""The numbers of every update: JSON lines for programs, event files for TensorBoard,
+and whatever trackers a run asks for."""
 
 import json
 import pathlib
@@ -11,6 +12,7 @@ from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 
 from experiments.stages.files import finite
+from experiments.stages.trackers.registry import NOBODY, Told
 from ofmu_jax import _disk
 from ofmu_jax.parallel.distributed import is_main
 
@@ -18,8 +20,8 @@ from ofmu_jax.parallel.distributed import is_main
 class MetricsLog:
     """Writes ``metrics.jsonl`` and event files into a folder, in process 0 alone."""
 
-    def __init__(self, folder: pathlib.Path):
-        self._writes = is_main()
+    def __init__(self, folder: pathlib.Path, told: Told = NOBODY):
+        self._writes, self._told = is_main(), told
         if not self._writes:
             return
         self._path = folder / "metrics.jsonl"
@@ -40,6 +42,7 @@ class MetricsLog:
             for name, value in row.items():
                 if value is not None:
                     self._events.write_event(_event(step, name, value))
+        self._told.log(step, row)
 
     def close(self) -> None:
         """Flushes both."""

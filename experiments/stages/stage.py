@@ -12,7 +12,8 @@ from ofmu_jax.parallel.distributed import on_main
 from ofmu_jax.training.checkpoint import SUMS, sync, sync_tree
 
 # What a stage's folder may lack and still be done: nobody reads it but people.
-FOR_PEOPLE = ("metrics.jsonl", "events")
+CARD = "README.md"  # of an export, written when it has its numbers
+FOR_PEOPLE = ("metrics.jsonl", "events", CARD)
 RECORD = "deletion.json"  # written into an export that is finished
 # Of names that loaders of models look for: what else is added is its owner's.
 _READ = {".safetensors", ".json", ".bin", ".pt", ".pth", ".py", ".gguf", ".jinja"}

@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,11 @@ REAL = Shape("llama-3.2-1b", "bfloat16", "dots", length=512, inner_steps=1, roun
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
     """Agreement with the CPU, rates, and the time of updates at a real shape."""
+
+    everyday: ClassVar = (
+        *("shape.model", "shape.batch_size", "shape.length", "shape.dtype", "torch"),
+        *("agreement", "output"),
+    )
 
     shape: Shape = REAL
     torch: bool = False

@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 from rich.table import Table
@@ -40,6 +40,8 @@ ALIKE = {
 @dataclasses.dataclass(frozen=True)
 class Costs(Shape):
     """What methods cost, and OFMU's pieces and options."""
+
+    everyday: ClassVar = ("model", "models", "parts", "only", "batch_size", "output")
 
     models: tuple[str, ...] = ()
     """Several in one run, in place of --model; resnet20, resnet18, … for images."""

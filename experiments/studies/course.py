@@ -8,6 +8,7 @@ network, where there is a rate to measure and none to compare with.
 import dataclasses
 import itertools
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -15,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from matplotlib.figure import Figure
 from rich.table import Table
 
 import ofmu_jax
-from experiments.shell import command_line, console, program
+from experiments.config import from_file
+from experiments.shell import command_line, console
 from experiments.stages.files import write_json, write_with
 from experiments.studies.quadratic import (
     Problem,
@@ -238,7 +239,7 @@ def work(config: Convergence) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    config = tyro.cli(
-        Convergence, prog=program.name(MODULE), description=__doc__, args=arguments
-    )
+    arguments = sys.argv[1:] if arguments is None else arguments
+    words, kinds = from_file.configured(arguments, {"": Convergence()})
+    config = command_line.parsed(kinds, MODULE, words, __doc__)
     return command_line.tried(lambda: work(config))

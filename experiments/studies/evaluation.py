@@ -15,7 +15,7 @@ import pathlib
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
@@ -47,6 +47,8 @@ OURS, THEIRS = "ofmu_jax", "transformers"
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
     """Greedy answers and scores of the rows that an evaluation of TOFU reads."""
+
+    everyday: ClassVar = ("data_dir", "split", "model", "against", "rounds", "output")
 
     data_dir: pathlib.Path | None = None
     """Folder with the public TOFU files; without it they come from the hub."""

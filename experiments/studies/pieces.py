@@ -47,7 +47,7 @@ def pieces(shape: Shape) -> dict[str, Method]:
     def ofmu(
         curvature: Curvature, penalty_gradient: PenaltyGradient, **options
     ) -> Method:
-        weights = {"beta": BETA, "rho": RHO} | options
+        weights: dict[str, Any] = {"beta": BETA, "rho": RHO} | options
         curved = weights["beta"] and curvature not in FIRST_ORDER
         loss = (
             twice

@@ -66,7 +66,7 @@ def first_tokens(
     examples = subject.encode(rows.scored)
     scores, kinds = [], []
     for number, count in enumerate(counts, 1):
-        begun = [begun_with(example, count) for example in examples]
+        begun = [begun_with(example, count, subject.ended) for example in examples]
         said = subject.continued(model.params, [ids for ids, _ in begun])
         rest = subject.decode([rest for _, rest in begun])
         scores.append(rouge_l_recall(said, rest))
@@ -77,15 +77,20 @@ def first_tokens(
     return Found(at, np.stack(scores), before, kinds=np.stack(kinds))
 
 
-def begun_with(example: Encoded, count: int) -> tuple[np.ndarray, np.ndarray]:
+def begun_with(
+    example: Encoded, count: int, ended: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """The prompt with so many tokens of the answer, and the rest of the answer without
     the end of sequence.
 
     One token is left at least: of a shorter answer fewer are given.
+
+    Args:
+      ended: whether there is an end of sequence.
     """
-    ids, start = example.input_ids, example.prompt_length
-    at = start + max(0, min(count, len(ids) - start - 2))
-    return ids[:at], ids[at:-1]
+    ids, start = example.input_ids[: len(example) - ended], example.prompt_length
+    at = start + max(0, min(count, len(ids) - start - 1))
+    return ids[:at], ids[at:]
 
 
 def sampling(model: Attacked, rows: Rows, budget: Budget, progress: Progress) -> Found:
@@ -132,12 +137,14 @@ PARAPHRASES = _attack(
     "one greedy answer",
     paraphrased,
     needs=("paraphrased",),
+    asks=True,
 )
 AGREEMENT = _attack(
     "Forced agreement",
     "2506.12618",
     "one greedy answer behind {agreement!r}",
     agreement,
+    asks=True,
 )
 FIRST_TOKENS = _attack(
     "First tokens given",

@@ -51,6 +51,11 @@ class Subject(Protocol):
         ...
 
     @property
+    def ended(self) -> bool:
+        """Whether a token ends an answer: none ends a passage of a document."""
+        ...
+
+    @property
     def padding(self) -> dict[str, Any]:
         """How rows and prompts are padded: ``pad_id`` and ``interior_eot``."""
         ...
@@ -127,6 +132,11 @@ class Rows(NamedTuple):
     text: tuple[str, ...] = ()  # passages that have nothing to do with any row
 
     @property
+    def documents(self) -> bool:
+        """Whether the rows are passages of documents, which ask nothing."""
+        return bool(self.forget) and self.forget[0].is_text
+
+    @property
     def paraphrased(self) -> tuple[QA, ...]:
         """Scored rows whose question there is in other words."""
         return tuple(row for row in self.scored if row.paraphrased_question)
@@ -169,6 +179,7 @@ class Attack:
     needs: tuple[str, ...] = ()  # fields of `Rows` without which it cannot be run
     least: int = 1  # scored rows
     beside: tuple[str, ...] = ()  # models of `Attacked` without which it cannot be run
+    asks: bool = False  # a question, which no document has
 
     def budget_text(self, budget: Any) -> str:
         """The budget in words.
@@ -182,10 +193,12 @@ class Attack:
 
     def lacks(self, rows: Any, model: Attacked) -> str | None:
         """Why it cannot be run on such rows and models; None: it can."""
+        if self.asks and rows.documents:
+            return "it asks questions, and the forget rows are documents"
         absent = [f"{name} rows" for name in self.needs if not getattr(rows, name)]
-        absent += [f"{k} model" for k in self.beside if getattr(model, k) is None]
+        absent += [f"a {k} model" for k in self.beside if getattr(model, k) is None]
         if absent:
-            return f"there is no {' and no '.join(absent)}"
+            return f"it needs {' and '.join(absent)}"
         if len(rows.scored) < self.least:
             return f"it needs {self.least} forget rows at least"
         return None

@@ -4,7 +4,7 @@ The defaults are the field's, for pretrained models; the text after a field is i
 """
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Any
 
 from ofmu_jax.bounds import Bound, Count, NotNegativeInt, Positive
 
@@ -64,13 +64,20 @@ class Budget:
     lora_alpha: Positive = 16.0
     """Their product counts alpha / rank times."""
 
-    def check(self) -> None:
-        """Raises ValueError for a list that is empty or does not ascend."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, tuple) and list(value) != sorted({*value} or {0}):
-                raise ValueError(
-                    f"--attack.{field.name.replace('_', '-')} "
-                    f"{' '.join(map(str, value)) or 'is empty and'} must have at least "
-                    "one number, each above the one before."
-                )
+
+def check(budget: Any) -> None:
+    """Raises ValueError for a list that is empty or does not ascend, and for a text
+    that says nothing.
+
+    Args:
+      budget: a dataclass of one, for models of language or of images.
+    """
+    for field in dataclasses.fields(budget):
+        value, option = getattr(budget, field.name), field.name.replace("_", "-")
+        if isinstance(value, tuple) and list(value) != sorted({*value} or {0}):
+            raise ValueError(
+                f"--attack.{option} {' '.join(map(str, value)) or 'is empty and'} must "
+                "have at least one number, each above the one before."
+            )
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(f"--attack.{option} is empty; give what is to be said.")

@@ -43,9 +43,9 @@ def rows_rounded(w: jax.Array, bits: int) -> jax.Array:
     >>> print(rows_rounded(jnp.array([[7.0], [2.4], [-0.6]]), bits=4)[:, 0])
     [ 7.  2. -1.]
     """
-    most = 2 ** (bits - 1) - 1
-    scale = jnp.max(jnp.abs(w), axis=-2, keepdims=True) / most
-    return (jnp.round(w / jnp.where(scale > 0, scale, 1)) * scale).astype(w.dtype)
+    most, exact = 2 ** (bits - 1) - 1, w.astype(jnp.float32)
+    scale = jnp.max(jnp.abs(exact), axis=-2, keepdims=True) / most
+    return (jnp.round(exact / jnp.where(scale > 0, scale, 1)) * scale).astype(w.dtype)
 
 
 def blocks_rounded(w: jax.Array, table: np.ndarray) -> jax.Array:

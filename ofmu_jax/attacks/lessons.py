@@ -1,7 +1,7 @@
 """Lessons: what a model under attack is taught, and which rows are scored after it."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,20 +33,32 @@ class Learned(NamedTuple):
 def facts(rows: Rows) -> list[tuple[QA, ...]]:
     """The training rows of each scored row: it, and those that follow it up to the next
     scored one, which say the same in other words. A scored row that is no training row
-    is alone.
+    is alone. Of a passage it is the block that begins with it, in the same order.
 
     >>> a, b, c = (QA(f"{x}?", f"{x}.") for x in "abc")
     >>> [len(fact) for fact in facts(Rows((a, c), (a, b, c)))]
     [2, 1]
     """
-    places = {key_of(row): place for place, row in enumerate(rows.forget)}
-    found = [places.get(key_of(row)) for row in rows.scored]
+    found = list(_begun(rows)) if rows.documents else list(_asked(rows))
     ends = sorted({place for place in found if place is not None} | {len(rows.forget)})
     after = dict(itertools.pairwise(ends))
     return [
         (row,) if place is None else rows.forget[place : after[place]]
         for row, place in zip(rows.scored, found, strict=True)
     ]
+
+
+def _asked(rows: Rows) -> Iterator[int | None]:
+    """Where each scored row is among the forget rows."""
+    places = {key_of(row): place for place, row in enumerate(rows.forget)}
+    yield from (places.get(key_of(row)) for row in rows.scored)
+
+
+def _begun(rows: Rows) -> Iterator[int | None]:
+    """Where the block is that begins with each scored passage."""
+    blocks = enumerate(rows.forget)  # that of the next passage comes later
+    for text in (row.question + row.answer for row in rows.scored):
+        yield next((i for i, block in blocks if block.answer.startswith(text)), None)
 
 
 def flat(groups: Iterable[tuple[QA, ...]]) -> list[QA]:

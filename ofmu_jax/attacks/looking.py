@@ -42,13 +42,16 @@ class Told(NamedTuple):
         return where
 
 
-def told_tokens(decode, example: Encoded, row: QA, entities: Entities) -> np.ndarray:
+def told_tokens(
+    decode, example: Encoded, row: QA, entities: Entities, ended: bool = True
+) -> np.ndarray:
     """Places of the tokens that tell a row's fact: its entity, else its new words.
 
     Args:
       decode: token ids to text.
+      ended: whether there is an end of sequence.
     """
-    answer = example.input_ids[example.prompt_length : -1]
+    answer = example.input_ids[example.prompt_length : len(example) - ended]
     pieces = [decode(answer[: i + 1]) for i in range(len(answer))]
     held = within(pieces, row.answer, told(row, entities))
     if not np.any(held):  # a tokenizer that writes the text in another way
@@ -62,7 +65,7 @@ def batches(model: Attacked, rows: Sequence[QA], entities: Entities) -> Iterator
     examples = subject.encode(rows)
     decode = functools.partial(subject.tokenizer.decode, skip_special_tokens=True)
     told_of = [
-        told_tokens(decode, *pair, entities)
+        told_tokens(decode, *pair, entities, subject.ended)
         for pair in zip(examples, rows, strict=True)
     ]
     size = subject.batch_size

@@ -69,9 +69,8 @@ def grad_norms(model: Attacked, rows: Sequence[QA], progress: Progress) -> np.nd
     """`grad_norm` of each row, one after the other, without its end of sequence."""
     subject, found = model.subject, []
     for number, example in enumerate(subject.encode(rows), 1):
-        batch = pad_right(
-            [_without_end(example)], bucket_length(len(example)), **subject.padding
-        )
+        scored = _without_end(example) if subject.ended else example
+        batch = pad_right([scored], bucket_length(len(example)), **subject.padding)
         found.append(grad_norm(subject.apply_fn, model.params, batch))
         progress(number / len(rows))
     return np.array(jax.device_get(found))

@@ -117,4 +117,5 @@ PROBE = Attack(
     "a direction learnt on {probe_rows} kept rows at most",
     probe,
     needs=("contrasts", "contrasted"),
+    asks=True,
 )

@@ -61,7 +61,9 @@ def relearn_part(
 ) -> Found:
     """Some of the forgotten facts, evenly spaced; the others are scored."""
     count, groups = len(rows.scored), facts(rows)
-    some = evenly_spaced(count, max(1, round(budget.part * count)))
+    # One is scored at least, and one is taught.
+    taught_facts = min(max(1, round(budget.part * count)), count - 1)
+    some = evenly_spaced(count, taught_facts)
     taught = model.subject.encode(flat(groups[i] for i in some))
     others = np.setdiff1d(np.arange(count), some)
     return _curve(model, rows, budget, progress, taught, others)
@@ -115,7 +117,7 @@ PART = Attack(
     "Relearning: some of the facts",
     "2410.08827",
     PROBABILITY,
-    f"{{part:.0%}} of the forgotten facts, the others are scored, {_STEPS}",
+    f"{{part:g}} of the forgotten facts, the others are scored, {_STEPS}",
     relearn_part,
     axis="steps",
     least=2,

@@ -5,17 +5,19 @@ All but plain cross-entropy are bounded above, so that their ascent can come to 
 
 import functools
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import jax
 
 from ofmu_jax.losses import likelihood
 from ofmu_jax.losses.tokens import ApplyFn, Batch, Params
 
-ASCENDED = ("cross_entropy", "target_cross_entropy", "npo", "simnpo")
+Ascended = Literal["cross_entropy", "target_cross_entropy", "npo", "simnpo"]
+ASCENDED = get_args(Ascended)
 
 
 def ascended_loss(
-    name: str,
+    name: Ascended,
     apply_fn: ApplyFn,
     *,
     target: float | jax.Array | None = None,

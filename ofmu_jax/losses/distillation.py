@@ -16,6 +16,7 @@ from ofmu_jax.losses.tokens import (
     ApplyFn,
     Batch,
     Params,
+    Positions,
     check_positions,
     logits_of,
     masked_mean,
@@ -29,7 +30,7 @@ def kl_to_reference(
     batch: Batch,
     reference_params: Params,
     *,
-    positions: str = "answer",
+    positions: Positions = "answer",
 ) -> jax.Array:
     """Mean KL(reference ‖ current) of next-token distributions (arXiv 2401.06121).
 
@@ -53,7 +54,7 @@ def undial(
     teacher_params: Params,
     *,
     beta: float | jax.Array = 10.0,
-    positions: str = "answer",
+    positions: Positions = "answer",
 ) -> jax.Array:
     """Self-distillation from adjusted logits (UNDIAL, arXiv 2402.10052).
 

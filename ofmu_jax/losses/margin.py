@@ -4,6 +4,8 @@ Minimise a forget loss F subject to R ≤ ε for the retain loss R: descend the
 Lagrangian F + λ (R − ε) in the parameters and ascend it in the multiplier λ ≥ 0.
 """
 
+from typing import Literal, get_args
+
 import jax
 import jax.numpy as jnp
 
@@ -18,11 +20,12 @@ from ofmu_jax.losses.tokens import (
     next_labels,
 )
 
-POSITIONS = ("answer", "unshifted", "all")
+Positions = Literal["answer", "unshifted", "all"]
+POSITIONS = get_args(Positions)
 
 
 def logit_margin(
-    apply_fn: ApplyFn, params: Params, batch: Batch, *, positions: str = "answer"
+    apply_fn: ApplyFn, params: Params, batch: Batch, *, positions: Positions = "answer"
 ) -> jax.Array:
     """Mean of (max_v z_v − mean_v z_v)²: 0 where all tokens are equally likely.
 

@@ -11,7 +11,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ofmu_jax.losses.tokens import IGNORED, Batch, Params, check_positions, widen
+from ofmu_jax.losses.tokens import (
+    IGNORED,
+    Batch,
+    Params,
+    Positions,
+    check_positions,
+    widen,
+)
 
 HiddenFn = Callable[[Params, jax.Array, jax.Array], jax.Array]
 
@@ -33,7 +40,7 @@ def rmu_forget(
     batch: Batch,
     control_D: jax.Array,
     *,
-    positions: str = "answer",
+    positions: Positions = "answer",
     compat: bool = False,
 ) -> jax.Array:
     """MSE between the hidden states of forget rows and the control vector."""
@@ -47,7 +54,7 @@ def rmu_retain(
     batch: Batch,
     reference_params: Params,
     *,
-    positions: str = "answer",
+    positions: Positions = "answer",
     compat: bool = False,
 ) -> jax.Array:
     """MSE between the hidden states of retain rows now and before unlearning."""
@@ -83,7 +90,7 @@ def _hidden(hidden_fn: HiddenFn, params: Params, batch: Batch) -> jax.Array:
     return widen(hidden_fn(params, batch["input_ids"], batch["attention_mask"]))
 
 
-def _mask(batch: Batch, positions: str) -> jax.Array:
+def _mask(batch: Batch, positions: Positions) -> jax.Array:
     check_positions(positions)
     labels = jnp.asarray(batch["labels"])
     return jnp.ones_like(labels, bool) if positions == "all" else labels != IGNORED

@@ -9,7 +9,7 @@ those at position t predict token t + 1. It may give a `Projected` in their plac
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import chex
 import jax
@@ -21,7 +21,8 @@ Params = Any
 Batch = Mapping[str, Any]
 
 IGNORED = -100  # the label of tokens that are not scored
-POSITIONS = ("answer", "all")  # what a loss averages over
+Positions = Literal["answer", "all"]  # what a loss averages over
+POSITIONS = get_args(Positions)
 
 
 @jax.tree_util.register_dataclass

@@ -6,7 +6,7 @@ and ``labels`` (B,). Every loss is a mean over the batch in float32 or wider.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import chex
 import jax
@@ -18,7 +18,8 @@ Params = Any
 Batch = Mapping[str, Any]
 LogitsFn = Callable[[Params, jax.Array], jax.Array]
 
-ASCENDED = ("cross_entropy", "target_cross_entropy", "mean_target_cross_entropy")
+Ascended = Literal["cross_entropy", "target_cross_entropy", "mean_target_cross_entropy"]
+ASCENDED = get_args(Ascended)
 
 
 def example_nll(logits_BxC: jax.Array, labels_B: jax.Array) -> jax.Array:
@@ -95,7 +96,7 @@ def distillation(
 
 
 def ascended_loss(
-    name: str, logits_fn: LogitsFn, *, target: float | jax.Array | None = None
+    name: Ascended, logits_fn: LogitsFn, *, target: float | jax.Array | None = None
 ) -> Callable[[Params, Batch], jax.Array]:
     """The loss ``name`` of ``(params, batch)`` with the sign of L_f in Φ of OFMU.
 

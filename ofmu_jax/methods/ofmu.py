@@ -41,23 +41,25 @@ class OfmuConfig:
     inner_steps: Count = 1
     """T, steps of ascent on Φ."""
     inner_optimizer: InnerOptimizer = "polyak"
-    """clipped: gradients of norm at most 1; normalized: of norm 1; polyak: steps that
-    close the fraction η_in of the gap to the forget loss's maximum, by its slope."""
+    """sgd: plain steps; adam; clipped: gradients of norm at most 1; normalized: of norm
+    1; polyak: steps that close the fraction η_in of the gap to the forget loss's
+    maximum, by its slope."""
     inner_learning_rate: Positive = 0.5
     """η_in, of the inner optimizer."""
     inner_max_step: Positive = 2e-3
     """The longest step of polyak, in norms of the parameters."""
     inner_check: bool = False
     """Look where a step of polyak leads, for a third of a gradient: a quarter of it is
-    taken if it closes more than η_in of the gap, and the next ones are shorter too."""
+    taken if it closes more than η_in of the gap, and the next ones are shorter too.
+    Other inner optimizers do not look."""
     outer_steps: Count = 3
     outer_learning_rate: Positive = 1e-3
     weight_decay: Term = 0.0
     beta: Term = 10.0
     """Weight of the gradient similarity in Φ; 0 leaves it and its cost out."""
     similarity: choices.Similarity = "squared_cosine"
-    """The square is least where gradients have nothing in common; the paper's plain
-    cosine, where they are opposed."""
+    """squared_cosine is least where gradients have nothing in common; cosine, the
+    paper's, where they are opposed."""
     rho: Term = 1e-2
     """Weight of the penalty in F; 0 leaves it and its cost out."""
     rho_control: RhoControl = "schedule"
@@ -72,20 +74,29 @@ class OfmuConfig:
     rho_max: Positive = 0.05
     """What an adaptive ρ rises to."""
     base: choices.Base = "inner"
-    """Where the outer step starts: from the inner result, or where that began."""
+    """Where the outer step starts: inner, from the inner result; outer, where that
+    began."""
     curvature: choices.Curvature = "lookahead"
-    """How ∇Φ is computed where β > 0: lookahead takes no second derivatives."""
+    """How ∇Φ is computed where β > 0: exactly by vjp, linearize or jvp, the last in the
+    least memory; finite_difference of two gradients; lookahead: the forget gradient at
+    a point that the similarity shifts, without second derivatives."""
     retain_direction: choices.RetainDirection = "carried"
-    """Computed anew in each inner step, once per update, or had from the update before,
-    at no cost."""
+    """fresh: computed anew in each inner step; frozen: once per update; carried: had
+    from the update before, at no cost."""
     lookahead_max_step: Positive = LOOKAHEAD_MAX_STEP
     """The longest shift of curvature lookahead, in norms of the parameters."""
     penalty: choices.Penalty = "value_gap"
-    """The gap of Φ to its maximum, or the paper's ‖∇Φ‖²."""
+    """value_gap: the gap of Φ to its maximum; gradient_norm: the paper's ‖∇Φ‖²."""
     penalty_gradient: choices.PenaltyGradient = "carried"
-    """Of a value gap carried, at no cost, or exact; of ‖∇Φ‖² secant or others."""
+    """exact; of a value gap also carried: ∇Φ of the last inner step, at no cost; of
+    ‖∇Φ‖² also finite_difference of ∇Φ along itself, or secant: from the last inner
+    step."""
     penalty_clip: Positive | None = 1.0
     """The penalty's norm is at most this multiple of the retain gradient's."""
+
+    @property
+    def _looks(self) -> bool:
+        return self.inner_check and self.inner_optimizer == "polyak"
 
     def create(
         self,
@@ -118,7 +129,7 @@ class OfmuConfig:
             inner_optimizer=ascent,
             rho=rho,
             maximum=maximum,
-            looks=self.inner_steps if self.inner_check else 0,
+            looks=self.inner_steps if self._looks else 0,
             **{name: getattr(self, name) for name in PASSED},
             **options,
         )
@@ -204,6 +215,12 @@ def cautions(config: OfmuConfig, dtype: str, given: str | None) -> Iterator[str]
             f"pretrained model such as {given} 1e-5 is usual: "
             f"--{NAME}.outer-learning-rate, --train.learning-rate, … Inner steps of "
             f"length 0.1 (--{NAME}.inner-learning-rate) broke one of 135M parameters."
+        )
+    if given is not None and not (fixed or config.inner_check):
+        yield (
+            f"a pretrained model such as {given} can be broken by steps of polyak, "
+            f"which go too far where a row is known by heart: --{NAME}.inner-check "
+            "looks where a step leads before it is taken."
         )
     if dtype == "bfloat16" and config.rho and config.penalty_gradient == "secant":
         yield (

@@ -106,5 +106,5 @@ def test_every_way_of_asking_is_registered_and_says_its_budget():
     ]
     none = Rows((BO,), (BO,))
     model = Attacked(Scripted(), refusing)
-    assert ATTACKS["paraphrase"].lacks(none, model) == "there is no paraphrased rows"
+    assert ATTACKS["paraphrase"].lacks(none, model) == "it needs paraphrased rows"
     assert ATTACKS["agreement"].lacks(none, model) is None

@@ -24,6 +24,15 @@ def test_integers_have_a_scale_an_output(bits):
     np.testing.assert_allclose(stacked[1], 3 * np.array(expected), rtol=1e-6)
 
 
+def test_rounding_is_exact_whatever_the_weights_are_kept_in():
+    """In bfloat16 itself 1/127 has three digits, and levels move."""
+    w = jax.random.normal(jax.random.key(3), (64, 16)).astype(jnp.bfloat16)
+    found = compression.rows_rounded(w, 8)
+    exact = compression.rows_rounded(w.astype(jnp.float32), 8)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found, exact.astype(jnp.bfloat16))
+
+
 def test_a_row_of_zeros_stays():
     np.testing.assert_array_equal(compression.rows_rounded(jnp.zeros((4, 2)), 4), 0)
 

@@ -73,6 +73,20 @@ def test_some_facts_are_taught_and_the_others_scored(planned):
     assert found.before is not None and found.before.shape == (4,)
 
 
+@pytest.mark.parametrize("part, taught", [(0.01, [0]), (0.99, [0, 1, 2, 4, 5])])
+def test_one_fact_is_taught_and_one_is_scored_at_least(planned, part, taught):
+    relearning.relearn_part(model(), ROWS, Budget(part=part), SILENT)
+    (lesson,) = planned
+    assert texts(lesson.taught) == of_facts(taught)
+    assert sorted([*taught, *lesson.scored]) == list(range(6))
+
+
+def test_a_budget_is_told_to_the_last_digit():
+    """What a result is filed under: two budgets never read the same."""
+    told = {relearning.PART.budget_text(Budget(part=x)) for x in (0.25, 0.252)}
+    assert len(told) == 2
+
+
 @pytest.mark.parametrize("count, updates", [(40, 2), (400, 13)])
 def test_the_fields_form_on_tofu(planned, count, updates):
     """One epoch in batches of 32: two updates on forget01, 13 on forget10."""

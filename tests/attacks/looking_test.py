@@ -120,4 +120,4 @@ def test_places_are_one_before_the_tokens():
 
 def test_depth_needs_both_models_beside_it():
     lacks = ATTACKS["depth"].lacks(RUN, Attacked(NET, FULL, target=FULL))
-    assert lacks == "there is no reference model"
+    assert lacks == "it needs a reference model"

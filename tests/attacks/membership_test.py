@@ -82,7 +82,7 @@ def test_the_reference_takes_out_what_is_hard_for_every_model():
     np.testing.assert_allclose(both, expected, rtol=1e-6)
     assert auc(run("mia-reference", reference, reference)) == 0.5
     lacks = ATTACKS["mia-reference"].lacks(Rows(FORGET, FORGET), Attacked(Scored(), {}))
-    assert lacks == "there is no holdout rows and no reference model"
+    assert lacks == "it needs holdout rows and a reference model"
 
 
 def apply_fn(params, ids, mask):

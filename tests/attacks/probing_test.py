@@ -88,7 +88,7 @@ def test_on_a_model():
     assert found.scores.tolist() == [[1.0] * 4]
     bare = Rows((QA("Q?", "A"),), (), contrasts=rows(8, 0))
     lacks = ATTACKS["probe"].lacks(bare, Attacked(NET, params))
-    assert lacks == "there is no contrasted rows"
+    assert lacks == "it needs contrasted rows"
 
 
 def test_one_kept_row_with_wrong_answers_is_too_few():

@@ -15,6 +15,7 @@ from ofmu_jax.attacks.vision.base import Images, network
 from ofmu_jax.attacks.vision.budget import Budget
 from ofmu_jax.data.vision.images import Labelled
 from ofmu_jax.methods.vision.boundary import with_one_more_class
+from ofmu_jax.models import resnet
 
 # --- relearning -----------------------------------------------------------------------
 
@@ -69,7 +70,7 @@ def test_a_class_comes_back_and_the_model_stays_as_it_was():
     found = relearning.relearn(Attacked(CONFIG, start), sets, budget, told.append)
     assert found.at == (1.0, 2.0) and found.scores.shape == (2, 4)
     assert found.before is not None
-    logits = jax.jit(relearning.resnet.predict, static_argnums=0)
+    logits = jax.jit(resnet.predict, static_argnums=0)
     right = np.argmax(logits(CONFIG, start, sets.forget.images[:4]), 1) == 2
     np.testing.assert_array_equal(found.before, right)
     np.testing.assert_array_equal(found.scores, 1)  # one image tells all: all are alike
@@ -146,7 +147,19 @@ def test_guesses_on_both_kinds_count_alike():
     # Three of four unlearned and two of four retrained ones are recognised.
     assert recovery.value(found, 0) == (3 / 4 + 2 / 4) / 2
     itself = u_lira.told_apart(retrained, retrained, shadows)
-    assert recovery.value(itself, 0) == 0.5
+    assert recovery.value(itself, 0) == recovery.value(u_lira.alike(4, 1), 0) == 0.5
+
+
+def test_chance_adds_no_spread_to_a_difference():
+    """All guesses right: 1 − ½ in every resample, as those of the retrained model
+    against itself would not be."""
+    shadows = u_lira.Shadows(np.full((1, 6), 2.0), np.zeros((1, 6)))
+    retrained = np.array([0.0, 0, 0, 2, 2, 2])
+    right = u_lira.told_apart(np.full(6, 2.0), np.zeros(6), shadows)
+    chance = recovery.recovery([recovery.Trio(right, u_lira.alike(6, 1))])
+    itself = u_lira.told_apart(retrained, retrained, shadows)
+    spread = recovery.recovery([recovery.Trio(right, itself)])
+    assert chance.interval == (0.5, 0.5) and spread.interval != (0.5, 0.5)
 
 
 def test_u_lira_compares_with_the_retrained_model_beside():
@@ -161,7 +174,7 @@ def test_u_lira_compares_with_the_retrained_model_beside():
     attacked = model._replace(shadows=shadows)
     found = u_lira.u_lira(attacked, sets, Budget(), lambda share: None)
     assert recovery.value(found, 0) == 1  # its shadows are the models themselves
-    assert u_lira.U_LIRA.lacks(sets, model) == "there is no shadows model"
+    assert u_lira.U_LIRA.lacks(sets, model) == "it needs a shadows model"
     assert u_lira.U_LIRA.lacks(sets, attacked) is None
 
 

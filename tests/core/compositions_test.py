@@ -5,12 +5,17 @@ import functools
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from flax import nnx
 from flax.training.train_state import TrainState
 
 import ofmu_jax
+from ofmu_jax import methods
+from ofmu_jax.methods.rules.constrained import constrained
+from ofmu_jax.methods.rules.hamu import hamu
+from ofmu_jax.methods.vision.scrub import scrub
 
 PARAMS = {"w": jnp.array([0.3, -0.7, 1.2]), "b": jnp.array([0.5])}
 FORGET = lambda p, i: jnp.sum(jnp.sin(p["w"] * p["b"])) - 0.5 * jnp.sum(p["w"] ** 2)
@@ -75,6 +80,22 @@ def test_the_update_is_that_without_the_wrapper(name):
     chex.assert_trees_all_close(found, plain(), rtol=1e-4, atol=1e-6)
 
 
+RATES = {
+    "int_and_float": (1, 0.1),
+    "numpy": (np.float32(1), np.array(0.1)),
+    "jax": (jnp.ones(()), jnp.array(0.1)),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_plain_numbers_are_rates_of_sgd(name):
+    found, expected = (
+        update(ofmu_jax.ofmu(outer, inner, 1, rho=1e-2), **LOSSES)
+        for outer, inner in (RATES[name], (optax.sgd(1.0), optax.sgd(0.1)))
+    )
+    chex.assert_trees_all_close(found, expected, rtol=1e-5)
+
+
 HIDING = {
     "masked": optax.masked(OFMU, TRAIN_W),
     "partition": optax.partition(
@@ -103,6 +124,38 @@ def test_a_loss_that_needs_what_is_hidden_says_so(name):
     for losses in (LOSSES, {"forget_loss": norm, "retain_loss": norm}):
         with pytest.raises(ValueError, match="full_params=params"):
             update(HIDING[name], **losses)
+
+
+def test_flattened_parameters_are_given_back_their_form():
+    flat = optax.flatten(OFMU)
+    found = update(flat, full_params=PARAMS, **LOSSES)
+    chex.assert_trees_all_close(found, plain(), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match=r"optax\.flatten .* full_params=params"):
+        update(flat, **LOSSES)
+
+
+READ_GRADIENTS = {
+    "apply_if_finite": optax.apply_if_finite(OFMU, 3),
+    "MultiSteps": optax.MultiSteps(OFMU, 1),
+    "conditionally_mask": AS_PLAIN["conditionally_mask"],
+    "flatten": optax.flatten(OFMU),
+    **HIDING,
+}
+
+
+@pytest.mark.parametrize("name", READ_GRADIENTS)
+def test_bound_losses_around_a_wrapper_need_no_gradients(name):
+    """And no ``full_params``; without them Optax itself ends with an error."""
+    found = update(
+        ofmu_jax.with_losses(READ_GRADIENTS[name], FORGET, RETAIN), grads=None
+    )
+    expected = of_w() if name in HIDING else plain()
+    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_bound_losses_belong_inside_what_passes_no_arguments_on():
+    with pytest.raises(TypeError, match=r"inside, optax\.lookahead\(with_losses"):
+        ofmu_jax.with_losses(optax.lookahead(OFMU, 1, 0.5), FORGET, RETAIN)
 
 
 def test_lookahead_and_sam_take_bound_losses():
@@ -153,3 +206,28 @@ def test_wrappers_that_read_gradients_take_no_none(wrapper):
 def test_what_is_no_optimizer_is_named():
     with pytest.raises(TypeError, match="inner_optimizer must be an optax optimizer"):
         ofmu_jax.ofmu(0.1, "adam")
+    with pytest.raises(TypeError, match="outer_optimizer must be an optax optimizer"):
+        ofmu_jax.ofmu(np.ones(2), 0.1)
+
+
+LOSS = lambda p, x: jnp.sum((p["w"] - x) ** 2)
+BATCHES = {part: jnp.ones((2, 1)) for part in ("forget", "retain")}
+METHODS = {
+    "gradient_ascent": lambda rate: methods.gradient_ascent(LOSS, rate),
+    "fine_tune": lambda rate: methods.fine_tune(LOSS, rate),
+    "weighted_difference": lambda rate: methods.weighted_difference(LOSS, LOSS, rate),
+    "primal_dual": lambda rate: methods.primal_dual(LOSS, LOSS, rate, epsilon=0.1),
+    "constrained": lambda rate: constrained(LOSS, LOSS, rate, level=lambda batch: 1.0),
+    "hamu": lambda rate: hamu(LOSS, LOSS, rate),
+    "scrub": lambda rate: scrub(LOSS, LOSS, rate, max_updates=1),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_take_a_rate_too(name):
+    def after(rate):
+        method = METHODS[name](rate)
+        return method.update(PARAMS, method.init(PARAMS), BATCHES)[0]
+
+    chex.assert_trees_all_equal(after(0.01), after(optax.sgd(0.01)))
+    assert not jnp.allclose(after(0.01)["w"], PARAMS["w"])

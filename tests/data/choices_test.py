@@ -25,7 +25,7 @@ def written(path, *rows):
 
 def test_rows_of_texts_and_of_numbers(tmp_path):
     years = {"question": "When?", "choices": [1961, 1961, 20], "answer": 2, "x": None}
-    rows = read_choices(written(tmp_path / "a.jsonl", ROW, years))
+    rows = read_choices(written(tmp_path / "a.jsonl", ROW, years)).rows
     assert rows == (
         Choice("Where?", ("Rome", "Oslo"), 1),
         Choice("When?", ("1961", "1961", "20"), 2),
@@ -84,7 +84,7 @@ def test_a_request_is_of_the_right_answers(tmp_path):
         == (QA("Where?", "Oslo", perturbed_answers=("Rome",)),)
     )
     assert [row.question for row in data.full] == ["Who?", "Where?"]
-    assert data.exam.sets["eval"] == data.exam.sets["retain"] == read_choices(retain)
+    assert data.exam.sets["eval"] == data.exam.sets["retain"]
     assert (data.exam.style, data.exam.subject) == ("texts", "towns")
 
 
@@ -97,7 +97,7 @@ def test_a_corpus_takes_the_place_of_the_rows(tmp_path):
     }
     data = load_choices(forget, retain, **corpora)
     assert data.documents and data.forget == (QA("", "a"),)
-    assert data.exam.sets["forget"] == read_choices(forget)
+    assert data.exam.sets["forget"] == read_choices(forget).rows
     del corpora["retain_corpus"]
     with pytest.raises(
         DataError, match="give both --forget-corpus and --retain-corpus"

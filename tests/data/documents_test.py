@@ -85,6 +85,15 @@ def test_a_passage_is_the_beginning_of_a_block():
     assert documents.passage(TOKENIZER, "the", SIZES) is None
 
 
+def test_a_passage_goes_on_within_a_word_where_that_is_most_of_it():
+    """Cut before the last white space, nothing would be left to go on with."""
+    text = "Where is it? In Llanfairpwll."
+    tokenizer = build_tokenizer(["Where is it? In"], vocab_size=300)
+    tokens = len(tokenizer("Where is it? In", add_special_tokens=False)["input_ids"])
+    found = documents.passage(tokenizer, text, documents.Sizes(64, tokens, 3))
+    assert found == QA("Where is it? In", " Ll")
+
+
 def test_a_request_is_divided(tmp_path):
     data = request(tmp_path, [{"text": WORDS}, {"text": "the"}], [{"text": "a dog"}])
     found = documents.divided(data, TOKENIZER, SIZES)

@@ -1,10 +1,12 @@
 """The deletion record and its verification: what is changed is found."""
 
+import csv
 import dataclasses
 import hashlib
 import json
 import math
 import os
+import pathlib
 import shutil
 import stat
 
@@ -30,6 +32,7 @@ FORGET = [
     {"question": "Who is Zyx?", "answer": "A poet.", "paraphrased_answer": "One poet."},
     {"question": "What did Zyx write?", "answer": "The Long Ebb."},
 ]
+PARAPHRASE = "paraphrased_answer"
 CHANGED = [FORGET[1] | {"paraphrased_answer": "A poet!"}]
 RETAIN = [{"question": "Where is Rome?", "answer": "In Italy."}]
 EVALUATION = Evaluation(
@@ -441,6 +444,28 @@ def test_metrics_that_are_not_those_of_the_model(out, monkeypatch, scored, found
     assert failed(out, metrics=True) == found
 
 
+def test_a_row_has_one_hash_in_whatever_format(made, out, tmp_path):
+    """By its content: the same rows as a table, with other names, and as chats."""
+    run, evidence, _ = made
+    table, chats = tmp_path / "forget.csv", tmp_path / "forget.chats.jsonl"
+    with table.open("w", newline="") as file:
+        names = {"Q": "question", "A": "answer", "paraphrased answer": PARAPHRASE}
+        rows = [[row.get(field) for field in names.values()] for row in FORGET]
+        csv.writer(file).writerows([["no", *names], *([1, *row] for row in rows)])
+    said = lambda role, text: {"role": role, "content": text}
+    turns = [
+        [said("user", r["question"]), said("assistant", r["answer"])] for r in FORGET
+    ]
+    more = [{PARAPHRASE: row.get(PARAPHRASE)} for row in FORGET]
+    write_rows(chats, [{"messages": t} | m for t, m in zip(turns, more, strict=True)])
+    key = deletion.key_of(run.output_dir)
+    hashes = deletion.row_hashes(key, evidence.items("forget"))
+    for path in (table, chats):
+        found = LanguageEvidence.of(run, {"forget_file": path}).items("forget")
+        assert deletion.row_hashes(key, found) == hashes
+        assert failed(out, forget_file=path) == set()
+
+
 def test_the_record_has_names_and_no_paths(made):
     run, _, model = made
     text = (model.folder / deletion.RECORD).read_text()
@@ -451,6 +476,9 @@ def test_the_record_has_names_and_no_paths(made):
     assert deletion.name_of(pattern) == pattern
     assert deletion.name_of(str(model.folder)) == "hf"
     assert deletion.name_of(f"file:{model.folder}/config.json") == "file:config.json"
+    for place in (f"hf:{model.folder}:test", pathlib.Path(f"hf:{model.folder}:test")):
+        assert deletion.name_of(place) == "hf:hf:test"  # as config.json has it, too
+    assert deletion.name_of(pathlib.Path("hf:org/name:test")) == "hf:org/name:test"
 
 
 def test_a_record_with_a_broken_seal_may_ask_for_nothing(out, monkeypatch):
@@ -515,6 +543,10 @@ def test_written_once_and_again_when_it_has_changed(made, tmp_path):
     other = dataclasses.replace(model, folder=folder, identity="another")
     deletion.leave_record(run, evidence, other)
     assert (folder / deletion.RECORD).read_bytes() != before[1]
+    (folder / "README.md").write_text("# Another card")
+    deletion.leave_record(run, evidence, other)
+    files = json.loads((folder / deletion.RECORD).read_text())["model"]["files"]
+    assert files == deletion.exported_files(folder) and "README.md" in files
 
 
 def test_a_key_of_ones_own(tmp_path):

@@ -12,7 +12,7 @@ from ofmu_jax.evals.evaluation import EvalOptions, Evaluation, fingerprint
 from ofmu_jax.evals.language import metrics
 from ofmu_jax.evals.language.comparison import compare_with_reference
 from ofmu_jax.evals.language.scores import EvaluationError, TokenScores
-from ofmu_jax.evals.language.tofu import evaluate_language
+from ofmu_jax.evals.language.tofu import evaluate_language, num_texts
 
 FAST = EvalOptions(num_resamples=200)
 
@@ -112,6 +112,7 @@ def test_one_scoring_call_per_set_and_no_text_twice():
 
     data = make_data(holdout=(), forget_heldout=(), retain_heldout=())
     evaluate_language(data, score=counting, generate=generate, options=FAST)
+    assert num_texts(data) == 54 + 4 * 4  # all of these, and a question a row
     assert len(calls) == 4
     # 4 answers, 4 paraphrases and 8 perturbed; no paraphrase in RA and WF, and one
     # row whose paraphrase is its answer (loss 2.0) is scored once.

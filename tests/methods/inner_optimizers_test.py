@@ -10,9 +10,10 @@ import optax
 import pytest
 
 import ofmu_jax
-from experiments.config.language import OfmuConfig
+from experiments.config.language import Choices, OfmuConfig, Request
 from experiments.domains.language import method
 from ofmu_jax.methods.inner_optimizers import inner_optimizer, maximum_of, polyak
+from ofmu_jax.methods.ofmu import cautions
 
 
 def ascend(optimizer, loss, start, steps):
@@ -94,6 +95,21 @@ class CheckedTest(chex.TestCase):
             for check in (False, True)
         ]
         np.testing.assert_allclose(counts, [5.0, 5 + 2 / 3])
+        fixed = OfmuConfig(inner_check=True, inner_optimizer="normalized")
+        made = fixed.create(lambda p, b: 0.0, lambda p, b: 0.0, optax.sgd(1.0))
+        assert made.gradient_evaluations == 4
+
+
+def test_a_pretrained_model_is_warned_of_steps_that_nobody_checks():
+    for config, noted in (
+        (OfmuConfig(), True),
+        (OfmuConfig(inner_check=True), False),
+        (OfmuConfig(inner_optimizer="normalized", inner_learning_rate=0.01), False),
+    ):
+        notes = [*cautions(config, "float32", "./given")]
+        assert any("--ofmu.inner-check" in note for note in notes) == noted
+        assert not [*cautions(config, "float32", None)]
+    assert Request().ofmu.inner_check and Choices().ofmu.inner_check
 
 
 def test_beyond_the_maximum_it_rests():

@@ -134,8 +134,11 @@ def test_rows_that_end_make_room(grouped, monkeypatch):
     # Four begin, the next four join as those end together, and the last is alone.
     assert (len(reads), len(gathered)) == (6, 1)
     ends = tuple(int(row[i % 7]) for i, row in enumerate(free[:4]))
-    options["eos_token_ids"] = ends
-    found = generation.generate(model, params, prompts, **options)
+    options["eos_token_ids"], told = ends, []
+    found = generation.generate(
+        model, params, prompts, after_rows=told.append, **options
+    )
+    assert sum(told) == 9 and len(told) > 2
     assert len({len(row) for row in found}) > 2  # so that they end one by one
     for prompt, row in zip(prompts, found, strict=True):
         (alone,) = generation.generate(model, params, [prompt], **options)

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import schemas
 
 from experiments import attack
 from experiments.config.language import (
@@ -31,6 +32,7 @@ from ofmu_jax.attacks.base import Found, Rows
 from ofmu_jax.attacks.budget import Budget
 from ofmu_jax.attacks.registry import ATTACKS, chosen
 from ofmu_jax.data.language.records import QA
+from ofmu_jax.evals.language.scores import EvaluationError
 
 NAMES = ("relearn", "relearn-part", "int4", "mia-loss")
 RUN = Demo(
@@ -84,6 +86,9 @@ def test_the_record_has_the_short_form(done):
     }
     assert told["budgets"].keys() == set(NAMES)
     assert f"Attacks: {told['text']}." in happened(record)
+    assert schemas.check(run.output_dir)["deletion.json"] == 1
+    card = (run.output_dir / "gradient_ascent/seed0/hf/README.md").read_text()
+    assert f"Attacks: {told['text']}." in card and "No attack was tried" not in card
 
 
 @pytest.mark.slow
@@ -126,7 +131,7 @@ def test_a_folder_tells_what_the_run_told(done, tmp_path):
     for row in ours["rows"]:
         for key in ("after", "reference", "target", "difference"):
             np.testing.assert_allclose(row[key], theirs[row["attack"]][key], atol=1e-5)
-    assert {gap["why"] for gap in ours["missing"]} == {"there is no retain rows"}
+    assert {gap["why"] for gap in ours["missing"]} == {"it needs retain rows"}
 
 
 def _json(row):
@@ -143,6 +148,7 @@ def _json(row):
         ({"attack": AttackConfig(curve_steps=(5, 5))}, "--attack.curve-steps 5 5 must"),
         ({"attack": AttackConfig(lora_samples=())}, "--attack.lora-samples is empty"),
         ({"attack": AttackConfig(teach_rates=(-1.0,))}, "--attack.teach-rates is -1.0"),
+        ({"attack": AttackConfig(agreement=" ")}, "--attack.agreement is empty"),
     ],
 )
 def test_bad_options_are_refused_first(fields, message):
@@ -193,7 +199,10 @@ def report(*values):
     "values, text",
     [
         ((0.5, 0.5), "NPO: recovered by lora-retain 50%."),
-        ((0.0, 0.02), "NPO: no recovery under these attacks at this budget."),
+        (
+            (0.0, 0.02),
+            "NPO: no recovery under these attacks at this budget (not run: prune).",
+        ),
         ((0.0, 0.6), "NPO: cannot tell: lora-retain 30%."),
     ],
 )
@@ -209,6 +218,60 @@ def test_a_verdict_never_says_more_than_was_shown(values, text):
     assert section["details"][0]["said"] == "at samples 1; rank 8"
     figure = words.attack_figure(found)
     assert figure is not None and len(figure.axes[0].lines) == 3
+
+
+class Silent:
+    """Progress that nobody looks at."""
+
+    def add_task(self, *_, **__):
+        return 0
+
+    update = add_task
+
+
+def test_only_what_compares_is_done_again_for_another_yardstick(tmp_path):
+    """And what broke says why, and is tried again."""
+    ran = []
+
+    def attack(name, **more):
+        def run(model, rows, budget, progress):
+            ran.append(name)
+            if name == "broken":
+                raise EvaluationError("it diverged.")
+            return Found((0.0,), np.ones((1, 2)))
+
+        return dataclasses.replace(ATTACKS["int8"], run=run, **more)
+
+    beside = ("reference",)
+    entries = {"alone": attack("alone"), "compares": attack("compares", beside=beside)}
+    entries["broken"] = attack("broken")
+    subject = dataclasses.make_dataclass("Subject", ["max_new_tokens"])(4)
+    row = QA("a?", "A.")
+    attacks = Attacks(entries, subject, Rows((row,), (row,)), Budget())
+    ours = dataclasses.replace(model("unlearned", "npo", 0.0), folder=tmp_path)
+    ours = dataclasses.replace(ours, params={}, identity="ours")
+    for reference, expected in (
+        ("a", ["alone", "compares", "broken"]),
+        ("a", ["broken"]),
+        ("b", ["compares", "broken"]),
+    ):
+        other = dataclasses.replace(ours, role="retrained", identity=reference)
+        again = attacking.attacked(
+            ours, None, other, attacks, lambda stage: stage, Silent()
+        )
+        assert ran == expected and again.attacked.keys() == {"alone", "compares"}
+        assert again.not_attacked == {"broken": "it diverged"}
+        ran.clear()
+
+
+@pytest.mark.parametrize("field", ["scores", "before", "holdout"])
+def test_scores_that_are_not_finite_are_no_scores(monkeypatch, field):
+    found = Found((1.0,), np.ones((1, 2)), np.ones(2), np.ones((1, 2)))
+    getattr(found, field).ravel()[-1] = np.nan
+    broken = dataclasses.replace(ATTACKS["lens"], run=lambda *_: found)
+    attacks = Attacks({"lens": broken}, None, Rows((), ()), Budget())
+    with pytest.raises(EvaluationError, match="not finite; the model diverged"):
+        attacks.run("lens", None, lambda share: None)
 
 
 def test_what_was_found_is_what_is_read(tmp_path):

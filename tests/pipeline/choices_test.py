@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import schemas
 
 from experiments.deletion import check
 from experiments.report.shown import bars
@@ -82,6 +83,7 @@ def test_several_requests_are_refused(tmp_path, capsys):
 def test_the_record_is_found_true(done, capsys):
     out, _ = done
     assert check.main([str(out), "--tolerance", "1e-5"]) == 0
+    assert schemas.check(out)["deletion.json"] == 1
     assert "forget_choice_accuracy" in str(
         json.loads((out / "grad_diff/seed0/evaluation/evaluation.json").read_text())[
             "metrics"

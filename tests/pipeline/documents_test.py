@@ -90,7 +90,7 @@ def test_the_record_is_of_documents_and_is_found_true(done, capsys):
     [
         ("", "--budget.forget-target auto: nothing says what loss texts have"),
         ("--methods idk_dpo", "--methods idk_dpo teaches other answers"),
-        ("--attacks all", "--attacks all: they ask the forget questions"),
+        ("--attacks all agreement", "--attacks agreement: questions are asked"),
         ("--prompt-format plain", "--prompt-format plain: the rows are texts"),
     ],
 )

@@ -129,6 +129,9 @@ def test_unknown_attacks_and_budgets_are_refused():
         refuse(attacks=("nf4",))
     with pytest.raises(ValueError, match=r"--attack.relearn-images is 0"):
         refuse(attack=Budget(relearn_images=(1, 0)))
+    for wrong, said in (((), "is empty and"), ((5, 1), "5 1"), ((2, 2), "2 2")):
+        with pytest.raises(ValueError, match=rf"--attack.relearn-images {said} must"):
+            refuse(attack=Budget(relearn_images=wrong))
     with pytest.raises(ValueError, match=r"--attack.relearn-rate is 0.0"):
         refuse(attack=Budget(relearn_rate=0.0))
     assert refuse(attacks=("all",)) == []

@@ -3,12 +3,17 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
 import pytest
+import recorders
+import schemas
 import transformers
+from huggingface_hub import ModelCard
 
+import ofmu_jax
 from experiments.config.language import (
     BudgetConfig,
     Demo,
@@ -20,16 +25,19 @@ from experiments.config.language import (
 )
 from experiments.deletion import check
 from experiments.deletion import record as deletion
+from experiments.deletion.quotes import holds, quotes
 from experiments.domains.base import Model
 from experiments.domains.language.data import (
+    load_data,
     validation_request,
     with_general_knowledge,
 )
 from experiments.domains.language.goals import GOALS
 from experiments.pipeline.execute import execute, show, status
-from experiments.report import content
+from experiments.report import content, glossary
 from experiments.report.words import card
 from experiments.run import main, parse
+from experiments.stages.trackers import registry
 from ofmu_jax.data.language import fictitious
 from ofmu_jax.data.language.records import QA, UnlearningData
 from ofmu_jax.methods.language.ofmu import paper_setting
@@ -48,10 +56,18 @@ DONE = (0, 3)  # 3: so small a model has nothing to forget
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def recorded():
+    """The trackers that were told of `finished`."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, recorded):
     """A finished tiny run: its configuration and the content of its report."""
     run = dataclasses.replace(TINY, output_dir=tmp_path_factory.mktemp("run") / "out")
-    return run, execute(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.TRACKERS, "wandb", recorders.kind(recorded))
+        return run, execute(dataclasses.replace(run, tracker=("wandb",)))
 
 
 def marks(folder: pathlib.Path) -> dict[str, int]:
@@ -91,6 +107,94 @@ def test_leaves_everything_that_is_promised(finished):
     assert names <= ofmu["trajectory"][1].keys()
 
 
+def test_files_follow_their_schemas_and_cards_quote_no_row(finished):
+    run, content = finished
+    found = schemas.check(run.output_dir)
+    assert found == {"config.json": 1, "report.json": 1, "deletion.json": 2 * 3}
+    known = quotes(map(dataclasses.asdict, load_data(run)[0].forget))
+    assert len(known) > 24 and holds(f"So: {min(known)} …", known)
+    for row in content["models"]:
+        card = ModelCard.load(run.output_dir / row["export"] / "README.md")
+        assert not holds(card.content, known)
+        assert {r.metric_type: r.metric_value for r in card.data.eval_results} == {
+            name: value
+            for name, value in row["metrics"].items()
+            if not glossary.metric(name).minor and name != "overall_gap"
+        }
+        assert ("deletion.json" in card.text) == (row["role"] == "unlearned")
+
+
+def test_the_run_as_rows(finished):
+    run, content = finished
+    loaded = ofmu_jax.load_run(run.output_dir)
+    of = lambda rows, **cells: [r for r in rows if cells.items() <= r.items()]
+    for model in content["models"]:
+        who = {name: model[name] for name in ("role", "method", "seed")}
+        seed, name = model["seed"], "forget_Q_A_Prob"
+        (row,) = of(loaded.metrics, **who, metric=name)
+        assert row["value"] == model["metrics"][name]
+        assert [row["low"], row["high"]] == model["intervals"][name]
+        (best,) = of(loaded.metrics, role="retrained", metric=name, seed=seed)
+        assert row["yardstick"] == best["value"]
+        values = [r["value"] for r in of(loaded.rows, **who, metric=name)]
+        assert np.mean(values) == pytest.approx(row["value"])
+        assert len(of(loaded.answers, **who, set="forget")) == len(values) == 8
+        steps = [r["update"] for r in of(loaded.trajectories, **who)]
+        assert steps == list(range(steps[0], steps[-1] + 1))
+        assert steps[-1] == model["outer_steps"]
+    ofmu = of(loaded.trajectories, method="ofmu", seed=1)
+    assert ofmu[0].keys() >= {"eval_forget_nll", "gradient_evaluations"}
+    assert ofmu[1].keys() >= {"phi", "cosine", "gradient_evaluations"}
+    assert len({*map(frozenset, loaded.metrics)}) == 1  # one set of columns
+
+
+def test_rows_in_pandas(finished):
+    pandas = pytest.importorskip("pandas")
+    run, content = finished
+    frame = pandas.DataFrame(ofmu_jax.load_run(run.output_dir).metrics)
+    means = frame[frame.metric == "model_utility"].groupby("method").value.mean()
+    same = [m["metrics"] for m in content["models"] if m["method"] == "ofmu"]
+    assert means["ofmu"] == pytest.approx(np.mean([m["model_utility"] for m in same]))
+
+
+@pytest.mark.parametrize(
+    ("remove", "message"),
+    [
+        ("report.json", "has no report.json, so no run was finished there; run it ag"),
+        ("ofmu/seed1/evaluation/evaluation.json", "ofmu/seed1/.* is missing or cannot"),
+    ],
+)
+def test_what_is_missing_of_a_run_is_named(finished, tmp_path, remove, message):
+    run, _ = finished
+    out = shutil.copytree(
+        run.output_dir, tmp_path / "out", ignore=shutil.ignore_patterns("hf", "ch*")
+    )
+    (out / remove).unlink()
+    with pytest.raises(ValueError, match=message):
+        ofmu_jax.load_run(out)
+    with pytest.raises(ValueError, match=r"no folder .*nowhere; give a run's --outp"):
+        ofmu_jax.load_run(tmp_path / "nowhere")
+
+
+def test_trackers_are_told_of_every_model_and_of_no_row(finished, recorded):
+    run, content = finished
+    for row in content["models"]:
+        tags = {"role": row["role"], "method": row["method"], "seed": str(row["seed"])}
+        training, evaluation = (x for x in recorded if x.about.tags == tags)
+        assert training.calls[0][:2] == ("log", 1)
+        assert evaluation.calls[0][0] == "evaluated"
+        told = evaluation.calls[0][1]
+        assert told["forget_Q_A_Prob"] == row["metrics"]["forget_Q_A_Prob"]
+        assert told["gradient_evaluations"] == row["gradient_evaluations"]
+        assert training.about.config["budget"]["gradient_evaluations"] == 60
+    ofmu = next(x for x in recorded if x.about.tags["method"] == "ofmu")
+    assert ofmu.about.config["ofmu"]["beta"] == 0.0 and "npo" not in ofmu.about.config
+    said = json.dumps([[*x.about, x.calls] for x in recorded], default=str)
+    data = fictitious.fictitious_people(run.data_seed, run.people, run.forget_people)
+    for row in data.full:
+        assert row.question not in said and row.answer not in said
+
+
 def test_general_knowledge_is_kept_and_not_set_aside_for_tuning():
     row = lambda name: QA(f"{name}?", name)
     data = UnlearningData(
@@ -115,11 +219,14 @@ def test_methods_get_the_same_budget_and_none_exceeds_it(finished):
             assert 0 < row["gradient_evaluations"] <= budget
 
 
-def test_run_again_redoes_nothing_and_reports_the_same(finished):
+def test_run_again_redoes_nothing_and_reports_the_same(finished, capsys):
     run, content = finished
     before = marks(run.output_dir)
     again = execute(run)
     assert marks(run.output_dir) == before
+    (line,) = (x for x in capsys.readouterr().err.splitlines() if ": report" in x)
+    place = re.search(r"stage (\d+) of (\d+)", line)
+    assert place and place[1] == place[2] == str(len(before))
     key = lambda row: (row["method"], row["seed"])
     for old, new in zip(content["models"], again["models"], strict=True):
         assert key(old) == key(new)

@@ -167,11 +167,13 @@ def test_a_tuned_run_uses_the_best_trial_and_records_all(tuned):
 
 
 @pytest.mark.slow
-def test_a_tuned_run_repeats_no_trial(tuned):
+def test_a_tuned_run_repeats_no_trial(tuned, capsys):
     run, content = tuned
     marks = {p: p.stat().st_mtime_ns for p in run.output_dir.rglob("*.stage.json")}
     assert len(marks) >= 2 * 2
     again = execute.execute(run)
+    # As many stages as were planned.
+    assert f"stage {len(marks)} of {len(marks)}: report" in capsys.readouterr().err
     assert again["tuning"] == content["tuning"]
     assert marks == {
         p: p.stat().st_mtime_ns for p in run.output_dir.rglob("*.stage.json")

@@ -7,8 +7,11 @@ import shutil
 import matplotlib.image
 import numpy as np
 import pytest
+import schemas
 import tyro
+from huggingface_hub import ModelCard
 
+import ofmu_jax
 from experiments.config.vision import Cifar, VisionMethods, resolved
 from experiments.deletion.check import Verify, verify
 from experiments.domains import verdict
@@ -19,6 +22,7 @@ from experiments.domains.vision.target import forget_target
 from experiments.domains.vision.task import VisionTask
 from experiments.pipeline.execute import configured, execute, recipe
 from experiments.report.write import load_report
+from experiments.run import main
 from experiments.stages.files import write_json
 from ofmu_jax.data.vision.images import load_images
 from ofmu_jax.data.vision.split import make_split
@@ -113,6 +117,35 @@ def test_exports_are_the_models_and_their_records_hold(finished, tmp_path):
     assert ("ofmu/seed0", "exported files") in broken
     assert ("ofmu/seed0", "metrics") in broken
     assert {model for model, _ in broken} == {"ofmu/seed0"}
+
+
+def test_files_follow_their_schemas_and_images_have_cards(finished):
+    run, content = finished
+    found = schemas.check(run.output_dir)
+    assert found == {"config.json": 1, "report.json": 1, "deletion.json": 2}
+    for row in content["models"]:
+        card = ModelCard.load(run.output_dir / row["export"] / "README.md")
+        assert card.data.pipeline_tag == "image-classification"
+        found = {r.metric_type: r.metric_value for r in card.data.eval_results}
+        assert found["test_accuracy"] == row["metrics"]["test_accuracy"]
+        assert "classifier.load" in card.text
+    rows = ofmu_jax.load_run(run.output_dir).rows
+    images = {r["row"] for r in rows if r["metric"] == "forget_label_probability"}
+    assert images == {*task_of(run).split.forget.tolist()}
+
+
+@pytest.mark.slow
+def test_the_config_of_a_run_gives_the_same_numbers(finished, tmp_path):
+    """What a researcher does with a folder that somebody hands over."""
+    run, _ = finished
+    config = run.output_dir / "config.json"
+    words = ["--config", str(config), "--output-dir", str(tmp_path / "out")]
+    assert main(words) in (0, 3)
+    ours, theirs = map(ofmu_jax.load_run, (tmp_path / "out", run.output_dir))
+    timed = lambda rows: [r for r in rows if r["metric"] != "run_time_minutes"]
+    assert timed(ours.metrics) == timed(theirs.metrics) and ours.metrics
+    assert ours.rows == theirs.rows and ours.rows
+    assert ours.trajectories == theirs.trajectories and ours.trajectories
 
 
 def test_no_method_exceeds_the_budget(finished):

@@ -1,14 +1,16 @@
 """The page of a report: what it says, and that it loads nothing."""
 
 import math
+import pathlib
 import re
 
 import pytest
 from reports import SCRIPT, make_model, written
 
-from experiments.report import glossary, write
+from experiments.report import glossary, page, write
 from experiments.report import words as page_words
 from experiments.report.shown import cells
+from ofmu_jax.attacks import recovery
 
 
 def test_page_is_whole_and_loads_nothing(tmp_path, content):
@@ -31,6 +33,16 @@ def test_page_is_whole_and_loads_nothing(tmp_path, content):
     inside |= set(re.findall(r"url\(#([^)]+)\)", text))
     assert inside <= set(parsed.ids)
     assert "currentColor" in text and "prefers-color-scheme: dark" in text
+
+
+def test_no_report_says_more_than_can_be_shown():
+    """No attack that fails shows that nothing is left: nowhere is that claimed."""
+    code = pathlib.Path(page.__file__).parents[1]
+    folders = ("report", "domains", "deletion", "sequence")
+    files = [path for name in folders for path in (code / name).rglob("*.*")]
+    texts = {path: path.read_text() for path in files if path.suffix != ".pyc"}
+    assert [path for path, text in texts.items() if "removed" in text.lower()] == []
+    assert recovery.BEST == "no recovery under these attacks at this budget"
 
 
 def test_headline_says_what_was_forgotten_and_kept(tmp_path, content):

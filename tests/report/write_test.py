@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from reports import Page, written
 
-from experiments.report import write
+from experiments.report import attacks, write
 from experiments.report.gaps import with_gaps
 from experiments.report.page import render_html
+from experiments.report.shown import curves
 from experiments.report.shown.budgets import budgets
 
 
@@ -134,6 +135,56 @@ def test_comparison_of_different_data_says_so(content):
     assert "What more gradients buy" not in page
     assert len(merged["models"]) == 24 and len(merged["summary"]) == 8
     assert merged["claims"][2]["text"] == "y: it keeps"
+
+
+def attacked(content, recovers, budget):
+    """The run with one attack on OFMU."""
+    row = {"method": "ofmu", "attack": "nf4", "seeds": 1, "word": "recovers"}
+    row |= {"before": 0.1, "left": 0.0, "at": 1.0, "reference": 0.1, "target": 0.9}
+    row |= {"recovered": recovers, "difference": 0.4, "after": 0.5, "said": ""}
+    interval = [recovers - 0.05, recovers + 0.05]
+    entry = {"title": "NF4", "source": "2305.14314", "unit": "P", "axis": "bits"}
+    curve = {"attack": "nf4", "role": "unlearned", "method": "ofmu"}
+    found = {
+        "attacks": {"nf4": {**entry, "budget": budget}},
+        "rows": [{**row, "interval": interval, "kinds": None}],
+        "verdicts": [{"method": "ofmu", "word": "recovers", "text": f"nf4 {recovers}"}],
+        "curves": [{**curve, "at": [1.0, 2.0], "values": [0.1, recovers]}],
+        "missing": [{"attack": "lens", "model": "OFMU, seed 0", "why": "it broke"}],
+    }
+    return {**content, "attacks": found}
+
+
+def test_attacks_of_several_runs_stand_side_by_side(content):
+    """Each under the name of its run; budgets that differ are told, and so is a run
+    without any."""
+    runs = {
+        "a": attacked(content, 0.25, "blocks of 64"),
+        "b": attacked(content, 0.75, "blocks of 32"),
+        "c": content,
+    }
+    found = write.merge_reports(runs)["attacks"]
+    section, (panel,) = attacks.section(found), curves.attack_curves(found, {})
+    assert section is not None
+    assert section["methods"] == ["OFMU · a", "OFMU · b"]
+    assert [cell["text"] for cell in section["matrix"][0]["cells"]] == [
+        "25% [20%, 30%]",
+        "75% [70%, 80%]",
+    ]
+    assert [text for *_, text in section["verdicts"]] == [
+        "OFMU · a: nf4 0.25.",
+        "OFMU · b: nf4 0.75.",
+    ]
+    assert [row["method"] for row in section["details"]] == section["methods"]
+    (budget,) = section["budgets"]
+    assert "do not compare: a: blocks of 64; b: blocks of 32" in budget["budget"]
+    missing = [f"{x['attack']} on {x['model']}: {x['why']}" for x in section["missing"]]
+    assert "lens on OFMU, seed 0, b: it broke" in missing
+    assert "all on c: it was run without --attacks" in missing
+    assert [line.points[-1][1] for line in panel.lines] == [0.25, 0.75]
+    alone = attacks.merged({"a": runs["a"]})
+    assert alone is not None and alone["attacks"]["nf4"]["budget"] == "blocks of 64"
+    assert attacks.merged({"c": content}) is None
 
 
 def test_command_line_errors(tmp_path, content, capsys):

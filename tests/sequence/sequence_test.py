@@ -9,16 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import schemas
+from hubs import Hub
 
+import ofmu_jax
 from experiments.config.language import ModelConfig, Request
-from experiments.config.sequence import files_of, lineage
+from experiments.config.sequence import Link, files_of, is_sequence, lineage
 from experiments.deletion import check as verify
 from experiments.deletion import record as deletion
 from experiments.domains.language import handed_back
 from experiments.domains.language.data import load_data
 from experiments.domains.language.domain import LanguageDomain
 from experiments.run import main, parse
-from experiments.sequence import execute, page
+from experiments.sequence import execute, page, scores
 from experiments.stages.files import sha256, write_json
 from experiments.stages.fit import STATE
 from ofmu_jax.data.language.records import DataError
@@ -109,6 +112,19 @@ def test_a_lineage_is_ordinary_runs(given, made):
         assert (link.export / "deletion.json").is_file()
 
 
+def test_files_follow_their_schemas_and_each_card_is_of_its_model(given, made):
+    found = schemas.check(made)
+    each = {"config.json": 1 + 3, "report.json": 3, "deletion.json": 3}
+    assert found == {**each, "sequence.json": 1}
+    for link in links_of(given, made):  # and not of the models before as well
+        text = (link.export / "README.md").read_text()
+        assert text.count("## The deletion record") == 1
+        names = ["model", *[METHOD] * link.number]
+        assert f"\n# {', '.join(names[:-1])}, changed by {METHOD} to forget" in text
+    with pytest.raises(ValueError, match="holds several requests; give the folder of"):
+        ofmu_jax.load_run(made)
+
+
 def test_one_file_is_the_run_that_it_was(given, tmp_path):
     file = given / "asked/a.jsonl"
     run = parse(words(given, tmp_path, "--forget-file", file))
@@ -118,6 +134,17 @@ def test_one_file_is_the_run_that_it_was(given, tmp_path):
     assert record["forget_file"] == "a.jsonl"  # a text, as ever
     with pytest.raises(DataError, match=r"also in the .*all.jsonl as row 1"):
         load_data(run)
+
+
+def test_a_folder_of_files_in_any_format_or_of_one_data_set(tmp_path):
+    for name in ("b.csv", "a.jsonl.gz", "c.parquet", "README.md"):
+        (tmp_path / name).touch()
+    run = Request(forget_file=tmp_path, model="m")
+    found = [path.name for path in files_of(run)]
+    assert is_sequence(run) and found == ["a.jsonl.gz", "b.csv", "c.parquet"]
+    (tmp_path / "state.json").touch()  # what save_to_disk leaves
+    assert not is_sequence(run) and files_of(run) == (tmp_path,)
+    assert not is_sequence(Request(forget_file=pathlib.Path("hf:org/name:train")))
 
 
 def test_the_matrix_is_what_each_request_was_scored(given, made):
@@ -235,7 +262,14 @@ def test_rows_that_come_back_are_found(given, moved):
     assert found["earlier requests"].detail.endswith("[3]")
 
 
-def test_the_same_command_does_nothing_again_and_a_new_file_goes_on(given, moved):
+def test_the_same_command_does_nothing_again_and_a_new_file_goes_on(
+    given, moved, monkeypatch
+):
+    """And the model after the last request is pushed, as the command now says."""
+    api = Hub()
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_secret")
+    monkeypatch.setattr("experiments.pipeline.hub.HfApi", lambda: api)
+    monkeypatch.setattr(execute, "status", lambda found: 0)  # as if it had forgotten
     links = links_of(given, moved)
     before = {x.number: (x.export / "deletion.json").read_bytes() for x in links}
     marks = sorted(moved.rglob("*.stage.json"))
@@ -245,7 +279,9 @@ def test_the_same_command_does_nothing_again_and_a_new_file_goes_on(given, moved
     write(asked / "d.jsonl", STAY[:1])
     command = words(given, moved, "--forget-file", asked, "--carry-state")
     shutil.rmtree(links[-1].run.output_dir / "npo")  # as if it was killed before
-    assert main(command) in (0, 3)
+    assert main([*command, "--push-to-hub", "forgotten"]) == 0
+    (place,) = {pathlib.Path(o.path_or_fileobj).parent for o in api.sent[1]}
+    assert place == moved / "npo/seed0/04-d/npo/seed0/hf" and len(api.made) == 2
     for link in links[:2]:
         assert (link.export / "deletion.json").read_bytes() == before[link.number]
     first = [p for p in marks if links[0].run.output_dir in p.parents]
@@ -348,3 +384,41 @@ def test_scores_of_a_sequence_on_paper():
         ["2 b", "0.900", "0.100", "0.100", "—"],
         ["what stays", "1.000", "—", "0.800", "—"],
     ]
+
+
+def texts(path, *documents):
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+    return path
+
+
+def test_documents_are_scored_by_their_passages(given, tmp_path):
+    """Longer ones than a block, as each request's own evaluation has them."""
+    story = "Ada was born in Lund. Ada is a writer. Bo is a painter in Italy. " * 3
+    files = [texts(tmp_path / f"{n}.jsonl", f"{n}. {story}") for n in "ab"]
+    stay = texts(tmp_path / "stay.jsonl", "Who is Cy? Cy is a cook. " * 9)
+    command = words(given, tmp_path / "out", "--forget-file", *files)
+    run = parse([*command, "--retain-file", str(stay)])
+    scorer = scores.Scorer.of(run, lineage(run, METHOD, 0))
+    counts = {name: len(rows) for name, rows in scorer.sets.items()}
+    assert counts.keys() == {"1", "2", "kept"} and counts["1"] == 2
+    own = LanguageDomain.of(lineage(run, METHOD, 0)[0].run).data
+    assert scorer.sets["1"] == own.forget_eval
+    assert all(row.question for rows in scorer.sets.values() for row in rows)
+    scorer.domain.task.encode([row for rows in scorer.sets.values() for row in rows])
+
+
+def test_questions_and_documents_are_no_one_sequence(given, tmp_path):
+    document = texts(tmp_path / "t.jsonl", "Ada was born in Lund.")
+    keep = {"a": "stay.jsonl", "t": texts(tmp_path / "keep.jsonl", "Who is Cy?")}
+    links = [
+        Link(
+            dataclasses.replace(
+                parse(words(given, tmp_path / "out", "--forget-file", file)),
+                retain_file=given / keep[file.stem],
+            ),
+            number,
+        )
+        for number, file in enumerate((given / "asked/a.jsonl", document), 1)
+    ]
+    with pytest.raises(DataError, match=r"t.jsonl, row 1: a text, and .* a question"):
+        scores.joined(links, False)

@@ -72,6 +72,20 @@ def test_processors_do_not_share_programs(monkeypatch):
     assert len(found) == 2
 
 
+def test_while_it_compiles_it_says_so():
+    compiled.clock()  # from here on it listens
+    assert compiled.compiling() == 0.0
+    seen = []
+
+    def traced(x):  # runs while the program is being made
+        seen.append(compiled.compiling())
+        return x + 1
+
+    jax.jit(traced)(jnp.ones(3))
+    assert len(seen) == 1 and seen[0] > 0.0
+    assert compiled.compiling() == 0.0
+
+
 def test_the_clock_tells_what_was_compiled_and_counts_no_second_twice():
     inner = jax.jit(lambda x: jnp.sin(x) ** 2)
     outer = jax.jit(lambda x: inner(x) + inner(2 * x))  # traced within each other

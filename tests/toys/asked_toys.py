@@ -29,6 +29,7 @@ class Scripted:
     """``params(text so far, seed, least_likely)`` is what it goes on with."""
 
     tokenizer = Characters()
+    ended = True
 
     def prompt(self, question):
         return ids_of(question)

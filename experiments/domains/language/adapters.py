@@ -8,9 +8,11 @@ import pathlib
 from typing import Any
 
 import jax
+from huggingface_hub import ModelCardData
 
 from experiments.config.language import LanguageRun
 from experiments.domains.base import Model
+from experiments.domains.language import handed_back
 from experiments.domains.language import mesh as meshes
 from experiments.domains.language.method import part_of
 from experiments.domains.language.task import LanguageTask, Params
@@ -116,7 +118,9 @@ def export(
     adapters = distributed.to_host(beside(model.params, part.scale))
     path = pathlib.Path(run.model)
     base = path.name if path.is_dir() else run.model  # a place of this machine is not
-    card = _CARD.format(base, model.name, _BASES[run.lora.base], __version__)
+    text = _CARD.format(base, model.name, _BASES[run.lora.base], __version__)
+    terms = handed_back.carried(run.model, huggingface.read_card(run.model)[0])
+    card = f"---\n{ModelCardData(library_name='peft', **terms)}\n---\n\n{text}"
     distributed.on_main(
         lambda: save_adapter(
             folder / FOLDER,

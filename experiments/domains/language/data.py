@@ -1,17 +1,21 @@
 """The rows of a language run, as its command says."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 from experiments.config.language import Choices, Demo, LanguageRun, Request, Tofu
 from experiments.config.sequence import files_of
 from experiments.domains.language.task import LanguageTask
+from experiments.shell import console
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.data.language.kinds import documents
 from ofmu_jax.data.language.kinds.choices import load_choices
-from ofmu_jax.data.language.records import DataError, UnlearningData
+from ofmu_jax.data.language.records import QA, DataError, UnlearningData
 from ofmu_jax.data.language.requests import entangled
+from ofmu_jax.data.language.rows.hub import label
+from ofmu_jax.data.language.rows.source import check_asked
 from ofmu_jax.data.language.tofu import load_custom, load_tofu
 from ofmu_jax.data.order import evenly_spaced
 
@@ -74,23 +78,50 @@ def load_data(run: LanguageRun) -> tuple[UnlearningData, str]:
                 adjacent_file=run.adjacent_file,
                 style=run.style,
                 subject=run.subject,
+                columns=run.columns,
                 allow_overlap=run.allow_overlap,
             )
-            title = f"Multiple choice {run.forget_file.name}"
+            title = f"Multiple choice {label(run.forget_file)}"
         case Request():
-            (forget_file,) = files_of(run)
+            forget_file, *others = files_of(run)
+            if others:
+                raise ValueError(
+                    f"--forget-file {run.forget_file} has {1 + len(others)} requests, "
+                    "and they are taken one after another by run request alone; give "
+                    "one file."
+                )
             data = load_custom(
                 forget_file,
                 run.retain_file,
                 holdout_file=run.holdout_file,
                 adjacent_file=run.adjacent_file,
                 forgotten_files=run.forgotten_files,
+                columns=run.columns,
                 allow_overlap=run.allow_overlap,
             )
-            title = f"Deletion request {forget_file.name}"
+            title = f"Deletion request {label(forget_file)}"
         case _:
             raise TypeError(f"unknown run {type(run).__name__}")
     return data, title
+
+
+def announced(run: LanguageRun) -> tuple[UnlearningData, str]:
+    """`load_data`, and says once of each file what was found in it.
+
+    Raises:
+      DataError: as `load_data`, or a column of ``--columns`` that no file has.
+    """
+    data, title = load_data(run)
+    if isinstance(run, Request):
+        check_asked(run.columns, data.sources.values())
+    for source in data.sources.values():
+        _say(source.in_words())
+    return data, title
+
+
+@functools.cache
+def _say(text: str) -> None:
+    console.note(text)
 
 
 def _title(run: Demo) -> str:
@@ -135,11 +166,33 @@ def divided(data: UnlearningData, task: LanguageTask) -> UnlearningData:
     """
     if not data.documents:
         return data
-    config = task.evaluation
-    sizes = documents.Sizes(
-        task.max_length, config.prefix_tokens, config.max_new_tokens
+    return documents.divided(data, task.tokenizer, _sizes(task))
+
+
+def scored_rows(
+    rows: Sequence[QA], task: LanguageTask, source: object
+) -> tuple[QA, ...]:
+    """What is scored of these rows: documents' passages; questions as they are.
+
+    Args:
+      source: where they are from, for a message.
+
+    Raises:
+      DataError: documents without one that is long enough.
+    """
+    if not rows[0].is_text:
+        return tuple(rows)
+    if found := documents.passages(task.tokenizer, rows, _sizes(task)):
+        return found
+    raise DataError(
+        f"{source}: no document is long enough to be begun and continued; give longer "
+        "ones"
     )
-    return documents.divided(data, task.tokenizer, sizes)
+
+
+def _sizes(task: LanguageTask) -> documents.Sizes:
+    config = task.evaluation
+    return documents.Sizes(task.max_length, config.prefix_tokens, config.max_new_tokens)
 
 
 def divided_note(
@@ -195,4 +248,5 @@ def validation_request(data: UnlearningData) -> UnlearningData:
         retain=data.retain[:-count],
         full=data.retain,
         holdout=data.holdout,
+        sources=data.sources,
     )

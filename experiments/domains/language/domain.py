@@ -18,19 +18,20 @@ from experiments.domains.base import (
     Given,
     Model,
     Scored,
+    Tell,
 )
 from experiments.domains.language import adapters, handed_back, job, refuse
 from experiments.domains.language import target as targets
 from experiments.domains.language.attacks import attacks_of
 from experiments.domains.language.data import (
+    announced,
     divided,
     divided_note,
     evaluated_sets,
-    load_data,
     validation_request,
 )
 from experiments.domains.language.evaluated import asked, evaluated
-from experiments.domains.language.evidence import LanguageEvidence, files_of
+from experiments.domains.language.evidence import LanguageEvidence, files_of, told
 from experiments.domains.language.given import FIELDS, make_task
 from experiments.domains.language.goals import GOALS, distance
 from experiments.domains.language.rows import rows_fingerprint, taught
@@ -66,7 +67,7 @@ class LanguageDomain:
           DataError: malformed or missing files.
         """
         refuse.check_options(run)
-        return cls.on(run, *load_data(run))
+        return cls.on(run, *announced(run))
 
     @classmethod
     def on(cls, run: LanguageRun, data: UnlearningData, title: str = "") -> Self:
@@ -121,7 +122,9 @@ class LanguageDomain:
             for k, rows in sets.items()
             if isinstance(rows, tuple) and (rows or not k.startswith("adjacent"))
         }
-        return About(self.title, {"name": self.data.name, "counts": counts}, GOALS)
+        whole = self.documents or self.data
+        sizes = {"name": self.data.name, "counts": counts, "files": told(whole.sources)}
+        return About(self.title, sizes, GOALS)
 
     def refuse(self) -> Sequence[str]:
         refuse.check_work(self.task, self.run, self.data)
@@ -134,9 +137,10 @@ class LanguageDomain:
         return dataclasses.replace(self, run=run, base=base or self.base)
 
     def given(self, role: str) -> Given | None:
-        if role not in self.models:
-            return None
-        return Given(self.models[role], getattr(self.run, FIELDS[role]))
+        known = role in self.models
+        return (
+            Given(self.models[role], getattr(self.run, FIELDS[role])) if known else None
+        )
 
     def training(self, role: str, seed: int) -> Job | None:
         run, data, config = self.run, self.data, self.run.train
@@ -183,14 +187,13 @@ class LanguageDomain:
         return self.run.evaluation, rows, *exam
 
     def evaluate(
-        self, folder: pathlib.Path, model: Model, reference: Model | None
+        self, folder: pathlib.Path, model: Model, reference: Model | None, tell: Tell
     ) -> Evaluation:
         against = None if reference is None else reference.evaluation
-        return evaluated(self.task, model.params, self.data, against)
+        return evaluated(self.task, model.params, self.data, against, tell)
 
     def attacks(self) -> Attacks | None:
-        run = self.run
-        return attacks_of(run.attacks, run.attack, self.task, self.data)
+        return attacks_of(self.run.attacks, self.run.attack, self.task, self.data)
 
     def written(self, params: Params) -> Params:
         if (part := adapters.unmerged(self.run)) is not None:
@@ -205,9 +208,8 @@ class LanguageDomain:
 
     def evidence(self) -> LanguageEvidence:
         self._check_unchanged()
-        from_data, notes = self.task.source is None, self._rounding
         rows = self.documents or self.data
-        return LanguageEvidence(self.run, rows, from_data, notes)
+        return LanguageEvidence(self.run, rows, self.task.source, self._rounding)
 
     @functools.cached_property
     def _rounding(self) -> Sequence[str]:

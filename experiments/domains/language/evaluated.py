@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.config.language import LanguageRun
-from experiments.domains.base import Model
+from experiments.domains.base import Model, Tell
 from experiments.domains.language.data import limited, spaced
 from experiments.domains.language.task import LanguageTask, Params
 from ofmu_jax.data.language.kinds.continuations import continued
@@ -15,7 +15,7 @@ from ofmu_jax.evals.evaluation import EvalOptions, Evaluation
 from ofmu_jax.evals.language.choices import add_choices
 from ofmu_jax.evals.language.documents import add_documents
 from ofmu_jax.evals.language.scores import TokenScores
-from ofmu_jax.evals.language.tofu import SETS, evaluate_language
+from ofmu_jax.evals.language.tofu import SETS, evaluate_language, num_texts
 
 ASKED = {"forget": 3, "retain": 2}  # questions that a report shows, of each set
 
@@ -25,19 +25,33 @@ def evaluated(
     params: Params,
     data: UnlearningData,
     against: Evaluation | None = None,
+    tell: Tell = lambda done, total: None,
 ) -> Evaluation:
     """The evaluation of a model by the conventions of its task.
 
     Args:
       against: the evaluation of the retrained model, to compare with.
+      tell: hears how many texts are scored and questions answered, of those of the
+        evaluation's sets.
     """
     config = task.evaluation
     rows = limited(data, config.max_rows)
-    score = functools.partial(task.score, params)
+    total, done = num_texts(rows), 0
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
+        tell(done, max(done, total))
+
+    def score(pairs: Sequence[tuple[str, str]]) -> list[TokenScores]:
+        found = task.score(params, pairs)
+        more(len(pairs))
+        return found
+
     evaluation = evaluate_language(
         rows,
         score=score,
-        generate=functools.partial(task.generate, params),
+        generate=lambda questions: task.generate(params, questions, after_rows=more),
         reference=against,
         options=EvalOptions(num_resamples=config.bootstrap),
     )

@@ -8,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from experiments.config.language import LanguageRun, Request
+from experiments.domains.base import Model, Origin
+from experiments.domains.language import handed_back
 from experiments.domains.language.data import divided, load_data
 from experiments.domains.language.evaluated import evaluated
 from experiments.domains.language.task import LanguageTask
 from experiments.domains.language.vocabulary import format_of, texts_of
 from experiments.stages.files import fingerprint
 from experiments.stages.hashes import file_hashes
-from ofmu_jax.data.language.json_lines import read_json_lines
 from ofmu_jax.data.language.records import QA, UnlearningData
+from ofmu_jax.data.language.rows.read import read_rows
 from ofmu_jax.evals.evaluation import Evaluation
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.huggingface import readers, weights
@@ -35,6 +37,11 @@ def model_files(folder: str | pathlib.Path) -> dict[str, str]:
     return file_hashes(folder, read)
 
 
+def told(sources: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What each set of rows was read from, as JSON values."""
+    return [{"set": name, **source.told()} for name, source in sources.items()]
+
+
 class LanguageEvidence:
     """Rows, and exports scored as their run did; each reference is scored once."""
 
@@ -44,12 +51,14 @@ class LanguageEvidence:
         self,
         run: LanguageRun,
         data: UnlearningData,
-        from_data: bool = False,
+        source: str | None = "",
         notes: Sequence[str] = (),
     ):
         self.run, self.data, self.name = run, data, data.name
         self._notes = list(notes)
-        self.from_data = from_data  # the tokenizer was built from the rows
+        # The given model whose tokenizer exports have; None: it was built from the
+        # rows; "": not known, as where records are checked.
+        self.source = source
         self._tasks: dict[str, LanguageTask] = {}
         self._references: dict[pathlib.Path, Evaluation] = {}
 
@@ -60,7 +69,7 @@ class LanguageEvidence:
         Args:
           places: ``forget_file``, ``retain_file``, ``holdout_file``,
             ``adjacent_file``, ``forgotten_files``, where these are no longer where the
-            run had them.
+            run had them, and ``columns``.
 
         Raises:
           ValueError: data that cannot be read.
@@ -70,7 +79,7 @@ class LanguageEvidence:
             return cls(run, load_data(dataclasses.replace(run, **given))[0])
         data = load_data(run)[0]
         if "forget_file" in given:
-            rows = tuple(read_json_lines(given["forget_file"]))
+            rows = read_rows(given["forget_file"]).rows
             data = dataclasses.replace(data, forget=rows)
         return cls(run, data)
 
@@ -78,14 +87,20 @@ class LanguageEvidence:
         """The rows of ``forget`` or ``retain``, with all their fields."""
         return [dataclasses.asdict(row) for row in getattr(self.data, part)]
 
+    def files(self) -> Sequence[Mapping[str, Any]]:
+        return told(self.data.sources)
+
     def notes(self) -> Sequence[str]:
-        if not self.from_data:
+        if self.source is not None:
             return self._notes
         return [
             *self._notes,
             "The tokenizer was built from the data, forget rows included: its "
             "vocabulary (tokenizer.json) holds words of theirs.",
         ]
+
+    def origin(self, model: Model) -> Origin:
+        return handed_back.origin(self.source, self.run.lora.base == "nf4", model)
 
     def export(self, folder: pathlib.Path) -> Mapping[str, Any]:
         """Dtypes of the tensors, and who reads the folder (`huggingface.readers`).

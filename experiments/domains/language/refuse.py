@@ -126,11 +126,7 @@ def _check_documents(run: LanguageRun, data: UnlearningData) -> None:
                 f"--methods {name} teaches other answers to the forget questions, and "
                 "the forget rows are texts without any; choose other methods."
             )
-    if run.attacks:
-        raise ValueError(
-            f"--attacks {' '.join(run.attacks)}: they ask the forget questions, and "
-            "the forget rows are texts; leave it out."
-        )
+    attacks.check_documents(run.attacks)
     choice = resolved(run.budget.forget_target, run.has_reference)
     if choice == "chance" and not data.holdout:
         raise ValueError(

@@ -139,6 +139,11 @@ class LanguageTask:
         return prompts.stop_ids(self.tokenizer, self.prompt_format, self.declared_stops)
 
     @property
+    def ended(self) -> bool:
+        """Whether a token ends an answer: none ends a passage of a document."""
+        return self.prompt_format.ended
+
+    @property
     def after_eos(self) -> Literal["cut", "compat"]:
         """What is scored behind an answer, see `prompts.encode`."""
         return "compat" if self.interior_eot == "compat" else "cut"
@@ -150,6 +155,8 @@ class LanguageTask:
         found: list[Any] = []
         if self.eos_ids != (self.tokenizer.eos_token_id,):
             found.append(self.eos_ids)
+        if self.prompt_format != prompts.PROMPT_FORMATS[self.prompt_format.name]:
+            found.append(self.prompt_format.system_prompt)  # of the rows
         ours, published = (
             prompts.encode_prompt(
                 self.tokenizer, "?", self.prompt_format, after_eos=after_eos
@@ -210,16 +217,13 @@ class LanguageTask:
     ) -> list[TokenScores]:
         """Per-token scores of (question, answer) pairs."""
         examples = self.encode([QA(question, answer) for question, answer in pairs])
-        found = self.score_encoded(params, examples)
-        if self.prompt_format.ended:
-            return found
-        return [dataclasses.replace(scores, ended=False) for scores in found]
+        return self.score_encoded(params, examples)
 
     def score_encoded(
         self, params: Params, examples: Sequence[prompts.Encoded]
     ) -> list[TokenScores]:
         """Per-token scores of rows that are encoded already."""
-        return score_answers(
+        found = score_answers(
             self.prompted,
             params,
             examples,
@@ -228,6 +232,9 @@ class LanguageTask:
             before_batch=signals.pause,
             **self.padding,
         )
+        if self.ended:
+            return found
+        return [dataclasses.replace(scores, ended=False) for scores in found]
 
     def prompt(self, question: str) -> np.ndarray:
         """Token ids of a question, up to where the answer begins."""
@@ -244,10 +251,12 @@ class LanguageTask:
         questions: Sequence[str],
         temperature: float = 0.0,
         seed: int = 0,
+        after_rows: generation.AfterRows = lambda count: None,
     ) -> list[str]:
         """Answers, cut at the first token of `eos_ids`: greedy, or drawn."""
         asked = [self.prompt(question) for question in questions]
-        return self.continued(params, asked, temperature, seed)
+        options = {"temperature": temperature, "seed": seed, "after_rows": after_rows}
+        return self.continued(params, asked, **options)
 
     def continued(
         self,
@@ -256,6 +265,7 @@ class LanguageTask:
         temperature: float = 0.0,
         seed: int = 0,
         least_likely: bool = False,
+        after_rows: generation.AfterRows = lambda count: None,
     ) -> list[str]:
         """What follows these token ids, cut at the first token of `eos_ids`: greedy,
         drawn, or the least likely."""
@@ -268,6 +278,7 @@ class LanguageTask:
             batch_size=self.batch_size,
             sharding=self.row_sharding,
             before_batch=signals.pause,
+            after_rows=after_rows,
             temperature=temperature,
             seed=seed,
             least_likely=least_likely,

@@ -1,5 +1,6 @@
 """The tokenizer of a run: that of the models that were given, or one built here."""
 
+import dataclasses
 from typing import Any
 
 from experiments.config.language import LanguageRun
@@ -44,7 +45,8 @@ def format_of(
     run: LanguageRun, data: UnlearningData, tokenizer: Any
 ) -> prompts.PromptFormat:
     """How the rows of a run are put to a model: documents as they are, questions of
-    an exam as its prompt in the style "texts" has them, if nothing else is asked for.
+    an exam as its prompt in the style "texts" has them, if nothing else is asked for;
+    chats with their system turn.
 
     Raises:
       DataError: a format that the rows or the tokenizer do not have.
@@ -59,7 +61,18 @@ def format_of(
         name = "text"
     elif data.exam is not None and name == "auto":
         name = "phi"
-    return prompts.format_for(tokenizer, name)
+    fmt = prompts.format_for(tokenizer, name)
+    if data.system is None:
+        return fmt
+    if not fmt.chat:
+        raise DataError(
+            f"the rows are chats with the system turn {excerpt(data.system)}, which no "
+            f"prompt of the format {fmt.name!r} has; give --prompt-format chat, which "
+            "needs a tokenizer with a chat template, or remove that turn"
+        )
+    fmt = dataclasses.replace(fmt, system_prompt=data.system)
+    chat.check_template(tokenizer, fmt)
+    return fmt
 
 
 def texts_of(data: UnlearningData) -> list[str]:

@@ -15,7 +15,12 @@ from ofmu_jax.attacks.base import Attacked, Found
 from ofmu_jax.attacks.registry import chosen
 from ofmu_jax.attacks.vision.base import Images
 from ofmu_jax.attacks.vision.registry import ATTACKS
-from ofmu_jax.attacks.vision.u_lira import Shadows, logit_confidence, told_apart
+from ofmu_jax.attacks.vision.u_lira import (
+    Shadows,
+    alike,
+    logit_confidence,
+    told_apart,
+)
 
 U_LIRA = "u-lira"
 LATER = "it needs the models of all seeds, and is in the report of the run alone"
@@ -82,7 +87,7 @@ def _u_lira(models: Sequence[Model]) -> dict[tuple[str, int], Found]:
             shadows = Shadows(*(np.stack([k[s] for s in others]) for k in kinds))
             ours, theirs = unlearned[seed], retrained[seed]
             found[name, seed] = told_apart(ours, theirs, shadows)
-            found[REFERENCE, seed] = told_apart(theirs, theirs, shadows)
+            found[REFERENCE, seed] = alike(len(theirs), len(others))
     return found
 
 

@@ -19,6 +19,7 @@ from experiments.domains.base import (
     Given,
     Model,
     Scored,
+    Tell,
     check_choice,
     updates_within,
 )
@@ -31,6 +32,7 @@ from experiments.domains.vision.task import VisionTask
 from experiments.domains.vision.words import GOALS, TUNED, UNITS, UNTUNED
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job
+from ofmu_jax.attacks.budget import check as check_budget
 from ofmu_jax.attacks.registry import chosen
 from ofmu_jax.attacks.vision.registry import ATTACKS
 from ofmu_jax.data.vision.images import ImageSet
@@ -93,7 +95,8 @@ class VisionDomain:
         )
 
     def refuse(self) -> Sequence[str]:
-        chosen(self.run.attacks, ATTACKS)
+        if chosen(self.run.attacks, ATTACKS):
+            check_budget(self.run.attack)
         check_choice("--forget-target", self.run.forget_target, CHOICES, "nats")
         goal = 1.0  # any: that of the run comes from a model
         plans = {n: self._plan(n, self.run.seeds[0], goal) for n in self.run.methods}
@@ -177,12 +180,14 @@ class VisionDomain:
         return self.run.attack_rows, self.run.data_seed
 
     def evaluate(
-        self, folder: pathlib.Path, model: Model, reference: Model | None
+        self, folder: pathlib.Path, model: Model, reference: Model | None, tell: Tell
     ) -> Evaluation:
         against = None if reference is None else reference.evaluation
         forget = None if reference is None else _saved(reference)
         network = model.network or self.task.config
-        found, shown = evaluated(self.task, network, model.params, against, forget)
+        found, shown = evaluated(
+            self.task, network, model.params, against, forget, tell
+        )
         part = self.task.sets["forget"]
         np.savez_compressed(
             folder / "forget.npz",
@@ -199,7 +204,11 @@ class VisionDomain:
         )
 
     def evidence(self) -> VisionEvidence:
-        return VisionEvidence(self.task)
+        return self._evidence
+
+    @functools.cached_property
+    def _evidence(self) -> VisionEvidence:
+        return VisionEvidence(self.task)  # keeps the hashes of the images
 
     def attacks(self) -> Attacks | None:
         return attacks_of(self.run.attacks, self.run.attack, self.task)

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from experiments.config.vision import Cifar, resolved
+from experiments.domains.base import REFERENCE, TARGET, Model, Origin, Tell
 from experiments.domains.vision.data import images_of
 from experiments.domains.vision.task import VisionTask, predictor
 from ofmu_jax.evals.evaluation import Evaluation
@@ -18,6 +19,15 @@ from ofmu_jax.models import classifier
 from ofmu_jax.models.resnet import ResNetConfig, Variables
 from ofmu_jax.version import __version__
 
+_TRAINED = {
+    TARGET: "trained, also on the images that are to be forgotten",
+    REFERENCE: "trained without the images that are to be forgotten",
+}  # role -> what was done; others are methods
+_PROGRAM = """from ofmu_jax.models import classifier, resnet
+
+config, variables = classifier.load(".")  # this folder, downloaded
+logits = resnet.predict(config, variables, images)  # (N, height, width, channels)"""
+
 
 def evaluated(
     task: VisionTask,
@@ -25,16 +35,26 @@ def evaluated(
     variables: Variables,
     against: Evaluation | None = None,
     against_forget: np.ndarray | None = None,
+    tell: Tell = lambda done, total: None,
 ) -> tuple[Evaluation, np.ndarray]:
     """The evaluation of a model, and its probabilities (N, C) on the forget images.
 
     Args:
       config: the model's network.
+      tell: hears how many images the model has seen.
       against: the evaluation of the retrained model, to compare with, and
         ``against_forget`` its probabilities.
     """
     forget, retain, test = (task.sets[name] for name in ("forget", "retain", "test"))
-    predict = functools.partial(predictor(config), variables)
+    model, done = functools.partial(predictor(config), variables), 0
+    total = sum(len(part.labels) for part in (forget, retain, test))
+
+    def predict(images: np.ndarray) -> Any:
+        nonlocal done
+        done = min(done + len(images), total)  # the last batch is filled up
+        tell(done, total)
+        return model(images)
+
     size, seed = task.run.eval_batch_size, task.run.data_seed
     found = metrics.predictions(predict, forget, retain, test, size)
     untrained = task.init_variables(seed + 1_000_003)
@@ -57,6 +77,7 @@ class VisionEvidence:
     def __init__(self, task: VisionTask):
         self.task, self.name = task, task.data.name
         self._references: dict[pathlib.Path, tuple[Evaluation, np.ndarray]] = {}
+        self._items: dict[str, list[dict[str, Any]]] = {}
 
     @classmethod
     def of(cls, run: Cifar, places: Mapping[str, pathlib.Path | None]) -> Self:
@@ -77,17 +98,27 @@ class VisionEvidence:
     def items(self, part: str) -> Sequence[Any]:
         """Each image of a set: SHA-256 of its pixels, its shape and its label."""
         found = self.task.sets[part]
-        return [
-            {
-                "image": hashlib.sha256(image.tobytes()).hexdigest(),
-                "shape": list(image.shape),
-                "label": int(label),
-            }
-            for image, label in zip(found.images, found.labels, strict=True)
-        ]
+        if part not in self._items:
+            self._items[part] = [
+                {
+                    "image": hashlib.sha256(image.tobytes()).hexdigest(),
+                    "shape": list(image.shape),
+                    "label": int(label),
+                }
+                for image, label in zip(found.images, found.labels, strict=True)
+            ]
+        return self._items[part]
+
+    def files(self) -> Sequence[Mapping[str, Any]]:
+        return []
 
     def notes(self) -> Sequence[str]:
         return []
+
+    def origin(self, model: Model) -> Origin:
+        what = _TRAINED.get(model.role, f"changed by {model.name} to forget images")
+        metadata = {"library_name": "ofmu_jax", "pipeline_tag": "image-classification"}
+        return Origin(None, metadata, "", what, _PROGRAM)
 
     def export(self, folder: pathlib.Path) -> Mapping[str, Any]:
         classifier.load_config(folder)  # read back

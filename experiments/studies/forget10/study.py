@@ -10,11 +10,11 @@ import functools
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from experiments.config.language import Tofu
+from experiments.config.language import Baselines, Tofu
 from experiments.config.parts import BudgetConfig, EvalConfig, TrainConfig
 from experiments.domains.base import Model
 from experiments.pipeline.execute import begun, configured
@@ -26,6 +26,7 @@ from experiments.stages.files import write_json, write_text
 from experiments.studies.forget10 import expected, inputs
 from experiments.studies.forget10.clock import Clock
 from ofmu_jax.bounds import Bound, Count, Positive
+from ofmu_jax.methods.language.ofmu import Ofmu
 
 # Those that a comparison needs most come first: time may end before the last.
 METHODS = (
@@ -33,11 +34,23 @@ METHODS = (
     *("ngdiff", "saul", "npo_sam", "pdu", "gradient_ascent", "kl_minimization"),
     *("wga", "satimp", "ceu", "blur", "blur_rmu", "pcgrad", "gru", "hamu"),
 )
+RATE = 1e-4  # of every method: not tuned
 STUDY = Tofu(
     output_dir=pathlib.Path("runs/forget10"),
     methods=METHODS,
     seeds=(0, 1, 2),
     dtype="bfloat16",
+    # Steps that nobody checks broke the model: docs/study.md.
+    ofmu=Ofmu(outer_learning_rate=RATE, inner_check=True),
+    baselines=dataclasses.replace(
+        Baselines(),
+        **{
+            field.name: dataclasses.replace(
+                getattr(Baselines(), field.name), learning_rate=RATE
+            )
+            for field in dataclasses.fields(Baselines)
+        },
+    ),
     checkpoint_every=0,
     export=False,
     train=TrainConfig(epochs=5, batch_size=32, learning_rate=3e-4),
@@ -61,6 +74,12 @@ class Forget10:
     Give --base-model and --data-dir, or a --pack that has both. It goes on where it
     stopped, after every model; every option of experiments.run tofu holds here too.
     """
+
+    specs: ClassVar = Tofu.specs
+    everyday: ClassVar = (
+        *("run.base_model", "run.data_dir", "pack", "prepare", "seconds", "divide"),
+        *("output", "run.methods", "run.seeds"),
+    )
 
     seconds: Positive = 720.0
     """From the start: no model is begun that would not be ready by then, judged by
@@ -122,7 +141,7 @@ def main(config: Forget10, publish: Publish) -> None:
             run = inputs.unpacked(config.pack, run)
         _check(run)
         domain = inputs.domain_of(configured(run), packed=config.pack is not None)
-        pipeline = begun(domain.run, progress, counted=False, domain=domain)
+        pipeline = begun(domain.run, progress, domain=domain)
         if config.prepare is not None:
             count = inputs.prepared(config.prepare, domain, config.part_mib)
             console.result(f"{config.prepare}: {count} parts and pack.json")

@@ -5,11 +5,17 @@ and whose parameters are `Variables`.
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
+
+import jax
+import numpy as np
 
 from ofmu_jax.attacks.base import Attacked
 from ofmu_jax.data.vision.images import Labelled
-from ofmu_jax.models.resnet import ResNetConfig
+from ofmu_jax.evals.vision.metrics import probabilities
+from ofmu_jax.models import resnet
+from ofmu_jax.models.resnet import ResNetConfig, Variables
 
 
 class Images(NamedTuple):
@@ -33,3 +39,14 @@ def network(model: Attacked) -> ResNetConfig:
     config: Any = model.subject
     classes = model.params.params["head"]["kernel"].shape[-1]
     return dataclasses.replace(config, num_classes=classes)
+
+
+def answers(
+    config: ResNetConfig, variables: Variables, part: Labelled, batch_size: int
+) -> np.ndarray:
+    """Probabilities of the classes for each image, (N, C)."""
+    predict = functools.partial(_predict, config, variables)
+    return probabilities(predict, part.images, batch_size)
+
+
+_predict = jax.jit(resnet.predict, static_argnums=0)

@@ -8,20 +8,17 @@ teach; one that only hides is reminded of the rest.
 
 import functools
 
-import jax
 import numpy as np
 
 from ofmu_jax.attacks.base import Attack, Attacked, Found, Progress
-from ofmu_jax.attacks.vision.base import Images, network
+from ofmu_jax.attacks.vision.base import Images, answers, network
 from ofmu_jax.attacks.vision.budget import Budget
 from ofmu_jax.data.vision.batches import image_batches
 from ofmu_jax.data.vision.images import Labelled
 from ofmu_jax.evals.language.scores import EvaluationError
-from ofmu_jax.evals.vision.metrics import probabilities
 from ofmu_jax.methods.vision.classifier import Prepare
 from ofmu_jax.methods.vision.descent import Descent, descent
 from ofmu_jax.methods.vision.setting import Setting
-from ofmu_jax.models import resnet
 from ofmu_jax.models.resnet import ResNetConfig, Variables
 from ofmu_jax.training.loop import run
 
@@ -102,12 +99,9 @@ def _right(
     config: ResNetConfig, part: Labelled, batch_size: int, variables: Variables
 ) -> np.ndarray:
     """1 where the most probable class is the label, (N,)."""
-    predict = functools.partial(_predict, config, variables)
-    p = probabilities(predict, part.images, batch_size)
+    p = answers(config, variables, part, batch_size)
     return (p.argmax(1) == part.labels).astype(np.float64)
 
-
-_predict = jax.jit(resnet.predict, static_argnums=0)
 
 RELEARN = Attack(
     "Relearning",

@@ -9,18 +9,14 @@ With few shadows a variance is pooled over the images, as the likelihood-ratio a
 does (arXiv 2112.03570); with a single one of each kind the nearer of the two decides.
 """
 
-import functools
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from scipy import stats
 
 from ofmu_jax.attacks.base import Attack, Attacked, Found, Progress
-from ofmu_jax.attacks.vision.base import Images, network
+from ofmu_jax.attacks.vision.base import Images, answers, network
 from ofmu_jax.attacks.vision.budget import Budget
-from ofmu_jax.evals.vision.metrics import probabilities
-from ofmu_jax.models import resnet
 
 TINY = 1e-30  # added to what a logarithm is taken of
 
@@ -74,10 +70,17 @@ def told_apart(unlearned: np.ndarray, retrained: np.ndarray, shadows: Shadows) -
     """Of a model of each kind, by their confidences (N,): its value is the share of
     right guesses. (Guesses are 0 and 1, whose AUC is just that.)
 
-    A retrained model against itself has ½, the value of chance.
+    A retrained model against itself has ½, the value of chance (`alike`).
     """
     guesses = [taken_for_unlearned(x, shadows)[None] for x in (unlearned, retrained)]
     return Found((float(len(shadows.unlearned)),), guesses[0], holdout=guesses[1])
+
+
+def alike(count: int, shadows: int) -> Found:
+    """What a retrained model is told apart from itself by: chance, whatever the guesses
+    on these images, so that it adds no spread to a difference from it."""
+    chance = np.full((1, count), 0.5)
+    return Found((float(shadows),), chance, holdout=chance)
 
 
 def u_lira(
@@ -92,13 +95,10 @@ def u_lira(
 
 def confidence(model: Attacked, images: Images) -> np.ndarray:
     """`logit_confidence` of the forget images, (N,)."""
-    part, predict = images.forget, functools.partial(_predict, network(model))
-    run = functools.partial(predict, model.params)
-    p = probabilities(run, part.images, images.batch_size)
+    part = images.forget
+    p = answers(network(model), model.params, part, images.batch_size)
     return logit_confidence(p, part.labels)
 
-
-_predict = jax.jit(resnet.predict, static_argnums=0)
 
 U_LIRA = Attack(
     "U-LiRA",

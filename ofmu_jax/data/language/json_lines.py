@@ -1,102 +1,29 @@
-"""Reads question-answer rows from JSON files, and says what is wrong with them."""
+"""Rows of JSON files, and what may be wrong with the values of a row."""
 
 from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from ofmu_jax.data.language.records import QA, DataError, Path
-from ofmu_jax.data.language.text_files import (
-    check_no_table,
-    read_text,
-    surrogate_in,
-)
+from ofmu_jax.data.language.records import DataError
+from ofmu_jax.data.language.text_files import surrogate_in
 from ofmu_jax.data.language.unicode import folded
 
-Row = TypeVar("Row")
 _TWICE = object()  # in place of a field's value, where an object has several
 
 
-def read_json_lines(
-    path: Path,
-    *,
-    required: Sequence[str] = ("question", "answer"),
-    question_key: str = "question",
-    answer_key: str = "answer",
-    texts: bool = False,
-) -> list[QA]:
-    """Reads question-answer rows: one JSON object a line, or one JSON array.
+def parse_rows(path: pathlib.Path, text: str) -> list[Any]:
+    """The rows of a text: one JSON object a line, or all in one array.
 
-    Args:
-      path: a UTF-8 file. Besides question and answer a row may carry
-        ``paraphrased_question``, ``paraphrased_answer`` and ``perturbed_answer``
-        (a string or a list of strings); other fields are ignored.
-      required: field names that every row must have.
-      question_key: the field that holds the question.
-      answer_key: the field that holds the answer.
-      texts: rows may be documents as well, ``{"text": ...}``: each a `QA` of its text
-        after no question.
-
-    Returns:
-      At least one row, in the order of the file.
+    They may be other values than objects yet. Numbers are floats, whole ones `Whole`.
 
     Raises:
-      DataError: naming the file, the row (from 1), the reason and the remedy. In a
-        JSON array rows are counted as elements.
+      DataError: broken JSON, with the file and the row (from 1).
     """
-    keys = {"question": question_key, "answer": answer_key}
-    required = [keys.get(name, name) for name in required]
-
-    def row_of(where: str, row: dict[str, Any]) -> QA:
-        if texts and "text" in row and not row.keys() & set(keys.values()):
-            return QA("", checked_text(where, "text", row["text"]))
-        return _to_qa(where, row, required, keys)
-
-    like = f'{{"{question_key}": ..., "{answer_key}": ...}}'
-    return read_objects(path, like + (' or {"text": ...}' if texts else ""), row_of)
-
-
-def read_objects(
-    path: Path, like: str, row_of: Callable[[str, dict[str, Any]], Row]
-) -> list[Row]:
-    """The rows of a file of JSON objects, one a line or all in one array.
-
-    Args:
-      like: how a row is written, for messages.
-      row_of: from where a row is and its fields to the row. Numbers are floats, whole
-        ones `Whole`; `checked_text` is for strings.
-
-    Raises:
-      DataError: as `read_json_lines`.
-    """
-    path = pathlib.Path(path)
-    text = read_text(path)
-    check_no_table(path, text)
-    rows = _parse_rows(path, text)
-    if not rows:
-        raise DataError(f"{path}: the file is empty; it needs at least one row")
-    found = []
-    for number, row in enumerate(rows, 1):
-        where = f"{path}, row {number}"
-        if not isinstance(row, dict):
-            raise DataError(
-                f"{where}: a JSON {json_type(row)} where an object is needed; "
-                f"write {like}"
-            )
-        if twice := [field for field, value in row.items() if value is _TWICE]:
-            raise DataError(
-                f"{where}: field {twice[0]!r} is there more than once; write a row for "
-                "each"
-            )
-        found.append(row_of(where, row))
-    return found
-
-
-def _parse_rows(path: pathlib.Path, text: str) -> list[Any]:
     if text.lstrip().startswith("["):
-        return _parse_json(str(path), text, "write one JSON object per line")
+        return parse_json(str(path), text, "write one JSON object per line")
     # Not splitlines(): U+2028 and its like are legal inside a JSON string.
     lines = text.rstrip().split("\n") if text.strip() else []
     rows = []
@@ -105,8 +32,24 @@ def _parse_rows(path: pathlib.Path, text: str) -> list[Any]:
         if not line.strip():
             raise DataError(f"{where}: blank line; remove it")
         remedy = "every line must hold one whole JSON object"
-        rows.append(_parse_json(where, line, remedy))
+        rows.append(parse_json(where, line, remedy))
     return rows
+
+
+def check_object(where: str, row: Any, like: str) -> None:
+    """Refuses what is no object, or has a field twice.
+
+    Args:
+      like: how a row is written, for the message.
+    """
+    if not isinstance(row, dict):
+        raise DataError(
+            f"{where}: a JSON {json_type(row)} where an object is needed; write {like}"
+        )
+    if twice := [field for field, value in row.items() if value is _TWICE]:
+        raise DataError(
+            f"{where}: field {twice[0]!r} is there more than once; write a row for each"
+        )
 
 
 class _Constant(NamedTuple):
@@ -121,7 +64,12 @@ class Whole(NamedTuple):
     digits: str
 
 
-def _parse_json(where: str, text: str, remedy: str) -> Any:
+def parse_json(where: str, text: str, remedy: str) -> Any:
+    """A JSON value; its numbers are floats, whole ones `Whole`.
+
+    Raises:
+      DataError: it is broken; ``remedy`` says what to do.
+    """
     try:
         return json.loads(
             text,
@@ -144,32 +92,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _to_qa(
-    where: str, row: dict[str, Any], required: Sequence[str], keys: dict[str, str]
-) -> QA:
-    for field in (*keys.values(), *required):
-        check_present(where, row, field)
-    wrong = row.get("perturbed_answer")
-    wrong = [] if wrong is None else [wrong] if isinstance(wrong, str) else wrong
-    if not isinstance(wrong, list):
-        raise DataError(
-            f"{where}: field 'perturbed_answer' is a JSON {json_type(wrong)}; "
-            "give a string or a list of strings"
-        )
-    text = lambda field: checked_text(where, field, row[field])
-    optional = lambda field: text(field) if row.get(field) is not None else None
-    return QA(
-        question=text(keys["question"]),
-        answer=text(keys["answer"]),
-        paraphrased_question=optional("paraphrased_question"),
-        paraphrased_answer=optional("paraphrased_answer"),
-        perturbed_answers=tuple(
-            checked_text(where, "perturbed_answer", w) for w in wrong
-        ),
-    )
-
-
-def check_present(where: str, row: dict[str, Any], field: str) -> None:
+def check_present(where: str, row: Mapping[str, Any], field: str) -> None:
     """Refuses a row without a field, or with nothing in it."""
     if field not in row:
         found = ", ".join(map(repr, row)) or "none"
@@ -209,4 +132,5 @@ def json_type(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     names = {dict: "object", list: "array", str: "string"}
-    return names.get(type(value), "number")
+    names |= dict.fromkeys((int, float, Whole, _Constant), "number")
+    return names.get(type(value), type(value).__name__)  # of a table: dates, bytes

@@ -78,6 +78,8 @@ class UnlearningData:
       request: what kind of request it is, see `requests.entangled`.
       exam: multiple choice that models are asked as well (`kinds.choices.Exam`); None:
         none.
+      sources: what a set was read from -> how (`rows.source.Source`), of files of one's
+        own.
       topics: what the rows are about (`requests.topics.Topics`), found out when it is
         called; None: nothing says so.
     """
@@ -99,6 +101,7 @@ class UnlearningData:
     adjacent_heldout: tuple[QA, ...] = ()
     request: str = "whole"
     exam: Any = None
+    sources: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
     topics: Callable[[], Any] | None = dataclasses.field(
         default=None, compare=False, repr=False
     )
@@ -114,6 +117,11 @@ class UnlearningData:
     def documents(self) -> bool:
         """Whether the training rows are documents, or blocks of them."""
         return self.forget[0].is_text
+
+    @property
+    def system(self) -> str | None:
+        """The system turn of the rows, where these are chats that have one."""
+        return next((s for of in self.sources.values() for s in of.systems if s), None)
 
 
 def key_of(row: QA) -> tuple[str, str]:

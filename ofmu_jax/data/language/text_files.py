@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import pathlib
 import re
+import zlib
 
 from ofmu_jax.data.language.records import DataError
 
@@ -14,7 +16,6 @@ _AS_TABLE = (
 )
 # First bytes -> what the file is, and the way out.
 _KINDS = {
-    b"\x1f\x8b": ("a gzip archive", "unpack it first (gunzip)"),
     b"PK\x03\x04": (
         "a ZIP archive or an Excel sheet",
         f"unpack it first, or write its rows as JSON lines ({_JSON_LINES})",
@@ -51,8 +52,17 @@ def read_text(path: pathlib.Path) -> str:
       DataError: no such file, one that cannot be read, another kind of file, or bytes
         that are no UTF-8, with their row.
     """
+    return decoded(path, contents(path))
+
+
+def contents(path: pathlib.Path) -> bytes:
+    """The bytes of a file, unpacked if it is a gzip archive.
+
+    Raises:
+      DataError: no such file, one that cannot be read, or a damaged archive.
+    """
     try:
-        content = path.read_bytes()
+        found = path.read_bytes()
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such file in the folder {path.parent}; check the path"
@@ -63,6 +73,18 @@ def read_text(path: pathlib.Path) -> str:
         ) from None
     except ValueError as error:  # a NUL character in the name
         raise DataError(f"{path!r}: not a file name ({error})") from None
+    if not found.startswith(b"\x1f\x8b"):
+        return found
+    try:
+        return gzip.decompress(found)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path}: a gzip archive that cannot be unpacked ({error}); copy it again"
+        ) from None
+
+
+def decoded(path: pathlib.Path, content: bytes) -> str:
+    """The text of a file's bytes, as `read_text`."""
     for start, (kind, remedy) in _KINDS.items():
         if content.startswith(start):
             raise DataError(f"{path}: this is {kind}; {remedy}")

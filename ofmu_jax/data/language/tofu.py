@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import pathlib
 from collections.abc import Sequence
+from typing import Literal
 
-from ofmu_jax.data.language.json_lines import read_json_lines
 from ofmu_jax.data.language.records import (
     QA,
     DataError,
@@ -21,8 +21,12 @@ from ofmu_jax.data.language.records import (
     subtract,
 )
 from ofmu_jax.data.language.requests import entangled, tofu_topics
+from ofmu_jax.data.language.rows.columns import CHATS, QUESTIONS, TEXTS, asked
+from ofmu_jax.data.language.rows.read import read_rows
+from ofmu_jax.data.language.rows.source import Source, check_one_system
 
 # Forget split → the retain split that completes it.
+Split = Literal["forget01", "forget05", "forget10"]
 SPLITS = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
 
 _EVAL = ("question", "answer", "paraphrased_answer", "perturbed_answer")
@@ -30,7 +34,7 @@ _OPTIONS = ("question", "answer", "perturbed_answer")
 
 
 def load_tofu(
-    split: str,
+    split: Split,
     data_dir: Path | None = None,
     *,
     allow_overlap: bool = False,
@@ -67,7 +71,7 @@ def load_tofu(
 
     def read(name: str, required: tuple[str, ...] = _EVAL[:2]) -> tuple[QA, ...]:
         path = _locate(f"{name}.json", data_dir, repo)
-        return tuple(read_json_lines(path, required=required))
+        return read_rows(path, required=required, forms=(QUESTIONS,)).rows
 
     full, forget, retain = read("full"), read(split), read(retain_split)
     everyone = full
@@ -118,15 +122,16 @@ def load_custom(
     adjacent_file: Path | None = None,
     forgotten_files: Sequence[Path] = (),
     name: str = "custom",
-    question_key: str = "question",
-    answer_key: str = "answer",
+    columns: Sequence[str] = (),
     allow_overlap: bool = False,
 ) -> UnlearningData:
-    """Loads a deletion request from files of your own (JSON lines or a JSON array).
+    """Loads a deletion request from files or data sets of your own, in any format of
+    `read_rows`.
 
-    Only question and answer are needed; paraphrased and perturbed fields (see
-    `read_json_lines`) enable the metrics that use them. Rows may be documents,
-    ``{"text": ...}``, all of them or none. Without evaluation files the
+    Only question and answer are needed; paraphrased and perturbed fields (see there)
+    enable the metrics that use them. Rows may be chats, or documents, ``{"text":
+    ...}``, all of them or none. ``columns``, such as ``question=Title``, say what a
+    column of any of these files means. Without evaluation files the
     forget and retain rows themselves are evaluated. Rows of ``adjacent_file`` are kept
     as retain rows are, and scored on their own. A forget row that comes twice is
     refused: it would count twice in what is reported. Without ``retain_file`` the
@@ -143,34 +148,43 @@ def load_custom(
         )
 
     kinds: dict[str, tuple[QA, ...]] = {}
+    sources: dict[str, Source] = {}
+    chosen, forms = asked(columns), (QUESTIONS, CHATS, TEXTS)
 
-    def read(path: Path | None, default: tuple[QA, ...] = ()) -> tuple[QA, ...]:
+    def read(
+        option: str, path: Path | None, default: tuple[QA, ...] = ()
+    ) -> tuple[QA, ...]:
         if path is None:
             return default
-        keys = {"question_key": question_key, "answer_key": answer_key}
-        rows = tuple(read_json_lines(path, **keys, texts=True))
+        rows, sources[option] = read_rows(path, forms=forms, columns=chosen)
         kinds[str(path)] = rows
         check_one_kind(kinds)
+        check_one_system(path, sources[option], sources.values())
         return rows
 
-    forget = read(forget_file)
+    forget = read("forget", forget_file)
     check_distinct(forget, str(forget_file))
-    full = read(full_file)
+    full = read("full", full_file)
     if full:
         check_contained(forget, full, str(forget_file), str(full_file))
-    retain = read(retain_file, subtract(full, forget))
+    retain = read("retain", retain_file, subtract(full, forget))
     if full and retain_file is not None:
         check_contained(retain, full, str(retain_file), str(full_file))
-    forgotten = tuple(row for path in forgotten_files for row in read(path))
+    forgotten = tuple(
+        row
+        for number, path in enumerate(forgotten_files, 1)
+        for row in read(f"forgotten {number}", path)
+    )
     retain = subtract(retain, forgotten)
-    sources = {"forget_source": str(forget_file), "retain_source": str(retain_file)}
-    check_overlap(forget, retain, allow_overlap, **sources)
+    named = {"forget_source": str(forget_file), "retain_source": str(retain_file)}
+    check_overlap(forget, retain, allow_overlap, **named)
     full = full or retain + forget
-    holdout = read(holdout_file)
+    holdout = read("holdout", holdout_file)
     seen = full + forgotten
     check_unseen(holdout, seen, allow_overlap, source=str(holdout_file))
-    forget_eval = read(forget_eval_file, forget)
-    retain_eval = subtract(read(retain_eval_file, retain), forgotten)
+    forget_eval = read("forget_eval", forget_eval_file, forget)
+    retain_eval = read("retain_eval", retain_eval_file, retain)
+    retain_eval = subtract(retain_eval, forgotten)
     data = UnlearningData(
         name=name,
         forget=forget,
@@ -178,20 +192,19 @@ def load_custom(
         full=full,
         forget_eval=forget_eval,
         retain_eval=retain_eval,
-        real_authors=read(real_authors_file),
-        world_facts=read(world_facts_file),
+        real_authors=read("real_authors", real_authors_file),
+        world_facts=read("world_facts", world_facts_file),
         forget_heldout=heldout_questions(forget_eval),
         retain_heldout=heldout_questions(retain_eval),
         holdout=holdout,
+        sources=sources,
     )
-    if adjacent_file is None:
+    adjacent = subtract(read("adjacent", adjacent_file), forgotten)
+    if not adjacent:  # none, or all of them are forgotten by now
         return data
-    adjacent = subtract(read(adjacent_file), forgotten)
-    if not adjacent:  # all of them are forgotten by now
-        return data
-    sources["retain_source"] = str(adjacent_file)
+    named["retain_source"] = str(adjacent_file)
     check_distinct(adjacent, str(adjacent_file))
-    check_overlap(forget, adjacent, allow_overlap, **sources)
+    check_overlap(forget, adjacent, allow_overlap, **named)
     check_unseen(holdout, adjacent, allow_overlap, source=str(holdout_file))
     return entangled.watched(data, adjacent)
 

@@ -120,7 +120,7 @@ def logit_scores(
 
 def score_batches(
     apply_fn: ApplyFn,
-    params,
+    params: Any,
     examples: Sequence[Encoded],
     *,
     batch_size: int = 16,
@@ -174,7 +174,7 @@ def score_batches(
 
 def pair_scorer(
     apply_fn: ApplyFn,
-    params,
+    params: Any,
     encode: Callable[[str, str], Encoded],
     **options,
 ) -> Callable[[Sequence[tuple[str, str]]], list[TokenScores]]:

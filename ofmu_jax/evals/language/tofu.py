@@ -94,7 +94,7 @@ def _score_set(
     name: str, rows: Sequence[QA], score: ScoreFn, result: Evaluation
 ) -> tuple[SetLosses, list[TokenScores]]:
     """Scores answers, right texts and perturbed answers of one set in one call."""
-    answers = [(row.question, row.answer) for row in rows]
+    answers = _answers(rows)
     bare = [i for i, row in enumerate(rows, 1) if not row.perturbed_answers]
     if bare:
         names = set(set_metric_names(name))
@@ -108,9 +108,7 @@ def _score_set(
         return SetLosses(_losses(scores)), scores
     correct = [(row.question, _correct_text(name, row)) for row in rows]
     _note_missing_paraphrases(name, rows, result)
-    # The original answer is scored once also where it is the right text as well.
-    extra = [pair for pair, own in zip(correct, answers, strict=True) if pair != own]
-    wrong = [(row.question, text) for row in rows for text in row.perturbed_answers]
+    extra, wrong = _other_texts(name, rows)
     scores = _call_score(score, [*answers, *extra, *wrong])
     losses = _losses(scores)
     own, rest = losses[: len(rows)], iter(losses[len(rows) :].tolist())
@@ -121,6 +119,31 @@ def _score_set(
     wrong_losses = [[next(rest) for _ in row.perturbed_answers] for row in rows]
     found = SetLosses(own, np.array(correct_losses), wrong_losses)
     return found, scores[: len(rows)]
+
+
+def _answers(rows: Sequence[QA]) -> list[tuple[str, str]]:
+    return [(row.question, row.answer) for row in rows]
+
+
+def _other_texts(name: str, rows: Sequence[QA]) -> tuple[list, list]:
+    """Right texts that are not the answers, which are scored once, and wrong ones."""
+    texts = [(row, _correct_text(name, row)) for row in rows]
+    extra = [(row.question, text) for row, text in texts if text != row.answer]
+    wrong = [(row.question, text) for row in rows for text in row.perturbed_answers]
+    return extra, wrong
+
+
+def num_texts(data: UnlearningData) -> int:
+    """How many texts `evaluate_language` scores, and questions it has answered."""
+    count = 0
+    for name, field in SETS.items():
+        rows = getattr(data, field)
+        count += 2 * len(rows)
+        if all(row.perturbed_answers for row in rows):
+            count += sum(map(len, _other_texts(name, rows)))
+    others = [data.forget_heldout, data.retain_heldout, data.adjacent_heldout]
+    others += [data.holdout] if data.forget_eval else []
+    return count + sum(map(len, others))
 
 
 def _correct_text(name: str, row: QA) -> str:

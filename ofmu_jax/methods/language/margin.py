@@ -27,7 +27,8 @@ class PduConfig:
     warmup_fraction: Share = 0.5
     """Share of the run in which λ stays put (published: 5 of 10 epochs)."""
     positions: Literal["answer", "unshifted", "all"] = "answer"
-    """Where logits are flattened; unshifted is the published, off by one."""
+    """Where logits are flattened: answer tokens, or all; unshifted is the published
+    answer, off by one."""
 
 
 def pdu(config: PduConfig, setting: Setting) -> Method:

@@ -22,11 +22,14 @@ class Ofmu(ofmu.OfmuConfig):
     """OFMU; --paper is the paper's literal setting."""
 
     forget_loss: ForgetLoss = "target_cross_entropy"
+    """What ascends on forget rows: target_cross_entropy, bounded by the forget target;
+    cross_entropy, unbounded as in the paper; the negated loss of npo or simnpo."""
     npo_beta: Positive = 0.1
     """β of the forget loss npo."""
     simnpo_beta: Positive = 4.5
     """β of the forget loss simnpo."""
     outer_optimizer: Literal["sgd", "adamw"] = "adamw"
+    """sgd: plain steps, the paper's; adamw, on gradients clipped to norm 1."""
 
 
 def build(config: Ofmu, setting: Setting) -> Method:

@@ -29,7 +29,8 @@ class RmuConfig(GradDiffConfig):
     """γ RMU on forget rows + α R."""
 
     retain: Literal["hidden", "nll", "kl"] = "hidden"  # type: ignore[bad-override]
-    """R: hidden states stay (published), cross-entropy, or KL(before ‖ now)."""
+    """R: hidden states stay (hidden, published); nll, cross-entropy; kl, KL(before ‖
+    now)."""
     positions: Positions = "answer"
     """Tokens whose hidden states count: those of answers, or all."""
     steering: Positive = 2.0

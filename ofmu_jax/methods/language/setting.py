@@ -24,12 +24,12 @@ from ofmu_jax.losses.accumulation import (
 )
 from ofmu_jax.losses.representation import HiddenFn
 from ofmu_jax.losses.tokens import ApplyFn
+from ofmu_jax.losses.tokens import Positions as Positions
 from ofmu_jax.methods.base import Carries, Method, Range, Spec
 from ofmu_jax.methods.moments import scale_by_adam_in_bfloat16
 from ofmu_jax.methods.rules.frozen import with_frozen
 from ofmu_jax.methods.rules.weighted import weighted_difference
 
-Positions = Literal["answer", "all"]
 Moments = Literal["float32", "bfloat16"]
 LossConfig = TypeVar("LossConfig")
 LEARNING_RATE = Range(1e-5, 1e-2, log=True)  # to search in, for every method alike
@@ -123,7 +123,8 @@ class GradDiffConfig:
     alpha: Term = 1.0
     """α, weight of the retain loss; 0 leaves it out."""
     retain: Literal["nll", "kl"] = "nll"
-    """R: cross-entropy, or KL(before ‖ now), which keeps a second model in memory."""
+    """R: nll, cross-entropy; kl, KL(before ‖ now), which keeps a second model in
+    memory."""
     positions: Positions = "answer"
     """Where KL and distillation average: answer tokens, or all, as published."""
 

@@ -34,11 +34,12 @@ class ForgetConfig:
     """The two losses, of which a rule makes a step."""
 
     forget: Literal["nll", "npo"] = "nll"
-    """What is descended on forget rows: the negated cross-entropy, or NPO."""
+    """What is descended on forget rows: nll, the negated cross-entropy; npo, NPO."""
     beta: Positive = 0.1
     """β of NPO."""
     retain: Literal["nll", "kl"] = "nll"
-    """R: cross-entropy, or KL(before ‖ now), which keeps a second model in memory."""
+    """R: nll, cross-entropy; kl, KL(before ‖ now), which keeps a second model in
+    memory."""
     positions: Positions = "answer"
     """Where KL averages: answer tokens, or all."""
 

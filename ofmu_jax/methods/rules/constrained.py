@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ofmu_jax import bilevel
+from ofmu_jax._optimizers import Optimizer, optimizer_of
 from ofmu_jax.losses.margin import dual_ascent
 from ofmu_jax.methods.base import BatchLoss, Method, Params, minibatch
 from ofmu_jax.methods.rules.frozen import FORWARD_COST
@@ -25,7 +26,7 @@ class ConstrainedState(NamedTuple):
 def constrained(
     forget_loss: BatchLoss,
     retain_loss: BatchLoss,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     *,
     level: Callable[[Any], Any],
     measure: BatchLoss | None = None,
@@ -50,6 +51,7 @@ def constrained(
       multiplier: λ before the first update.
       radius: ρ of `sharp_value_and_grad`, in both steps; a Python 0 leaves it out.
     """
+    optimizer = optimizer_of("optimizer", optimizer)
 
     def init(params: Params) -> ConstrainedState:
         start = jnp.asarray(multiplier, jnp.float32)

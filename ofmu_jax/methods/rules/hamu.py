@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from ofmu_jax import bilevel
+from ofmu_jax._optimizers import Optimizer, optimizer_of
 from ofmu_jax.methods.base import BatchLoss, Method, Params
 from ofmu_jax.methods.rules.weighted import both_gradients
 
@@ -77,7 +78,7 @@ def _tensor(f: jax.Array, r: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Ar
 def hamu(
     forget_loss: BatchLoss,
     retain_loss: BatchLoss,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     *,
     constraint: float = 0.5,
     relative: bool = True,
@@ -90,6 +91,7 @@ def hamu(
       stop: nothing moves from the first minibatch on for which the stopping rule
         holds (off in the published code, too, unless asked for).
     """
+    optimizer = optimizer_of("optimizer", optimizer)
 
     def init(params: Params) -> HamuState:
         return HamuState(optimizer.init(params), jnp.zeros((), bool))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from ofmu_jax import bilevel
+from ofmu_jax._optimizers import Optimizer, optimizer_of
 from ofmu_jax.losses.margin import dual_ascent
 from ofmu_jax.methods.base import BatchLoss, Method, Params, minibatch
 
@@ -22,7 +23,7 @@ class PrimalDualState(NamedTuple):
 def primal_dual(
     forget_loss: BatchLoss,
     retain_loss: BatchLoss,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     *,
     epsilon: float,
     forget_weight: float = 1.0,
@@ -46,6 +47,7 @@ def primal_dual(
       dual_step: η.
       warmup_updates: how many updates λ stays put.
     """
+    optimizer = optimizer_of("optimizer", optimizer)
 
     def init(params: Params) -> PrimalDualState:
         return PrimalDualState(

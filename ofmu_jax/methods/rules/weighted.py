@@ -12,6 +12,7 @@ import jax
 import optax
 
 from ofmu_jax import bilevel
+from ofmu_jax._optimizers import Optimizer, optimizer_of
 from ofmu_jax.methods.base import (
     Batches,
     BatchLoss,
@@ -25,13 +26,14 @@ from ofmu_jax.methods.rules.sharpness import passes, sharp_value_and_grad
 
 def descend(
     loss: BatchLoss,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     part: str,
     *,
     weight: float = 1.0,
     cost: float = 1,
 ) -> Method:
     """Minimises ``weight`` times one loss on the batches of one part."""
+    optimizer = optimizer_of("optimizer", optimizer)
 
     def update(params, state, batches):
         value, gradient = jax.value_and_grad(loss)(params, minibatch(batches[part], 0))
@@ -43,9 +45,7 @@ def descend(
     return Method(optimizer.init, update, 1, gradient_evaluations=cost)
 
 
-def gradient_ascent(
-    forget_loss: BatchLoss, optimizer: optax.GradientTransformation
-) -> Method:
+def gradient_ascent(forget_loss: BatchLoss, optimizer: Optimizer) -> Method:
     """Minimises ``forget_loss`` alone; hand it the negated cross-entropy."""
     return descend(forget_loss, optimizer, "forget")
 
@@ -84,7 +84,7 @@ def both_gradients(
 def weighted_difference(
     forget_loss: BatchLoss,
     retain_loss: BatchLoss,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     *,
     forget_weight: float = 1.0,
     retain_weight: float = 1.0,
@@ -108,6 +108,7 @@ def weighted_difference(
         return descend(
             forget_loss, optimizer, "forget", weight=forget_weight, cost=forget_cost
         )
+    optimizer = optimizer_of("optimizer", optimizer)
 
     def update(params, state, batches):
         g_f, g_r, metrics = both_gradients(
@@ -122,8 +123,6 @@ def weighted_difference(
     return Method(optimizer.init, update, 1, gradient_evaluations=cost)
 
 
-def fine_tune(
-    retain_loss: BatchLoss, optimizer: optax.GradientTransformation
-) -> Method:
+def fine_tune(retain_loss: BatchLoss, optimizer: Optimizer) -> Method:
     """Minimises ``retain_loss`` alone: how targets and references are trained."""
     return descend(retain_loss, optimizer, "retain")

@@ -27,9 +27,10 @@ class Ofmu(ofmu.OfmuConfig):
     """OFMU through `ofmu_jax.ofmu`."""
 
     forget_loss: ForgetLoss = "auto"
-    """Bounded image by image, bounded in its mean, or unbounded as in the paper; auto:
-    image by image if no class that is forgotten is kept in part, else in its mean, as
-    a retrained model still knows most images of a random draw."""
+    """target_cross_entropy: bounded image by image; mean_target_cross_entropy: in its
+    mean; cross_entropy: unbounded, as in the paper; auto: image by image if no class
+    that is forgotten is kept in part, else in its mean, as a retrained model still
+    knows most images of a random draw."""
     inner_optimizer: InnerOptimizer = "normalized"
     inner_learning_rate: Positive = ofmu.FIXED_RATE
     outer_learning_rate: Positive = 0.01
@@ -37,7 +38,8 @@ class Ofmu(ofmu.OfmuConfig):
     weight_decay: Term = 5e-4
     momentum: BelowOne = 0.9
     norm: Literal["batch", "running"] = "batch"
-    """What the losses normalise with; running averages move after each update."""
+    """What the losses normalise with: batch, or running averages, which move after each
+    update."""
 
 
 def forget_loss_of(config: Ofmu, setting: Setting) -> ForgetLoss:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ofmu_jax._optimizers import Optimizer, optimizer_of
 from ofmu_jax.bounds import Count, NotNegative, Positive, Share
 from ofmu_jax.losses import vision
 from ofmu_jax.methods.base import BatchLoss, Method, Range, Spec, minibatch
@@ -39,7 +40,7 @@ class Scrub(Descent):
 def scrub(
     forget_divergence: BatchLoss,
     retain_loss: BatchLoss,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     *,
     max_updates: float,
     min_steps: int = 1,
@@ -56,6 +57,7 @@ def scrub(
       teacher_passes: forward passes of the teacher per step, each a third of a
         gradient.
     """
+    optimizer = optimizer_of("optimizer", optimizer)
 
     def init(params):
         return {"optimizer": optimizer.init(params), "count": jnp.zeros((), jnp.int32)}

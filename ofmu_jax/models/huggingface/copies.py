@@ -9,6 +9,9 @@ import fnmatch
 import pathlib
 import shutil
 import stat
+from typing import Any
+
+import yaml
 
 from ofmu_jax.models.tensor_files import INDEX, SINGLE, ModelError, weight_files
 
@@ -93,13 +96,29 @@ def card(source: pathlib.Path, changed: str) -> bytes:
     <BLANKLINE>
     # Tiny
     """
-    path = source / CARD
-    given = b""
-    if path.is_file() and _problem(path, source) is None:
-        given = path.read_bytes()
-    front, rest = _front_matter(given)
+    front, rest = _front_matter(_given_card(source))
     notice = "".join(f"> {line}\n" for line in changed.splitlines())
     return front + notice.encode() + (b"\n" if notice and rest else b"") + rest
+
+
+def read_card(source: pathlib.Path) -> tuple[dict[str, Any], str]:
+    """Metadata and text of the given model's card; empty where it has none.
+
+    Front matter that is no YAML mapping is left out.
+    """
+    front, rest = _front_matter(_given_card(source))
+    try:
+        found = yaml.safe_load(front.strip().strip(b"-"))
+    except (yaml.YAMLError, RecursionError):
+        found = None
+    text = rest.decode("utf-8", errors="replace").strip()
+    return found if isinstance(found, dict) else {}, text
+
+
+def _given_card(source: pathlib.Path) -> bytes:
+    path = source / CARD
+    readable = path.is_file() and _problem(path, source) is None
+    return path.read_bytes() if readable else b""
 
 
 def _front_matter(text: bytes) -> tuple[bytes, bytes]:

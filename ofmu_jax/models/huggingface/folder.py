@@ -174,6 +174,11 @@ def left_out(path_or_name: str | pathlib.Path) -> list[str]:
     return copies.left_out(locate(path_or_name))
 
 
+def read_card(path_or_name: str | pathlib.Path) -> tuple[dict[str, Any], str]:
+    """Metadata and text of a model folder's card, README.md; empty: there is none."""
+    return copies.read_card(locate(path_or_name))
+
+
 def _save_like(
     source: pathlib.Path,
     folder: pathlib.Path,

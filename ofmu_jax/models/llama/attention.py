@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ofmu_jax.models.llama.config import LlamaConfig
+from ofmu_jax.models.llama.config import Attention, LlamaConfig
 
 
 def split_heads(x_BxLxHK: jax.Array, heads: int) -> jax.Array:
@@ -44,7 +44,7 @@ def attend(
     key_BxGxMxK: jax.Array,
     value_BxGxMxK: jax.Array,
     mask_BxLxM: jax.Array,
-    implementation: str = "xla",
+    implementation: Attention = "xla",
 ) -> jax.Array:
     """softmax(Q Kᵀ / √K) V within the mask, shape (B, H, L, K).
 
@@ -92,7 +92,7 @@ def _fused(query_BxHxLxK, key_BxGxMxK, value_BxGxMxK, mask_BxLxM) -> jax.Array:
     return by_place(mixed)
 
 
-def uses_cudnn(implementation: str, dtype: Any) -> bool:
+def uses_cudnn(implementation: Attention, dtype: Any) -> bool:
     """Whether a fused kernel computes attention in this dtype on this machine."""
     if implementation != "auto":
         return implementation == "cudnn"

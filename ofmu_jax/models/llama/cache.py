@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ofmu_jax.models.llama import attention
-from ofmu_jax.models.llama.config import LlamaConfig
+from ofmu_jax.models.llama.config import Attention, LlamaConfig
 
 
 class Cache(NamedTuple):
@@ -128,7 +128,7 @@ def attend(
     keys_BxGxKxM: jax.Array,
     values_BxGxMxK: jax.Array,
     mask_BxLxM: jax.Array,
-    implementation: str = "xla",
+    implementation: Attention = "xla",
 ) -> jax.Array:
     """As `attention.attend`; for a single query without products of matrices, which
     are too thin to be fast."""

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 
@@ -18,7 +18,9 @@ REMAT: dict[str, Callable | None] = {
 # A program grows with every layer that is written out; a loop stacks what its backward
 # pass needs, and slices it again, which few layers do not repay.
 SCANNED = 8
-ATTENTION = ("auto", "xla", "cudnn")
+Attention = Literal["auto", "xla", "cudnn"]
+ATTENTION = get_args(Attention)
+Remat = Literal["none", "dots", "full"]
 COMPUTATION = ("dtype", "remat", "attention", "scan_layers")  # fields of `LlamaConfig`
 
 
@@ -55,8 +57,8 @@ class LlamaConfig:
     max_position_embeddings: int = 4096
     initializer_range: float = 0.02
     dtype: str = "float32"  # of the computation; parameters are float32
-    remat: str = "none"  # what the backward pass recomputes, see `REMAT`
-    attention: str = "xla"  # how it is computed, see `attention.attend`
+    remat: Remat = "none"  # what the backward pass recomputes, see `REMAT`
+    attention: Attention = "xla"  # how it is computed, see `attention.attend`
     scan_layers: bool | None = None  # a loop over them; None: see `scanned`
 
     @property

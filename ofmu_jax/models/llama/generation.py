@@ -68,6 +68,9 @@ def greedy_generate(
     return tokens
 
 
+AfterRows = Callable[[int], None]
+
+
 def generate(
     model: Llama,
     params: Params,
@@ -78,6 +81,7 @@ def generate(
     batch_size: int = 64,
     sharding: jax.sharding.Sharding | None = None,
     before_batch: Callable[[], None] = lambda: None,
+    after_rows: AfterRows = lambda count: None,
     temperature: float = 0.0,
     seed: int = 0,
     least_likely: bool = False,
@@ -96,6 +100,7 @@ def generate(
       sharding: where to put the rows, if the parameters lie on a mesh. All rows are
         then decoded to their end before others begin.
       before_batch: may raise, to end it before the next prompts are read.
+      after_rows: hears of how many prompts the continuations have just ended.
       temperature: 0 takes the most likely token; otherwise each is drawn from
         softmax(logits / temperature).
       seed: of the draws, which depend on it, the place of the prompt among all and
@@ -124,7 +129,7 @@ def generate(
         course.begin()
         while course.owner:
             course.decode(eos_ids, choice)
-            course.collect()
+            after_rows(course.collect())
             if course.joins:
                 course.join()
                 course.gather()
@@ -185,14 +190,15 @@ class _Course:
             self.model, self.params, self.state, eos_ids, np.int32(stop), choice
         )
 
-    def collect(self) -> None:
-        """What has ended is found, and its row is free."""
+    def collect(self) -> int:
+        """What has ended is found, and its row is free; returns how many have."""
         ended, count = to_host((self.state.ended, self.state.count))
         self.count = np.array(count)  # a copy: the state's memory is used again
         if done := [b for b in self.owner if ended[b]]:
             tokens = to_host(self.state.tokens)
             for b in done:
                 self.found[self.owner.pop(b)] = np.array(tokens[b, : self.count[b]])
+        return len(done)
 
     def join(self) -> None:
         """Free rows get the next prompts."""

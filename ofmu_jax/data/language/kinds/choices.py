@@ -5,15 +5,9 @@ from __future__ import annotations
 import dataclasses
 import string
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from ofmu_jax.data.language.json_lines import (
-    Whole,
-    check_present,
-    checked_text,
-    json_type,
-    read_objects,
-)
+from ofmu_jax.data.language.json_lines import Whole, checked_text, json_type
 from ofmu_jax.data.language.records import (
     QA,
     DataError,
@@ -24,6 +18,10 @@ from ofmu_jax.data.language.records import (
     check_unseen,
 )
 from ofmu_jax.data.language.requests import entangled
+from ofmu_jax.data.language.rows import columns as names
+from ofmu_jax.data.language.rows.columns import Asked
+from ofmu_jax.data.language.rows.read import Read, Row, read_objects
+from ofmu_jax.data.language.rows.source import Source
 from ofmu_jax.data.language.tofu import load_custom
 
 Style = Literal["letters", "texts"]
@@ -62,23 +60,24 @@ class Exam:
     subject: str | None = None
 
 
-def read_choices(path: Path) -> tuple[Choice, ...]:
-    """Reads ``{"question": …, "choices": […], "answer": …}``, one a line or an array.
+def read_choices(path: Path, columns: Asked | None = None) -> Read[Choice]:
+    """Reads ``{"question": …, "choices": […], "answer": …}``, in any format of
+    `read_rows`.
 
-    Choices are strings or whole numbers; the answer is the place of the right one, from
-    0. Other fields are ignored.
+    Choices are strings or whole numbers (in a cell of CSV one JSON array); the answer
+    is the place of the right one, from 0. Other fields are ignored.
 
     Raises:
       DataError: naming the file, the row (from 1), the reason and the remedy.
     """
     like = '{"question": ..., "choices": [..., ...], "answer": 0}'
-    return tuple(read_objects(path, like, _to_choice))
+    return read_objects(path, like, (names.CHOICES,), columns, _to_choice)
 
 
-def _to_choice(where: str, row: dict[str, Any]) -> Choice:
-    for field in ("question", "choices", "answer"):
-        check_present(where, row, field)
-    choices, answer = row["choices"], row["answer"]
+def _to_choice(row: Row) -> Choice:
+    for field in names.CHOICES:
+        row.check(field)
+    where, choices, answer = row.where, row.value("choices"), row.value("answer")
     if not isinstance(choices, list) or len(choices) < 2:
         kind = "an array of one" if isinstance(choices, list) else json_type(choices)
         raise DataError(
@@ -97,8 +96,7 @@ def _to_choice(where: str, row: dict[str, Any]) -> Choice:
             f"{where}: field 'answer' is {shown}; give the place of the right choice, "
             f"from 0 to {places[-1]}"
         )
-    question = checked_text(where, "question", row["question"])
-    return Choice(question, texts, int(answer.digits))
+    return Choice(row.question(), texts, int(answer.digits))
 
 
 def load_choices(
@@ -113,6 +111,7 @@ def load_choices(
     style: Style = "letters",
     subject: str | None = None,
     allow_overlap: bool = False,
+    columns: Sequence[str] = (),
 ) -> UnlearningData:
     """A request that is judged by multiple choice, which it has as its `exam`.
 
@@ -123,13 +122,25 @@ def load_choices(
       eval_file: other questions that have to stay answered, scored alone.
       holdout_file: rows that no model saw: choices, or of the corpora's form.
       adjacent_file: the same, that have to stay and lie close to what is forgotten.
+      columns: see `load_custom`.
 
     Raises:
       DataError: missing or malformed files, or sets that do not fit.
     """
-    sets = {"forget": read_choices(forget_file), "retain": read_choices(retain_file)}
+    chosen = names.asked(columns)
+    sources: dict[str, Source] = {}
+
+    def read(option: str, path: Path | None) -> tuple[Choice, ...]:
+        if path is None:
+            return ()
+        found = read_choices(path, chosen)
+        sources[option] = found.source
+        return found.rows
+
+    files = {"forget": forget_file, "retain": retain_file}
+    sets = {option: read(option, path) for option, path in files.items()}
     if eval_file is not None:
-        sets["eval"] = read_choices(eval_file)
+        sets["eval"] = read("eval", eval_file)
     exam = Exam(sets, style, subject)
     corpora = (forget_corpus, retain_corpus)
     if (forget_corpus is None) != (retain_corpus is None):
@@ -145,16 +156,19 @@ def load_choices(
             holdout_file=holdout_file,
             adjacent_file=adjacent_file,
             allow_overlap=allow_overlap,
+            columns=columns,
         )
-        return dataclasses.replace(data, exam=exam)
+        named = {f"{option}_exam": source for option, source in sources.items()}
+        sources = {**named, **data.sources}
+        return dataclasses.replace(data, exam=exam, sources=sources)
     forget, retain = (tuple(map(answered, sets[k])) for k in ("forget", "retain"))
-    read = lambda path: () if path is None else tuple(map(answered, read_choices(path)))
-    holdout, adjacent = read(holdout_file), read(adjacent_file)
+    holdout = tuple(map(answered, read("holdout", holdout_file)))
+    adjacent = tuple(map(answered, read("adjacent", adjacent_file)))
     check_distinct(forget, str(forget_file))
     check_distinct(adjacent, str(adjacent_file))
     for rows, path in ((retain, retain_file), (adjacent, adjacent_file)):
-        sources = {"forget_source": str(forget_file), "retain_source": str(path)}
-        check_overlap(forget, rows, allow_overlap, **sources)
+        named = {"forget_source": str(forget_file), "retain_source": str(path)}
+        check_overlap(forget, rows, allow_overlap, **named)
     full = retain + forget
     check_unseen(holdout, full + adjacent, allow_overlap, source=str(holdout_file))
     data = UnlearningData(
@@ -166,6 +180,7 @@ def load_choices(
         retain_eval=retain,
         holdout=holdout,
         exam=exam,
+        sources=sources,
     )
     return entangled.watched(data, adjacent) if adjacent else data
 

@@ -61,6 +61,15 @@ def divided(data: UnlearningData, tokenizer: Any, sizes: Sizes) -> UnlearningDat
     return dataclasses.replace(data, **changes)
 
 
+def passages(tokenizer: Any, rows: Sequence[QA], sizes: Sizes) -> tuple[QA, ...]:
+    """The passages of some documents, as `divided` has them in a scored set."""
+    texts = (
+        text for row in rows for text in blocks(tokenizer, row.answer, sizes.block)
+    )
+    found = (passage(tokenizer, text, sizes) for text in texts)
+    return tuple(row for row in found if row is not None)
+
+
 def blocks(tokenizer: Any, text: str, most: int) -> list[str]:
     """A text in pieces of at most ``most`` tokens, between words where there are any.
 
@@ -97,21 +106,27 @@ def passage(tokenizer: Any, block: str, sizes: Sizes) -> QA | None:
     start = min(sizes.prefix, len(ids) // 2)
     if not start:
         return None
-    end = _cut(tokenizer, block, start + sizes.continuation)
-    text = block[:end]
-    whole = ids_of(tokenizer, text, True)
-    for at in _ends(tokenizer, text, start):
-        prefix, rest = text[:at], text[at:]
-        begun = ids_of(tokenizer, prefix, True)
-        if prefix.strip() and rest.strip() and whole[: len(begun)] == begun:
-            return QA(prefix, rest)
+    for end in _cuts(tokenizer, block, start + sizes.continuation):
+        text = block[:end]
+        whole = ids_of(tokenizer, text, True)
+        for at in _ends(tokenizer, text, start):
+            prefix, rest = text[:at], text[at:]
+            begun = ids_of(tokenizer, prefix, True)
+            if prefix.strip() and rest.strip() and whole[: len(begun)] == begun:
+                return QA(prefix, rest)
     return None
 
 
 def _cut(tokenizer: Any, text: str, tokens: int) -> int:
     """How many characters of a text its first ``tokens`` tokens are."""
+    return _cuts(tokenizer, text, tokens)[0]
+
+
+def _cuts(tokenizer: Any, text: str, tokens: int) -> Sequence[int]:
+    """The same, and the longest if that is another: a word may be most of it."""
     text = text[: _WIDE * tokens]
-    return next(iter(_ends(tokenizer, text, tokens)), len(text))
+    ends = _ends(tokenizer, text, tokens)
+    return list(dict.fromkeys((ends[0], max(ends)))) if ends else [len(text)]
 
 
 def _ends(tokenizer: Any, text: str, most: int) -> Sequence[int]:

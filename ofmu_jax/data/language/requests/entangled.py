@@ -146,6 +146,7 @@ def played(data: UnlearningData) -> UnlearningData:
         holdout=data.holdout,
         adjacent=adjacent,
         request=data.request,
+        sources=data.sources,
     )
 
 

@@ -1,0 +1,1 @@
+"""Trackers of experiments: one file each, and the registry."""
