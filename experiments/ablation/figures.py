@@ -1,5 +1,6 @@
 """Figures of an ablation; `report.figures.to_svg` makes them part of a page."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from experiments.report import figures
-from experiments.report.summary_figures import bars
+from experiments.report.shown import bars, curves
 
 Rows = Sequence[Mapping[str, Any]]
 # Metrics of a variant's bars, with their labels.
@@ -17,37 +18,66 @@ BARS = {
     "cosine": "mean cosine",
     "gradient_evaluations": "gradient evaluations",
 }
+# What a metric of these can be, where that is not 0 or more.
+RANGES = {"forget_prob": (0.0, 1.0), "retain_prob": (0.0, 1.0), "cosine": (-1.0, 1.0)}
 
 
-def group_figure(table: Rows, before: Mapping[str, float | None]) -> Figure | None:
-    """A bar per variant and a panel per metric; dashed the target before unlearning.
+def group_bars(table: Rows, before: Mapping[str, float | None]) -> list[dict[str, Any]]:
+    """A panel per metric with a bar per variant; marked is the target.
 
     Args:
       table: rows with ``label`` and ``statistics``; those not run have none of these.
       before: metric -> mean of the target.
     """
     table = [row for row in table if row.get("statistics")]
-    if not table:
-        return None
-    with matplotlib.rc_context(figures.STYLE):
-        height = 0.8 + 0.27 * len(table)
-        figure = Figure(figsize=(figures.WIDTH, height), layout="constrained")
-        fill = [figures.PALETTE[0 if row["base"] else 1] for row in table]
-        labels = [row["label"] for row in table]
-        for place, (axes, (name, label)) in enumerate(
-            zip(figures.axes_grid(figure, 1, len(BARS)), BARS.items(), strict=True)
-        ):
-            stats = [row["statistics"].get(name) for row in table]
-            bars(axes, stats, fill, label, before.get(name))
-            axes.set_yticks(range(len(table)), [""] * len(table) if place else labels)
-    return figure
+    return [
+        bars.panel(
+            label,
+            [
+                bars.Bar(
+                    row["label"],
+                    figures.PALETTE[0 if row["base"] else 1],
+                    row["statistics"].get(name),
+                )
+                for row in table
+            ],
+            level=before.get(name),
+            mark="Before",
+            ends=RANGES.get(name, (0.0, math.inf)),
+        )
+        for name, label in (BARS.items() if table else ())
+    ]
 
 
 def cosine_figure(table: Rows, rows: Rows) -> Figure | None:
-    """The cosine along the runs of a group's variants, one line per seed."""
+    """The cosine along the runs of a group's variants, one line per seed: its running
+    mean, over the raw values where they are many."""
     labels = {row["key"]: row["label"] for row in table}
     drawn = [row for row in rows if row["method"] in labels]
-    return figures.cosine_figure([{**r, "method": labels[r["method"]]} for r in drawn])
+    named = [{**row, "method": labels[row["method"]]} for row in drawn]
+    found = curves.cosine(named, figures.colors(named), few=len(named))
+    if not found:
+        return None
+    (panel,) = found
+    handles: dict[str, Any] = {}
+    with matplotlib.rc_context(figures.STYLE):
+        figure = Figure(figsize=(figures.WIDTH, 3.5), layout="constrained")
+        axes = figure.subplots()
+        for line in panel.lines:
+            width, alpha = (0.6, 0.25) if line.faint else (1.5, 0.9)
+            style: dict[str, Any] = {"linewidth": width, "alpha": alpha}
+            style["color"] = line.colour
+            style |= {"gid": "raw"} if line.faint else {}
+            x, y = zip(*line.points, strict=True)
+            marker = "o" if len(x) == 1 else None
+            (drawn_line,) = axes.plot(x, y, marker=marker, **style)
+            if not line.faint:
+                handles.setdefault(line.group, drawn_line)
+        axes.axhline(0.0, color=figures.INK, linewidth=0.8, gid="zero")
+        axes.set_title("cosine of the gradients")
+        axes.set_xlabel(panel.x)
+        figures.legend(figure, handles)
+    return figure
 
 
 def weighting_figure(series: Mapping[str, Rows]) -> Figure | None:

@@ -160,7 +160,7 @@ def _group(found: Mapping[str, Any], name: str, columns) -> dict[str, Any]:
     title = name.replace("_", " ")
     return {
         "name": title,
-        "svg": svg(figures.group_figure(table, means), f"Variants of {title}"),
+        "bars": figures.group_bars(table, means),
         "rows": [
             row | {"cells": [cell(row["statistics"].get(m)) for m in columns]}
             for row in table

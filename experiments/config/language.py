@@ -84,6 +84,9 @@ class LanguageRun(Run):
     """Compile the layers as one loop, or write each out, which is faster on a CPU and
     longer to compile; default: a loop of 8 layers or more, or with --remat or
     --lora.base nf4."""
+    show_answers: bool = True
+    """The report shows three forget and two retain questions, with the models' answers:
+    text of the rows, beside their generated answers in every evaluation.json."""
     coordinator: str | None = None
     """host:port of process 0 in a job of several, or auto; needs --mesh."""
     num_processes: int | None = None

@@ -220,3 +220,12 @@ class Domain(Protocol):
     def notes(self, models: Sequence[Model]) -> Sequence[str]:
         """What a reader of the report has to know of the data and the numbers."""
         ...
+
+    def answers(self, models: Sequence[Model]) -> Sequence[Mapping[str, Any]]:
+        """A few forget and retain rows with what each model says of them: ``part``,
+        ``question`` or ``picture``, ``answer``, and ``said`` by name of the model.
+
+        Args:
+          models: those of one seed, evaluated.
+        """
+        ...

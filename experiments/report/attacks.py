@@ -1,33 +1,18 @@
-"""Attacks in a report: tables of what they found, their curves, and their words.
+"""Attacks in a report: tables of what they found, and their words; `shown.curves` has
+their curves.
 
 What is shown comes from `experiments.domains.attack_report`.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from experiments.report import glossary
-from experiments.report.figures import (
-    INK,
-    STYLE,
-    WIDTH,
-    axes_grid,
-    colors,
-    legend,
-    log_scale,
-)
 from experiments.report.summary import DASH, number
 from ofmu_jax.attacks.recovery import NONE, RECOVERS, UNKNOWN
 
 Row = Mapping[str, Any]
 CHIPS = {RECOVERS: "bad", UNKNOWN: "note", NONE: "good"}
-COLUMNS = 3  # of panels
-RATES = "learning rate"  # an axis with a log scale
 CAPTION = (
     "Recovered: (the attacked model − the attacked retrained model) / (target − "
     "retrained model, both without the attack), with a 95 % interval over rows and "
@@ -175,48 +160,3 @@ def _details(row: Row, attacks: Mapping[str, Row]) -> dict[str, Any]:
         "said": "; ".join(filter(None, said)),
         "unit": attack["unit"],
     }
-
-
-def attack_figure(found: Row | None) -> Figure | None:
-    """A panel for each attack with a curve: a line a method, the yardsticks broken."""
-    curves: Sequence[Row] = found["curves"] if found else ()
-    names = list(dict.fromkeys(curve["attack"] for curve in curves))
-    if found is None or not names:
-        return None
-    rows = math.ceil(len(names) / COLUMNS)
-    palette = colors(curves)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2.7 * rows + 0.5), layout="constrained")
-        grid, handles = axes_grid(figure, rows, COLUMNS), {}
-        for axes, name in zip(grid, names, strict=False):
-            own = [curve for curve in curves if curve["attack"] == name]
-            handles |= _panel(axes, own, palette)
-            entry = found["attacks"][name]
-            axes.set_title(entry["title"])
-            axes.set_xlabel(entry["axis"])
-            if entry["axis"] == RATES:
-                log_scale(axes, "mask", upright=False)
-            axes.set_ylabel(entry["unit"])
-        for axes in grid[len(names) :]:
-            axes.set_visible(False)
-        legend(figure, handles)
-    return figure
-
-
-def _panel(
-    axes: Axes, curves: Sequence[Row], palette: Mapping[str, str]
-) -> dict[str, Any]:
-    styles = {"retrained": "--", "target": ":"}
-    handles = {}
-    for curve in curves:
-        label = glossary.method_label(curve)
-        (handles[label],) = axes.plot(
-            curve["at"],
-            [math.nan if y is None else y for y in curve["values"]],
-            color=palette.get(label, INK),
-            linestyle=styles.get(curve["role"], "-"),
-            marker="o",
-            markersize=2.5,
-            linewidth=1.4,
-        )
-    return handles

@@ -28,6 +28,9 @@ HEADS = (
     "gradient evaluations",
     "step memory, MiB",
 )
+# Metrics that are columns here.
+MEASURED = dict(zip(glossary.LEAKS, LEAKED, strict=True))
+MEASURED |= {"adjacency_gap": ADJACENCY, "forget_quality_ks": "forget quality D ↓"}
 # Columns for a console, the most important first.
 NARROW = (
     *HEADS[:2],
@@ -145,8 +148,9 @@ def agreement_text(report: Row) -> str:
     if not parts:
         return ""
     methods = len(report["comparison"]["methods"])
+    by = glossary.metric(AGGREGATE).label
     return (
-        f"Rank agreement between seeds, {methods} methods by {AGGREGATE}: "
+        f"Rank agreement between seeds, {methods} methods by {by}: "
         f"{', '.join(parts)}; mean and range over {count(len(pairs), 'pair')}."
     )
 

@@ -35,8 +35,18 @@ def report_content(
         "notes": [*domain.notes(models), *remarks(about.chance, models)],
         "claims": list(claims(about.goals, models)),
         "tuning": dict(trials),
+        "answers": _answers(domain, models),
         "attacks": attacks and attack_report(attacks, attacks.together(models)),
     }
+
+
+def _answers(domain: Domain, models: Sequence[Model]) -> dict[str, Any] | None:
+    """What the models of the first seed say of a few rows; None if nothing is shown."""
+    seed = domain.run.seeds[0]
+    own = [m for m in models if m.role != "unlearned" or m.seed == seed]
+    names = {m.name: m for m in reversed(own)}  # the first of each, as references are
+    rows = list(domain.answers(list(reversed(names.values()))))
+    return {"seed": seed, "rows": rows} if rows else None
 
 
 def _row(domain: Domain, model: Model) -> dict[str, Any]:

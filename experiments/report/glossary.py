@@ -1,6 +1,7 @@
 """What the metrics of a report are called, what they mean and where they should be."""
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -31,6 +32,24 @@ class Metric:
     chance: str = ""  # the metric that is its value by chance
 
     @property
+    def range(self) -> tuple[float, float]:
+        """What it can be, both ends included; infinite where it has no end.
+
+        >>> metric("forget_Q_A_Prob").range, metric("privleak").range
+        ((0.0, 1.0), (-100.0, inf))
+        >>> metric("my_score").range
+        (-inf, inf)
+        """
+        name, ranges = canonical(self.name), _ENTRIES["ranges"]
+        if name in ranges or name in _BY_NAME:
+            low, high = ranges.get(name, (0.0, 1.0))
+        elif name.endswith(("_gap", "_equivalence_p")) or self.goal == "reference":
+            low, high = (0.0, 1.0)
+        else:
+            low, high = (-1, 1) if self.goal == "zero" else (-math.inf, math.inf)
+        return float(low), float(high)
+
+    @property
     def sign(self) -> str:
         """Sign of the goal, such as ``↑``."""
         return _ENTRIES["goals"][self.goal][0]
@@ -53,7 +72,7 @@ _METHODS = {
     **{n: spec.title for n, spec in (vision.METHODS | language.METHODS).items()},
 }
 
-CAPTIONS: dict[str, str] = _ENTRIES["figures"]  # name -> caption, in their order
+FIGURES: dict[str, dict[str, str]] = _ENTRIES["figures"]  # name and caption of each
 
 
 def canonical(name: str) -> str:

@@ -3,28 +3,28 @@
 import functools
 import html
 import json
-import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from experiments.report import attacks, glossary, summary_figures
+from experiments.report import attacks, glossary
 from experiments.report import figures as plots
-from experiments.report.budget_figure import budget_figure
 from experiments.report.comparison import (
     agreement_rows,
     agreement_text,
-    comparison_table,
 )
 from experiments.report.gaps import AGGREGATE
-from experiments.report.summary import core_metrics, half_width, mean, mebibytes, number
-from experiments.report.words import card, count, lead, spent
+from experiments.report.shown import answers, bars, cells, curves, gauges
+from experiments.report.shown.budgets import budgets
+from experiments.report.shown.panels import Panel, drawn
+from experiments.report.summary import core_metrics, mean, mebibytes, number
+from experiments.report.words import lead, spent
 
 Row = Mapping[str, Any]
-BUDGETS = next(iter(glossary.CAPTIONS))
+AT_ONCE, BESIDE = ("budgets", "trajectories"), ("tradeoff",)
 MOST_COLUMNS = 12  # a page has room for more than a console, but not for everything
 
 
@@ -40,7 +40,7 @@ def fill(template: str, **values: Any) -> str:
     )
     pretty = functools.partial(json.dumps, indent=2, ensure_ascii=False)
     environment.filters["pretty"] = pretty
-    page = environment.get_template(template).render(**values)
+    page = environment.get_template(template).render(num=number, **values)
     return page.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
 
 
@@ -50,28 +50,37 @@ def render_html(report: Row) -> str:
     Its trajectories must have been read in.
     """
     summary = report["summary"]
+    palette = plots.colors(summary)
     core = [glossary.metric(name) for name in core_metrics(summary)[:MOST_COLUMNS]]
     names = glossary.ordered(n for row in summary for n in row["metrics"])
-    figures, undrawn = _figures(report)
+    plots_of = _plots(report, palette)
+    chosen = lambda keys: [plots_of[key] for key in keys if key in plots_of]
+    runs = [cells.run(model, core) for model in report["models"]]
     return fill(
         "report.html.j2",
         report={"notes": [], **report},
         lead=lead(report),
-        cards=[card(verdict, report) for verdict in report["verdicts"]],
+        **_first(report, palette),
+        legend=_legend(summary),
+        has_references=any(row["role"] == "retrained" for row in summary),
         core=core,
-        compared=comparison_table(report),
+        compared=cells.compared(report, core),
+        claims=[cells.claim(claim) for claim in report["claims"]],
         aggregate=glossary.metric(AGGREGATE),
         agreement=agreement_text(report),
         pairs=agreement_rows(report),
-        summary=[_summary_row(row, summary, core) for row in summary],
-        attacks=_attacks(report.get("attacks")),
-        figures=figures,
-        undrawn=", ".join(undrawn),
-        runs=[_run(model, core) for model in report["models"]],
+        summary=[_summary_row(row, report, core) for row in summary],
+        timed=any(mean(row.get("seconds")) is not None for row in summary),
+        weighed=any(mean(row.get("peak_bytes")) is not None for row in summary),
+        attacks=_attacks(report.get("attacks"), palette),
+        beside=chosen(BESIDE),
+        shown=chosen(AT_ONCE),
+        more=chosen(key for key in plots_of if key not in AT_ONCE + BESIDE),
+        runs=runs,
         everything=[
             {
                 "metric": glossary.metric(name),
-                "cells": [_stat(row, name, summary) for row in summary],
+                "cells": [cells.stat(row, name, report) for row in summary],
             }
             for name in names
         ],
@@ -80,86 +89,55 @@ def render_html(report: Row) -> str:
     )
 
 
-def _attacks(found: Row | None) -> dict[str, Any] | None:
-    """The section on attacks, with its figure."""
+def _first(report: Row, palette: Mapping[str, str]) -> dict[str, Any]:
+    """What the first screen shows: a row a method, and the answers."""
+    rows, found = gauges.rows(report, palette), report.get("answers")
+    cards = answers.cards(found)
+    said = {line["name"] for card in cards for line in card["lines"]}
+    choices = [row for row in rows if row["method"] in said]
+    known = [row[q] for row in rows for q in gauges.QUESTIONS if row[q] is not None]
+    names = {
+        q: {row[q].metric.name for row in rows if row[q]} for q in gauges.QUESTIONS
+    }
+    return {
+        "rows": rows,
+        "measured": gauges.heads(rows),
+        "metric_names": {q: ", ".join(sorted(found)) for q, found in names.items()},
+        "has_zone": any(gauge.zone for gauge in known),
+        "has_band": any(gauge.interval for gauge in known),
+        "has_seeds": any(len(gauge.seeds) > 1 for gauge in known),
+        "answers": cards,
+        "choices": choices,
+        "places": {row["method"]: place for place, row in enumerate(choices)},
+        "seed": found["seed"] if found else None,
+    }
+
+
+def _legend(summary: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """Label, name and colour of every method, whatever runs it is of."""
+    label = lambda name: glossary.method_label({"role": "unlearned", "method": name})
+    palette = plots.method_colors(summary)
+    return [(label(name), name, colour) for name, colour in palette.items()]
+
+
+def _attacks(found: Row | None, palette: Mapping[str, str]) -> dict[str, Any] | None:
+    """The section on attacks, with its figures."""
     shown = attacks.section(found)
-    figure = svg(attacks.attack_figure(found), "Attacks")
-    return shown and {**shown, "figure": figure}
+    panels = [drawn(panel) for panel in curves.attack_curves(found, palette)]
+    return shown and {**shown, "figures": panels}
 
 
-def _summary_row(row: Row, summary: Sequence[Row], core) -> dict[str, Any]:
+def _summary_row(row: Row, report: Row, core) -> dict[str, Any]:
+    seconds = mean(row.get("seconds"))
     return {
         "role": row["role"],
+        "method": row["method"] if row["role"] == "unlearned" else "",
         "label": glossary.method_label(row),
         "seeds": row["seeds"],
-        "core": [_stat(row, metric.name, summary) for metric in core],
-        "time": spent(mean(row.get("seconds")), mean(row.get("compile_seconds"))),
+        "core": [cells.stat(row, metric.name, report) for metric in core],
+        "time": cells.parted(spent(seconds, mean(row.get("compile_seconds"))), seconds),
         "memory": mebibytes(row.get("peak_bytes")),
     }
-
-
-def _stat(row: Row, name: str, summary: Sequence[Row]) -> dict[str, Any]:
-    """The cell of a mean: its text, its interval, and whether it is the best."""
-    stat = row["metrics"].get(name)
-    if stat is None or stat["mean"] is None:
-        return {"text": number(None), "spread": "", "best": False}
-    half = half_width(stat)
-    spread = "" if half is None else f"±{number(half)}"
-    if stat["n"] < row["seeds"]:
-        spread = f"{spread} ({stat['n']} of {row['seeds']} seeds)".strip()
-    best = row["role"] == "unlearned" and _is_best(row, name, summary)
-    return {"text": number(stat["mean"]), "spread": spread, "best": best}
-
-
-def _is_best(row: Row, name: str, summary: Sequence[Row]) -> bool:
-    """Whether no other method of the run is nearer to the metric's goal."""
-    rivals = [r for r in summary if r.get("run") == row.get("run")]
-    values = {
-        role: [mean(r["metrics"].get(name)) for r in rivals if r["role"] == role]
-        for role in ("retrained", "unlearned")
-    }
-    goal = next(iter(values["retrained"]), None)
-    distance: dict[str, Callable[[float], float]] = {
-        "higher": lambda x: -x,
-        "lower": lambda x: x,
-        "zero": abs,
-    }
-    if goal is not None:
-        distance["reference"] = lambda x: abs(x - goal)
-    key = distance.get(glossary.metric(name).goal)
-    found = [key(m) for m in values["unlearned"] if m is not None] if key else []
-    if key is None or len(found) < 2 or min(found) == max(found):
-        return False
-    return key(row["metrics"][name]["mean"]) == min(found)
-
-
-def _run(model: Row, core) -> dict[str, Any]:
-    export, seconds = model.get("export"), model.get("seconds")
-    cost, updates = model.get("gradient_evaluations"), model.get("outer_steps")
-    memory = model.get("peak_bytes")
-    facts = [
-        None if seconds is None else spent(seconds, model.get("compile_seconds")),
-        None if cost is None else f"{cost:,.0f} gradient evaluations",
-        None if updates is None else count(updates, "update"),
-        None if memory is None else f"{number(memory / 2**20)} MiB a step",
-        f"stopped: {model['stopped']}" if model.get("stopped") else None,
-    ]
-    return {
-        "role": model["role"],
-        "label": glossary.method_label(model),
-        "id": f"{model['method']}/seed{model['seed']}",
-        "core": [_run_cell(model, metric.name) for metric in core],
-        "facts": [fact for fact in facts if fact is not None],
-        "export": export,
-        "href": urllib.parse.quote(export) if export else None,
-    }
-
-
-def _run_cell(model: Row, name: str) -> dict[str, Any]:
-    ends = (model.get("intervals") or {}).get(name)
-    known = ends is not None and None not in ends
-    spread = f"[{number(ends[0])}, {number(ends[1])}]" if known else ""
-    return {"text": number(model["metrics"].get(name)), "spread": spread}
 
 
 def _gaps(report: Row) -> list[dict[str, str]]:
@@ -178,36 +156,42 @@ def _gaps(report: Row) -> list[dict[str, str]]:
         runs = list(dict.fromkeys(run for where in names.values() for run in where))
         where = "all models" if len(runs) == total else "; ".join(runs)
         what = ", ".join(names)
-        gaps.append({"kind": kind, "what": what, "why": why, "where": where})
+        known = [glossary.metric(name) for name in names]
+        label = ", ".join(m.label for m in known) if all(m.text for m in known) else ""
+        gap = {"kind": kind, "what": what, "label": label, "why": why}
+        gaps.append(gap | {"where": where})
     for path in report.get("not_finite") or []:
         why = "it was NaN or infinite"
-        gaps.append({"kind": "not finite", "what": path, "why": why, "where": ""})
+        gaps.append(
+            {"kind": "not finite", "what": path, "label": "", "why": why, "where": ""}
+        )
     return gaps
 
 
-def _figures(report: Row) -> tuple[list[dict[str, Any]], list[str]]:
-    """The figures that can be drawn with their captions, and the names of others."""
+def _plots(report: Row, palette: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The plots that have values, by their names in the glossary."""
     models, summary = report["models"], report["summary"]
-    drawn, undrawn = [], []
-    for figure, (name, caption) in zip(
-        (
-            budget_figure(summary) if report["data"]["counts"] else None,
-            plots.trajectory_figure(models, summary),
-            summary_figures.tradeoff_figure(models, summary),
-            plots.cosine_figure(models),
-            plots.penalty_figure(models),
-            plots.loss_figure(models),
-            summary_figures.bar_figure(summary),
-        ),
-        glossary.CAPTIONS.items(),
-        strict=True,
-    ):
-        if figure is not None:
-            caption = caption.format(most_bars=summary_figures.MOST_BARS)
-            drawn.append({"svg": svg(figure, name), "caption": f"{name}: {caption}"})
-        elif name != BUDGETS:  # which is of several runs
-            undrawn.append(name.lower())
-    return drawn, undrawn
+    several = bool(report["data"]["counts"])  # runs of the same rows, if of several
+    found = {
+        "budgets": budgets(summary) if several else [],
+        "tradeoff": curves.tradeoff(models, summary, palette),
+        "trajectories": curves.trajectories(models, summary, palette),
+        "cosine": curves.cosine(models, palette),
+        "penalty": curves.penalty(models, palette),
+        "losses": curves.losses(models, palette),
+        "bars": bars.of_summary(summary, palette),
+    }
+    return {key: _plot(key, plot) for key, plot in found.items() if plot}
+
+
+def _plot(key: str, found: Sequence[Panel | dict[str, Any]]) -> dict[str, Any]:
+    entry = glossary.FIGURES[key]
+    return {
+        "name": entry["name"],
+        "caption": entry["caption"].format(most_bars=bars.MOST_PANELS),
+        "panels": [drawn(panel) for panel in found if isinstance(panel, Panel)],
+        "bars": [panel for panel in found if isinstance(panel, dict)],
+    }
 
 
 def svg(figure: Figure | None, label: str) -> Markup | None:

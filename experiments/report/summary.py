@@ -121,8 +121,11 @@ def mebibytes(stat: Mapping[str, Any] | None) -> str:
 
 
 def half_width(stat: Mapping[str, Any] | None) -> float | None:
-    """Half the interval of an entry of the summary; None without an interval."""
+    """Half the interval of an entry of the summary; None without one, and for two
+    seeds: Student's is 6.4 times what these are apart."""
     if not stat or stat.get("low") is None or stat.get("high") is None:
+        return None
+    if stat.get("n") == 2:
         return None
     return (stat["high"] - stat["low"]) / 2
 

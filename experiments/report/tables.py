@@ -21,8 +21,8 @@ Column = tuple[str, Sequence[str]]  # head and cells
 WIDTH = 100  # columns of a console that the table fits into
 MOST_ON_A_LINE = 3  # methods whose shares have their intervals beside them
 CAPTION = (
-    "Mean ± half of its Student-t 95 % interval over seeds. →ref: the goal is the "
-    "retrained model's value; ↑ higher, ↓ lower is better."
+    "Mean ± half of its Student-t 95 % interval, from three seeds on. →ref: the goal "
+    "is the retrained model's value; ↑ higher, ↓ lower is better."
 )
 
 

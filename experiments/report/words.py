@@ -56,7 +56,7 @@ def nothing(found: Row) -> str:
         others.append(f"for the retrained model, which never saw them, {number(value)}")
     if (value := found.get("retain")) is not None:
         others.append(f"for the retain examples {number(value)}")
-    text = f"{_quantity(name)} is {number(found['target'])} before unlearning"
+    text = f"{quantity(name)} is {number(found['target'])} before unlearning"
     compared = f" ({', '.join(others)})" if others else ""
     met = " and meets the run's forget target" if found.get("forget_target_met") else ""
     return (
@@ -122,10 +122,10 @@ def _values(names: Sequence[str], *rows: Row | None):
 
 def _forgot(name: str, ours: float, before: float | None, goal: float | None) -> str:
     if before is None:
-        text = f"{_quantity(name)} is {number(ours)}"
+        text = f"{quantity(name)} is {number(ours)}"
     else:
         verb = "fell" if ours < before else "did not fall: it went"
-        text = f"{_quantity(name)} {verb} from {number(before)} to {number(ours)}"
+        text = f"{quantity(name)} {verb} from {number(before)} to {number(ours)}"
     if goal is None:
         return f"{text}."
     text += f"; the retrained model, which never saw them, has {number(goal)}"
@@ -141,7 +141,7 @@ def _forgot(name: str, ours: float, before: float | None, goal: float | None) ->
 def _kept(
     name: str, ours: float, before: float | None, goal: float | None, chance: float
 ) -> str:
-    text = f"{_quantity(name)} is {number(ours)}"
+    text = f"{quantity(name)} is {number(ours)}"
     if before is not None and before > chance:
         share = (ours - chance) / (before - chance)
         counted = f", counted from chance, {number(chance)}" if chance else ""
@@ -151,7 +151,8 @@ def _kept(
     return f"{text}."
 
 
-def _quantity(name: str) -> str:
+def quantity(name: str) -> str:
+    """What a metric of forgetting or keeping measures, in words."""
     parts = (part for part in ("forget", "adjacent") if part in name)
     part = next(parts, "retain")
     if "accuracy" in name:

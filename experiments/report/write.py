@@ -26,6 +26,7 @@ from experiments.report.schema import validate_report as validate_report
 from experiments.report.summary import summarise as summarise
 from experiments.shell import command_line, helps
 from experiments.stages.files import finite, write_json, write_text
+from experiments.stages.stage import RECORD
 
 JSON_NAME, HTML_NAME, COMPARISON_NAME = "report.json", "report.html", "comparison.html"
 
@@ -50,7 +51,7 @@ def write_report(
     """
     folder = pathlib.Path(output_dir)
     content = complete(report)
-    page = render_html(with_trajectories(content, folder))
+    page = render_html(with_records(with_trajectories(content, folder), folder))
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / JSON_NAME, folder / HTML_NAME
     write_json(paths[0], content, allow_nan=False)
@@ -97,6 +98,24 @@ def with_trajectories(
     if models != report["models"]:
         validate_report(content)
     return content
+
+
+def with_records(report: Mapping[str, Any], folder: pathlib.Path) -> dict[str, Any]:
+    """The report with whether a sealed deletion record lies in each export."""
+    models = [
+        {**model, "sealed": _is_sealed(folder / model["export"] / RECORD)}
+        if model.get("export")
+        else model
+        for model in report["models"]
+    ]
+    return {**report, "models": models}
+
+
+def _is_sealed(path: pathlib.Path) -> bool:
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")).get("seal"))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _read_rows(path: pathlib.Path, where: str) -> list[dict[str, Any]]:
@@ -176,7 +195,7 @@ def render(
     folders = [output_dir, *others]
     reports = {}
     for name, folder in zip(_run_names(folders), folders, strict=True):
-        report = with_trajectories(load_report(folder), folder)
+        report = with_records(with_trajectories(load_report(folder), folder), folder)
         way = os.path.relpath(folder, output_dir)
         reports[name] = _moved(report, pathlib.PurePath(way).as_posix())
     if others:

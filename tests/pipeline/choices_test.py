@@ -6,8 +6,8 @@ import pytest
 import schemas
 
 from experiments.deletion import check
+from experiments.report.shown import bars
 from experiments.report.summary import summarise
-from experiments.report.summary_figures import bar_figure
 from experiments.run import main
 
 pytestmark = pytest.mark.slow  # trains a target and a reference first
@@ -66,10 +66,9 @@ def test_accuracy_to_forget_is_lower_is_better_and_chance_is_drawn(done):
     out, _ = done
     assert "forget choices ↓" in (out / "report.html").read_text()
     report = json.loads((out / "report.json").read_text())
-    figure = bar_figure(summarise(report["models"]))
-    lines = [line for axes in figure.axes for line in axes.lines]
-    levels = [line.get_xdata() for line in lines if line.get_gid() == "chance"]
-    assert len(levels) == 3 and all(list(x) == [0.25, 0.25] for x in levels)
+    found = bars.of_summary(summarise(report["models"]), {})
+    marks = [panel["chance"] for panel in found if panel["chance"]]
+    assert [text for _, text in marks] == ["0.250"] * 3
 
 
 def test_several_requests_are_refused(tmp_path, capsys):

@@ -9,13 +9,14 @@ from rich.console import Console
 
 from experiments.report import (
     comparison,
+    figures,
     ranking,
     summary,
-    summary_figures,
     tables,
     write,
 )
 from experiments.report import gaps as aggregate
+from experiments.report.shown import curves
 from ofmu_jax.evals.language.comparison import PAIRED
 
 
@@ -232,13 +233,10 @@ def test_tradeoff_figure_marks_the_front(models):
         row["metrics"]["forget_quality_ks"] = 0.5
     models = aggregate.with_gaps(models)
     rows = summary.summarise(models)
-    left, right = summary_figures.tradeoff_figure(models, rows).axes
-    assert len(left.containers) == len(right.containers) == 5
-    runs = [line for line in left.lines if line.get_gid() == "run"]
-    assert len(runs) == 6
-    (front,) = [line for line in left.lines if line.get_gid() == "front"]
-    np.testing.assert_allclose(front.get_xdata(), [0.0, 0.2], atol=1e-12)
-    np.testing.assert_allclose(front.get_ydata(), [0.4, 0.65])
-    (front,) = [line for line in right.lines if line.get_gid() == "front"]
-    np.testing.assert_allclose(front.get_ydata(), [0.65])  # equal distance: utility
-    assert summary_figures.tradeoff_figure([], []) is None
+    left, right = curves.tradeoff(models, rows, figures.colors(rows))
+    for panel in (left, right):
+        assert len([dot for dot in panel.dots if dot.shape != "run"]) == 5
+        assert len([dot for dot in panel.dots if dot.shape == "run"]) == 6
+    np.testing.assert_allclose(left.front, [(0.0, 0.4), (0.2, 0.65)], atol=1e-12)
+    assert [y for _, y in right.front] == [0.65]  # equal distance: utility
+    assert right.x == "forget quality D ↓" and right.x_range == (0.0, 1.0)

@@ -9,9 +9,10 @@ import pytest
 from reports import Page, written
 
 from experiments.report import attacks, write
-from experiments.report.budget_figure import budget_figure
 from experiments.report.gaps import with_gaps
 from experiments.report.page import render_html
+from experiments.report.shown import curves
+from experiments.report.shown.budgets import budgets
 
 
 def test_write_report(tmp_path, content):
@@ -109,19 +110,18 @@ def spending(content, gradients, gap):
 
 
 def test_curves_over_the_budget(content):
-    budgets = {"a": (300.0, 0.25), "b": (150.0, 0.5), "c": (600.0, 0.125)}
-    runs = {name: spending(content, *run) for name, run in budgets.items()}
+    spent = {"a": (300.0, 0.25), "b": (150.0, 0.5), "c": (600.0, 0.125)}
+    runs = {name: spending(content, *run) for name, run in spent.items()}
     merged = write.merge_reports(runs)
-    gradients, seconds = budget_figure(merged["summary"]).axes
-    (curve,) = gradients.containers  # the other method spends the same everywhere
-    line = curve.lines[0]
-    assert list(line.get_xdata()) == [150, 300, 600]
-    np.testing.assert_allclose(line.get_ydata().astype(float), [0.5, 0.25, 0.125])
-    line = seconds.containers[0].lines[0]  # half a second of it was compiling
-    assert list(line.get_xdata()) == [150, 300, 600]
+    gradients, seconds = budgets(merged["summary"])
+    (line,) = gradients.lines  # the other method spends the same everywhere
+    expected = [(150, 0.5), (300, 0.25), (600, 0.125)]
+    np.testing.assert_allclose(line.points, expected)
+    np.testing.assert_allclose(seconds.lines[0].points, expected)  # less compiling
+    assert gradients.dots[0].tip == "OFMU, b: 0.500" and gradients.x_log
     assert "What more gradients buy" in render_html(merged)
     alone = write.complete(content)
-    assert budget_figure(alone["summary"]) is None
+    assert budgets(alone["summary"]) == []
     assert "more gradients buy" not in render_html(alone)
 
 
@@ -164,8 +164,8 @@ def test_attacks_of_several_runs_stand_side_by_side(content):
         "c": content,
     }
     found = write.merge_reports(runs)["attacks"]
-    section, figure = attacks.section(found), attacks.attack_figure(found)
-    assert section is not None and figure is not None
+    section, (panel,) = attacks.section(found), curves.attack_curves(found, {})
+    assert section is not None
     assert section["methods"] == ["OFMU · a", "OFMU · b"]
     assert [cell["text"] for cell in section["matrix"][0]["cells"]] == [
         "25% [20%, 30%]",
@@ -181,7 +181,7 @@ def test_attacks_of_several_runs_stand_side_by_side(content):
     missing = [f"{x['attack']} on {x['model']}: {x['why']}" for x in section["missing"]]
     assert "lens on OFMU, seed 0, b: it broke" in missing
     assert "all on c: it was run without --attacks" in missing
-    assert [line.get_ydata()[-1] for line in figure.axes[0].lines] == [0.25, 0.75]
+    assert [line.points[-1][1] for line in panel.lines] == [0.25, 0.75]
     alone = attacks.merged({"a": runs["a"]})
     assert alone is not None and alone["attacks"]["nf4"]["budget"] == "blocks of 64"
     assert attacks.merged({"c": content}) is None

@@ -7,6 +7,30 @@ from experiments.report import write
 
 SCRIPT = "<script>alert('x')</script>"
 
+# As a report has them: what a page shows of the rows.
+ANSWERS = {
+    "seed": 0,
+    "rows": [
+        {
+            "part": "forget",
+            "question": "Where was Ada born?",
+            "answer": "Ada was born in Rome.",
+            "said": {
+                "target": "Ada was born in Rome.",
+                "retrained": "Ada was born in Oslo.",
+                "ofmu": "She was born.",
+                "gradient_ascent": "",
+            },
+        },
+        {
+            "part": "retain",
+            "question": "And <b>Bo</b>?",
+            "answer": "In Lund.",
+            "said": {"target": "In Bonn.", "ofmu": "In Bonn."},
+        },
+    ],
+}
+
 
 def make_model(role, method, seed, **metrics):
     trajectory = []
@@ -74,7 +98,7 @@ def content():
 class Page(html.parser.HTMLParser):
     """Collects tags, text and everything a browser would load or go to."""
 
-    VOID = frozenset({"meta", "br"})
+    VOID = frozenset({"meta", "br", "img", "input"})
 
     def __init__(self, text):
         super().__init__()

@@ -29,7 +29,7 @@ from experiments.domains.language.data import (
     evaluated_sets,
     validation_request,
 )
-from experiments.domains.language.evaluated import evaluated
+from experiments.domains.language.evaluated import asked, evaluated
 from experiments.domains.language.evidence import LanguageEvidence, files_of, told
 from experiments.domains.language.given import FIELDS, make_task
 from experiments.domains.language.goals import GOALS, distance
@@ -137,9 +137,10 @@ class LanguageDomain:
         return dataclasses.replace(self, run=run, base=base or self.base)
 
     def given(self, role: str) -> Given | None:
-        if role not in self.models:
-            return None
-        return Given(self.models[role], getattr(self.run, FIELDS[role]))
+        known = role in self.models
+        return (
+            Given(self.models[role], getattr(self.run, FIELDS[role])) if known else None
+        )
 
     def training(self, role: str, seed: int) -> Job | None:
         run, data, config = self.run, self.data, self.run.train
@@ -192,8 +193,7 @@ class LanguageDomain:
         return evaluated(self.task, model.params, self.data, against, tell)
 
     def attacks(self) -> Attacks | None:
-        run = self.run
-        return attacks_of(run.attacks, run.attack, self.task, self.data)
+        return attacks_of(self.run.attacks, self.run.attack, self.task, self.data)
 
     def written(self, params: Params) -> Params:
         if (part := adapters.unmerged(self.run)) is not None:
@@ -268,6 +268,9 @@ class LanguageDomain:
         if self.documents is not None:
             found.append(divided_note(self.documents, self.data, self.task))
         return found
+
+    def answers(self, models: Sequence[Model]) -> Sequence[Mapping[str, Any]]:
+        return asked(self.data, self.run, models)
 
     def _high_target(self) -> Sequence[str]:
         """Where the forget target has nothing better to come from."""

@@ -2,17 +2,22 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
-from experiments.domains.base import Tell
+from experiments.config.language import LanguageRun
+from experiments.domains.base import Model, Tell
 from experiments.domains.language.data import limited, spaced
 from experiments.domains.language.task import LanguageTask, Params
 from ofmu_jax.data.language.kinds.continuations import continued
 from ofmu_jax.data.language.records import UnlearningData
+from ofmu_jax.data.order import evenly_spaced
 from ofmu_jax.evals.evaluation import EvalOptions, Evaluation
 from ofmu_jax.evals.language.choices import add_choices
 from ofmu_jax.evals.language.documents import add_documents
 from ofmu_jax.evals.language.scores import TokenScores
-from ofmu_jax.evals.language.tofu import evaluate_language, num_texts
+from ofmu_jax.evals.language.tofu import SETS, evaluate_language, num_texts
+
+ASKED = {"forget": 3, "retain": 2}  # questions that a report shows, of each set
 
 
 def evaluated(
@@ -67,6 +72,28 @@ def _followed(
     most = task.config.max_position_embeddings
     examples = [continued(task.tokenizer, *pair, most) for pair in pairs]
     return task.score_encoded(params, examples)
+
+
+def asked(
+    data: UnlearningData, run: LanguageRun, models: Sequence[Model]
+) -> list[dict[str, Any]]:
+    """Forget and retain questions, evenly spaced, with what each model answers; a
+    model that has no answers is left out."""
+    rows, found = limited(data, run.evaluation.max_rows), []
+    said = {m.name: m.evaluation.generations for m in models if m.evaluation}
+    for part, count in ASKED.items() if run.show_answers else ():
+        own = getattr(rows, SETS[part])
+        texts = {
+            name: generations[part]
+            for name, generations in said.items()
+            if len(generations.get(part, ())) == len(own)
+        }
+        for place in evenly_spaced(len(own), count) if texts else ():
+            row = own[place]
+            answers = {name: text[place] for name, text in texts.items()}
+            shown = {"question": row.question, "answer": row.answer.strip()}
+            found.append({"part": part, **shown, "said": answers})
+    return found
 
 
 def _cut(task: LanguageTask, data: UnlearningData) -> list[str]:

@@ -24,7 +24,7 @@ from experiments.domains.base import (
 from experiments.domains.vision.attacks import attacks_of
 from experiments.domains.vision.data import images_of, validation_request
 from experiments.domains.vision.evidence import VisionEvidence, evaluated
-from experiments.domains.vision.grid import save_grid
+from experiments.domains.vision.grid import SHOWN, save_grid, shown_images
 from experiments.domains.vision.target import CHOICES, forget_target
 from experiments.domains.vision.task import VisionTask
 from experiments.domains.vision.words import GOALS, TUNED, UNITS, UNTUNED
@@ -241,6 +241,11 @@ class VisionDomain:
         note, run = self.task.split.note, self.run
         rates = TUNED if run.tune or run.tuned_from else UNTUNED
         return [f"{note[0].upper()}{note[1:]}.", UNITS, rates, *self._grids(models)]
+
+    def answers(self, models: Sequence[Model]) -> Sequence[Mapping[str, Any]]:
+        said = {m.name: _saved(m) for m in models if _has_scores(m)}
+        names, most = self.task.data.class_names, min(self.run.grid_images, SHOWN)
+        return shown_images(self.task.sets["forget"], said, names, most)
 
     def _grids(self, models: Sequence[Model]) -> Sequence[str]:
         """Writes a picture for each seed; returns the notes that name them."""

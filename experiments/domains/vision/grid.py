@@ -1,9 +1,13 @@
 """A picture of forget images with what each model takes them for."""
 
+import base64
+import io
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
+import matplotlib.image
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -12,6 +16,7 @@ from experiments.stages.files import write_with
 from ofmu_jax.data.order import evenly_spaced
 from ofmu_jax.data.vision.images import Labelled
 
+SHOWN = 5  # images on the page of a report
 RIGHT, WRONG = "#1a7f37", "#b42318"
 
 
@@ -28,12 +33,46 @@ def grid_lines(
     """
     lines = []
     for name, p in probabilities.items():
-        guess = int(p[place].argmax())
-        # Boundary expanding adds a class that has no name.
-        text = class_names[guess] if guess < len(class_names) else "forgotten"
-        share = f"{p[place, guess]:.2f}".removeprefix("0")
-        lines.append((f"{name}: {text} {share}", guess == label))
+        text, share = _guess(p[place], class_names)
+        shown = f"{share:.2f}".removeprefix("0")
+        lines.append((f"{name}: {text} {shown}", int(p[place].argmax()) == label))
     return lines
+
+
+def shown_images(
+    forget: Labelled,
+    probabilities: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    most: int,
+) -> list[dict[str, Any]]:
+    """Evenly spaced forget images, as data, with what each model takes them for."""
+    found = []
+    for place in evenly_spaced(len(forget), most).tolist():
+        label, image = int(forget.labels[place]), forget.images[place]
+        said = {
+            name: f"{guess} {share:.0%}"
+            for name, p in probabilities.items()
+            for guess, share in [_guess(p[place], class_names)]
+        }
+        part, answer = {"part": "forget"}, {"answer": class_names[label]}
+        found.append({**part, "picture": _data_uri(image), **answer, "said": said})
+    return found
+
+
+def _guess(p: np.ndarray, class_names: Sequence[str]) -> tuple[str, float]:
+    """The likeliest class and its probability."""
+    guess = int(p.argmax())
+    # Boundary expanding adds a class that has no name.
+    name = class_names[guess] if guess < len(class_names) else "forgotten"
+    return name, float(p[guess])
+
+
+def _data_uri(image: np.ndarray) -> str:
+    """A PNG of an image (H, W, C) of bytes, inside an address of its own."""
+    grey, file = image.shape[-1] == 1, io.BytesIO()
+    pixels = np.repeat(image, 3, axis=-1) if grey else image
+    matplotlib.image.imsave(file, pixels.astype(np.uint8), format="png")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def save_grid(

@@ -28,7 +28,7 @@ GOALS = (
 )
 UNITS = (
     "UA, RA, TA, MIA and the average gap are shares between 0 and 1; published tables "
-    "show them times 100. mia_confidence is the attack that those tables report. The "
+    "show them times 100. MIA is the attack on the confidence. The "
     "run time is the wall time of the whole method, compilation and weight masks "
     "included, checks of the stopping rule left out."
 )
