@@ -162,18 +162,8 @@ class LanguageDomain:
     def unlearning(
         self, name: str, seed: int, target: Params, goal: float | None
     ) -> Job:
-        return job.unlearning(
-            name,
-            self.run,
-            self.task,
-            self.data,
-            self.forget,
-            self.retain,
-            target,
-            seed,
-            goal,
-            self.look,
-        )
+        of, rows = (self.run, self.task), (self.data, self.forget, self.retain)
+        return job.unlearning(name, *of, *rows, target, seed, goal, self.look)
 
     def outline(self, network: Any = None) -> Params:
         return adapters.outline(self.task, network) if network else self.task.outline()
