@@ -49,7 +49,8 @@ def unlearn(
     Examples are rows as in the files of ``experiments.run request``: dictionaries with
     ``question`` and ``answer`` or with ``text``, an iterable of those such as a data
     set, or the path of a file. Methods: `ofmu_jax.methods.METHODS`. Further arguments:
-    ``prompt_format="auto"``, ``max_length=512`` tokens, ``allow_overlap=False``.
+    ``prompt_format="auto"``, ``max_length=512`` tokens, ``allow_overlap=False``,
+    ``columns=()``, such as ``["answer=Body"]``.
 
     **An image classifier of ours.** ``model`` is the folder of one, or ``(config,
     variables)`` as `ofmu_jax.models.classifier` reads them. Examples are ``(images,

@@ -5,7 +5,7 @@ import functools
 import json
 import pathlib
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -49,6 +49,7 @@ def unlearn(
     trainable: str | None = None,
     prompt_format: str = "auto",
     max_length: int = 512,
+    columns: Sequence[str] = (),
     allow_overlap: bool = False,
     **options: Any,
 ) -> Unlearned:
@@ -58,7 +59,7 @@ def unlearn(
     config = PRETRAINED if isinstance(spec.config, type(PRETRAINED)) else spec.config
     config, part = configured(name, config, options), part_of(lora, trainable)
     carries = spec.carries(config)
-    data = read(forget, retain, holdout, allow_overlap)
+    data = read(forget, retain, holdout, allow_overlap, columns)
     task, target = _task(model, data, prompt_format, max_length, evaluation)
     if data.documents:
         sizes = documents.Sizes(
@@ -141,6 +142,7 @@ def read(
     retain: Rows,
     holdout: Rows | None = None,
     allow_overlap: bool = False,
+    columns: Sequence[str] = (),
 ) -> UnlearningData:
     """A request as `load_custom` reads it of files: rows in memory go the same way.
 
@@ -161,6 +163,7 @@ def read(
                 files["retain"],
                 holdout_file=files["holdout"],
                 allow_overlap=allow_overlap,
+                columns=columns,
             )
         except DataError as error:  # as the rows are known to their owner
             raise DataError(str(error).replace(f"{folder}/", "")) from None
