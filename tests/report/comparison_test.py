@@ -190,7 +190,7 @@ def test_report_page_and_console(tmp_path, content):
     assert rows[0][-3:] == ["1 min 1 s", "600", "1.000"]
     line = "Spearman 0.50 (0.50 to 0.50), Kendall 0.33 (0.33 to 0.33)"
     html = page.read_text(encoding="utf-8")
-    assert line in html and "1.5 (1–2)" in html
+    assert line in html and '1.5<span class="half">(1–2)</span>' in html
     # The same content read back gives the same files.
     old = path.read_bytes()
     write.write_report(tmp_path, written)
@@ -238,5 +238,7 @@ def test_tradeoff_figure_marks_the_front(models):
         assert len([dot for dot in panel.dots if dot.shape != "run"]) == 5
         assert len([dot for dot in panel.dots if dot.shape == "run"]) == 6
     np.testing.assert_allclose(left.front, [(0.0, 0.4), (0.2, 0.65)], atol=1e-12)
-    assert [y for _, y in right.front] == [0.65]  # equal distance: utility
+    assert [y for _, y in right.front] == pytest.approx(
+        [0.65]
+    )  # equal distance: utility
     assert right.x == "forget quality D ↓" and right.x_range == (0.0, 1.0)

@@ -109,6 +109,6 @@ def test_pictures_are_inside_the_page(tmp_path, content):
     page = written(tmp_path, content)[1]
     assert f'<img src="{picture}" alt="An image of three"' in page
     assert "<mark>eight 50%</mark>" in page and "<mark>three" not in page
-    row["picture"] = "https://example.org/x.png"
+    content["answers"]["rows"][0]["picture"] = "https://example.org/x.png"
     with pytest.raises(ValueError, match="a PNG as a data: address"):
         write.write_report(tmp_path, content)

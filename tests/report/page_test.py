@@ -100,7 +100,7 @@ def test_page_without_reference_or_metrics(tmp_path, content):
     assert "Cannot tell (forgetting was not measured)." in words
     assert "my score" in words and "Keeping was not measured." in words
     # Nothing is said of what is not there.
-    assert not re.search("Claims|What is missing|Over the run|step memory", words)
+    assert not re.search("Claims|What is missing|Over the run", words)
     content["models"] = []
     written(tmp_path, content)
 

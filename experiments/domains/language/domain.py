@@ -115,8 +115,9 @@ class LanguageDomain:
 
     @property
     def about(self) -> About:
-        fields = [field.name for field in dataclasses.fields(self.data)]
-        sets = {name: getattr(self.data, name) for name in fields}
+        sets = {
+            f.name: getattr(self.data, f.name) for f in dataclasses.fields(self.data)
+        }
         counts = {
             k: len(rows)
             for k, rows in sets.items()
@@ -137,10 +138,9 @@ class LanguageDomain:
         return dataclasses.replace(self, run=run, base=base or self.base)
 
     def given(self, role: str) -> Given | None:
-        known = role in self.models
-        return (
-            Given(self.models[role], getattr(self.run, FIELDS[role])) if known else None
-        )
+        if role not in self.models:
+            return None
+        return Given(self.models[role], getattr(self.run, FIELDS[role]))
 
     def training(self, role: str, seed: int) -> Job | None:
         run, data, config = self.run, self.data, self.run.train
