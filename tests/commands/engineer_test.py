@@ -7,7 +7,6 @@ import pytest
 import real_folders
 
 from experiments import attack, verify
-from experiments.config import from_file
 from experiments.config.language import Choices, Request
 from experiments.domains.language.data import load_data
 from experiments.domains.language.domain import LanguageDomain
@@ -102,7 +101,7 @@ def test_the_template_is_a_request(kind, tmp_path, capsys):
     folder = tmp_path / "a: #1"  # what YAML would read otherwise
     command = [kind.__name__.lower(), "--template", str(folder)]
     assert main(command) == 0
-    run = from_file.run_of(folder / "request.yaml", None)
+    run = parse(["--config", str(folder / "request.yaml")])
     assert type(run) is kind and run.model == "./my-model"
     data, _ = load_data(run)
     assert len(data.forget) == len(data.retain) == len(data.holdout)

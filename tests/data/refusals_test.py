@@ -53,7 +53,6 @@ def test_a_text_in_brackets_is_a_text(tmp_path):
         (b'["x", null]', "row 2: holds no text"),
         (b'{"a": "\\ud800"}', "row 1: holds half of a surrogate pair"),
         (b"No idea.\n\xe9", r"row 2: not UTF-8 \(byte 0xe9\)"),
-        (gzip.compress(b"No.", mtime=0), "this is a gzip archive; unpack it first"),
     ],
 )
 def test_refusals_that_cannot_be_read(tmp_path, content, message):
@@ -66,3 +65,9 @@ def test_refusals_that_cannot_be_read(tmp_path, content, message):
 def test_no_such_file(tmp_path):
     with pytest.raises(DataError, match="no such file in the folder"):
         read_refusals(tmp_path / "nowhere.txt")
+
+
+def test_a_packed_file_is_read(tmp_path):
+    path = tmp_path / "refusals.txt.gz"
+    path.write_bytes(gzip.compress(b"No.\nNo idea."))
+    assert [*read_refusals(path)] == ["No.", "No idea."]

@@ -46,7 +46,7 @@ def test_what_has_no_second_derivatives_is_not_asked_for_them(
     monkeypatch, beta, attention
 ):
     asked = []
-    monkeypatch.setattr(job, "build", lambda *args: asked.append(args[3]) or Made)
+    monkeypatch.setattr(job, "of_model", lambda *args: asked.append(args[3]) or Made)
     run = Demo(methods=("ofmu",), ofmu=dataclasses.replace(EXACT, beta=beta))
     fields = ("tokenizer", "prompt_format", "max_length", "evaluation")
     config = LlamaConfig(num_layers=1, attention="auto")

@@ -11,8 +11,8 @@ import pytest
 
 import ofmu_jax
 from experiments.config.language import Choices, OfmuConfig, Request
-from experiments.domains.language import method
 from ofmu_jax.methods.inner_optimizers import inner_optimizer, maximum_of, polyak
+from ofmu_jax.methods.language.of_model import of_model
 from ofmu_jax.methods.ofmu import cautions
 
 
@@ -169,10 +169,10 @@ def test_a_maximum_needs_a_bounded_loss(options, named):
     config = OfmuConfig(forget_loss="cross_entropy", **options)
     apply_fn = lambda *_: jnp.zeros(())
     with pytest.raises(ValueError, match=f"{named}.*cross_entropy has none; choose"):
-        method.unlearning("ofmu", config, 100, apply_fn, None)
+        of_model("ofmu", config, 100, apply_fn, None)
     norm = {"penalty": "gradient_norm", "penalty_gradient": "secant"}
     bounded = dataclasses.replace(config, inner_optimizer="clipped", **norm)
-    assert method.unlearning("ofmu", bounded, 100, apply_fn, None).gradient_evaluations
+    assert of_model("ofmu", bounded, 100, apply_fn, None).gradient_evaluations
 
 
 def test_on_a_mesh_the_step_is_the_same():

@@ -11,10 +11,10 @@ import pytest
 
 from experiments.config.language import Demo
 from experiments.domains.base import TARGET
-from experiments.domains.language import method
 from experiments.domains.language.domain import LanguageDomain
 from ofmu_jax.data.language.fictitious import fictitious_people
 from ofmu_jax.methods import METHODS
+from ofmu_jax.methods.language.of_model import of_model
 from ofmu_jax.methods.moments import at_random, scale_by_adam_in_bfloat16
 
 HALF, KEY = jnp.bfloat16, jax.random.key(3)
@@ -97,7 +97,7 @@ def test_every_method_and_fine_tuning_keep_them_so(dtype):
     hidden = lambda layer: APPLY
     for name in METHODS:
         config = run.config_of(name)
-        made = method.unlearning(name, config, 99, APPLY, hidden, moments_dtype=dtype)
+        made = of_model(name, config, 99, APPLY, hidden, moments_dtype=dtype)
         assert kept(made, 2 if name == "saul" else 1) == expected, name
 
 

@@ -12,10 +12,10 @@ from nf4_toys import CONFIG, llama
 from parts_toys import NAMES, batches
 
 from experiments.config.language import Demo, Request
-from experiments.domains.language import method as language
 from ofmu_jax import methods
 from ofmu_jax.losses import likelihood
 from ofmu_jax.methods import Unmerged
+from ofmu_jax.methods.language.of_model import of_model
 from ofmu_jax.models.llama import nf4
 from ofmu_jax.models.llama.model import Llama, hidden_states
 from ofmu_jax.parallel import sharding
@@ -46,7 +46,7 @@ def dense(params):
 
 def unlearning(name, run=Demo):
     config = run().config_of(name)
-    return language.unlearning(name, config, 60, apply, hidden_fn_of, 1, PART)
+    return of_model(name, config, 60, apply, hidden_fn_of, 1, PART)
 
 
 def begun(part, params):

@@ -10,9 +10,9 @@ from losses_toys import FORGET
 from parts_toys import CONFIG, DOWN, LORA, NAMES, batches
 
 from experiments.config.language import Demo
-from experiments.domains.language import method as build
 from ofmu_jax.losses import likelihood
 from ofmu_jax.methods import Lora, Subset
+from ofmu_jax.methods.language.of_model import of_model
 from ofmu_jax.models.llama.adapters import with_adapters
 from ofmu_jax.models.llama.model import Llama, hidden_states, init_params
 from ofmu_jax.parallel import sharding
@@ -34,7 +34,7 @@ def llama():
 def unlearning(name, part, micro_batches=1):
     apply, hidden, _ = llama()
     config = RUN.config_of(name)
-    return build.unlearning(name, config, 60, apply, hidden, micro_batches, part)
+    return of_model(name, config, 60, apply, hidden, micro_batches, part)
 
 
 def run(method, part, updates=3):

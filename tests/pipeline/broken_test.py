@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import jax
 import pytest
@@ -50,10 +51,10 @@ def report(tmp_path_factory):
             raise too_large()
         return jobs(self, name, *more)
 
-    def evaluated(self, folder, model, reference):
+    def evaluated(self, folder, model, reference, tell):
         if model.name == "gradient_ascent":
             raise EvaluationError("example 3: the log-probabilities are not finite")
-        return evaluate(self, folder, model, reference)
+        return evaluate(self, folder, model, reference, tell)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LanguageDomain, "unlearning", unlearning)
@@ -90,6 +91,7 @@ def test_of_several_processes_memory_is_no_error_of_a_method(monkeypatch):
 
 def test_a_trial_that_breaks_is_the_worst(monkeypatch, tmp_path):
     trials = tuning.Tuning.__new__(tuning.Tuning)
+    trials.validation = types.SimpleNamespace(run=dataclasses.replace(TINY, tune=4))
     told = iter([{"score": 0.5}, too_large(), {"score": 0.25}, FloatingPointError("x")])
 
     def scored(self, *_):

@@ -130,7 +130,7 @@ def test_one_file_is_the_run_that_it_was(given, tmp_path):
     run = parse(words(given, tmp_path, "--forget-file", file))
     assert run.forget_file == file and files_of(run) == (file,)
     assert not run.forgotten_files and not run.carry_state
-    record = deletion._choices(run)
+    record = deletion.choices_of(run)
     assert record["forget_file"] == "a.jsonl"  # a text, as ever
     with pytest.raises(DataError, match=r"also in the .*all.jsonl as row 1"):
         load_data(run)

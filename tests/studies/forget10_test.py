@@ -9,7 +9,7 @@ import pytest
 from experiments import benchmark
 from experiments.config.language import Tofu
 from experiments.config.parts import ModelConfig
-from experiments.domains.language import handed_back, tokens
+from experiments.domains.language import handed_back
 from experiments.domains.language.domain import LanguageDomain
 from experiments.pipeline import pipeline
 from experiments.report import published
@@ -18,6 +18,7 @@ from experiments.studies.forget10.clock import Clock
 from ofmu_jax.data.language.padding import IGNORE, Encoded
 from ofmu_jax.methods import METHODS
 from ofmu_jax.training import checkpoint
+from ofmu_jax.unlearning.language import tokens
 
 
 def test_it_runs_all_methods():
