@@ -5,6 +5,7 @@ import json
 
 import pytest
 import real_folders
+from huggingface_hub import ModelCard
 
 from experiments import attack, verify
 from experiments.config.language import Choices, Request
@@ -65,7 +66,10 @@ def test_from_a_table_to_a_record_that_holds(words, tmp_path, capsys):
     }
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["data"]["files"] == record["files"]
-    assert (export / "README.md").is_file()  # the model's card
+    card = ModelCard.load(export / "README.md")
+    assert {"machine-unlearning", "npo"} <= {*card.data.tags}
+    assert "deletion.json" in card.text
+    assert not any(answer in card.content for _, answer in FORGET)
     assert verify.main([str(tmp_path / "out")]) == 0
     moved = real_folders.rows(tmp_path / "forget.jsonl", *FORGET)
     again = [str(tmp_path / "out"), "--no-metrics", "--forget-file"]
