@@ -186,10 +186,10 @@ def test_packed_carried_cut_off_and_resumed(given, tmp_path, monkeypatch, capsys
     assert (pack / "part01").is_file() and not (here / "found.json").exists()
 
     # On the other machine no text is tokenised again, and power fails in the middle.
-    def lost(self, folder, model, reference):
+    def lost(self, folder, model, reference, *tell):
         if (model.name, model.seed) == ("npo", 0):
             raise SystemError("power")
-        return evaluate(self, folder, model, reference)
+        return evaluate(self, folder, model, reference, *tell)
 
     evaluate = LanguageDomain.evaluate
     encode = "ofmu_jax.data.language.prompts.encode"
