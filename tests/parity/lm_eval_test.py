@@ -110,7 +110,7 @@ def asked(style, path, model):
 @pytest.mark.parametrize("style", TEMPLATES)
 def test_every_choice_scores_as_in_the_harness(style, rows_file, theirs, ours):
     expected, results = asked(style, rows_file, theirs)
-    rows = read_choices(rows_file)
+    rows = read_choices(rows_file).rows
     exam = Exam({"forget": rows}, style, SUBJECT)
 
     def follow(pairs):
