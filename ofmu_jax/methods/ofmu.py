@@ -95,8 +95,10 @@ class OfmuConfig:
     """The penalty's norm is at most this multiple of the retain gradient's."""
 
     @property
-    def _looks(self) -> bool:
-        return self.inner_check and self.inner_optimizer == "polyak"
+    def _looks(self) -> int:
+        """Forward passes of an update that only check steps."""
+        checks = self.inner_check and self.inner_optimizer == "polyak"
+        return self.inner_steps if checks else 0
 
     def create(
         self,
@@ -129,7 +131,7 @@ class OfmuConfig:
             inner_optimizer=ascent,
             rho=rho,
             maximum=maximum,
-            looks=self.inner_steps if self._looks else 0,
+            looks=self._looks,
             **{name: getattr(self, name) for name in PASSED},
             **options,
         )
@@ -282,6 +284,6 @@ def ofmu_method(
         tx.init,
         update,
         batches_per_update=inner_steps + outer_steps,
-        gradient_evaluations=gradient_evaluations(**options) + looks / 3,
+        gradient_evaluations=gradient_evaluations(**options, looks=looks),
         parameter_updates=inner_steps + outer_steps,
     )

@@ -14,6 +14,7 @@ def gradient_evaluations(
     retain_direction: choices.RetainDirection = "fresh",
     penalty: choices.Penalty = "gradient_norm",
     penalty_gradient: choices.PenaltyGradient = "exact",
+    looks: int = 0,
     **_,
 ) -> float:
     """Cost of one outer iteration in gradients of one batch.
@@ -25,7 +26,8 @@ def gradient_evaluations(
     which costs 1 where it is ``"frozen"`` and nothing where it is ``"carried"``. A
     look-ahead that is held makes ∇Φ 1, and costs 2 where it is frozen. The exact
     penalty costs twice ∇Φ, three times with ``"jvp"``; the value gap one ∇Φ, or
-    nothing where it is carried.
+    nothing where it is carried. Each of the ``looks``, the forward passes of an inner
+    optimizer that checks its steps, is a third of a gradient.
     """
     similar = not is_static_zero(beta)
     held = similar and retain_direction != "fresh"
@@ -38,7 +40,7 @@ def gradient_evaluations(
         phi /= 2 if held else 1
     if held and retain_direction == "frozen":
         once = 2.0 if ahead else 1.0
-    inner = once + inner_steps * phi
+    inner = once + inner_steps * phi + looks / 3
     retain = 1.0
     if is_static_zero(rho) or penalty_gradient == "carried":
         return inner + outer_steps * retain

@@ -10,6 +10,7 @@ from experiments.domains.language import job, refuse
 from experiments.domains.language.task import LanguageTask
 from ofmu_jax.methods.language.ofmu import Ofmu
 from ofmu_jax.models.llama.model import LlamaConfig
+from ofmu_jax.unlearning.language import budgeted
 
 EXACT = Ofmu(beta=0.1, rho=0.0, curvature="linearize")
 
@@ -46,7 +47,9 @@ def test_what_has_no_second_derivatives_is_not_asked_for_them(
     monkeypatch, beta, attention
 ):
     asked = []
-    monkeypatch.setattr(job, "of_model", lambda *args: asked.append(args[3]) or Made)
+    monkeypatch.setattr(
+        budgeted, "of_model", lambda *args: asked.append(args[3]) or Made
+    )
     run = Demo(methods=("ofmu",), ofmu=dataclasses.replace(EXACT, beta=beta))
     fields = ("tokenizer", "prompt_format", "max_length", "evaluation")
     config = LlamaConfig(num_layers=1, attention="auto")

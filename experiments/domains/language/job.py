@@ -15,11 +15,10 @@ from ofmu_jax.data.language import batches
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import QA, UnlearningData
 from ofmu_jax.methods import Method, Unmerged
-from ofmu_jax.methods.language.of_model import of_model
 from ofmu_jax.methods.language.setting import Moments
 from ofmu_jax.training import StoppingRule
-from ofmu_jax.training.budget import updates_within
 from ofmu_jax.training.checkpoint import SUMS
+from ofmu_jax.unlearning.language.budgeted import budgeted
 from ofmu_jax.unlearning.language.goal import Look
 from ofmu_jax.unlearning.language.rows import request_batches
 
@@ -65,22 +64,16 @@ def num_updates(name: str, run: LanguageRun, task: LanguageTask) -> tuple[Method
     Raises:
       ValueError: if it allows none, or the configuration does not work.
     """
-    budget, config = run.budget.gradient_evaluations, run.config_of(name)
-    if run.specs[name].second_derivatives(config):
-        task = task.twice_differentiable
-    method = of_model(
+    return budgeted(
+        task,
         name,
-        config,
-        budget,
-        task.loss_apply_fn,
-        task.hidden_fn_of,
-        run.grad_accum,
-        part_of(run),
-        run.moments_dtype,
+        run.config_of(name),
+        run.budget.gradient_evaluations,
+        option="--budget.gradient-evaluations",
+        micro_batches=run.grad_accum,
+        part=part_of(run),
+        moments_dtype=run.moments_dtype,
     )
-    cost = method.gradient_evaluations
-    option = "--budget.gradient-evaluations"
-    return method, updates_within(budget, cost, name=name, option=option)
 
 
 def unlearning(

@@ -26,7 +26,7 @@ from experiments.stages.files import write_json, write_text
 from experiments.studies.forget10 import expected, inputs
 from experiments.studies.forget10.clock import Clock
 from ofmu_jax.bounds import Bound, Count, Positive
-from ofmu_jax.methods.language.ofmu import Ofmu
+from ofmu_jax.methods.language.ofmu import PRETRAINED
 
 # Those that a comparison needs most come first: time may end before the last.
 METHODS = (
@@ -40,8 +40,7 @@ STUDY = Tofu(
     methods=METHODS,
     seeds=(0, 1, 2),
     dtype="bfloat16",
-    # Steps that nobody checks broke the model: docs/study.md.
-    ofmu=Ofmu(outer_learning_rate=RATE, inner_check=True),
+    ofmu=dataclasses.replace(PRETRAINED, outer_learning_rate=RATE),
     baselines=dataclasses.replace(
         Baselines(),
         **{

@@ -17,16 +17,15 @@ from ofmu_jax.data.language.records import QA, DataError, UnlearningData
 from ofmu_jax.data.language.refusals import REFUSALS
 from ofmu_jax.data.language.tofu import load_custom
 from ofmu_jax.methods.base import spec_of
-from ofmu_jax.methods.language.of_model import of_model
 from ofmu_jax.methods.language.ofmu import PRETRAINED
 from ofmu_jax.methods.language.registry import METHODS
 from ofmu_jax.methods.parts.lora import Lora
 from ofmu_jax.methods.parts.subset import Part, Subset
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.huggingface.rounding import rounded
-from ofmu_jax.training.budget import updates_within
 from ofmu_jax.unlearning.carried_out import carried_out
 from ofmu_jax.unlearning.language import goal as goals
+from ofmu_jax.unlearning.language.budgeted import budgeted
 from ofmu_jax.unlearning.language.conventions import Evaluation
 from ofmu_jax.unlearning.language.prompt_format import format_of
 from ofmu_jax.unlearning.language.rows import request_batches
@@ -75,18 +74,14 @@ def unlearn(
             f"{name} ascends to a forget target and there is none: leave out "
             "forget_target=None, or give a number of nats per token."
         )
-    differentiable = spec.second_derivatives(config)
-    forward = task.twice_differentiable if differentiable else task
-    method = of_model(
+    method, updates = budgeted(
+        task,
         name,
         config,
         asked.gradient_evaluations,
-        forward.loss_apply_fn,
-        forward.hidden_fn_of,
+        option="gradient_evaluations=",
         part=part,
     )
-    cost, option = method.gradient_evaluations, "gradient_evaluations="
-    updates = updates_within(asked.gradient_evaluations, cost, name=name, option=option)
     look = goals.Look(task, forget_rows, retain_rows, asked.check_rows)
     batches = request_batches(
         task,
@@ -119,7 +114,7 @@ def unlearn(
         (task.config, params, task.tokenizer),
         {"before": look(target), "after": look(params)},
         goal,
-        run.updates * cost,
+        run.updates * method.gradient_evaluations,
         run,
         save,
     )
