@@ -25,6 +25,8 @@ def _known(flag: str) -> bool:
 _FAST = ["--xla_backend_optimization_level=0"]
 if _known("xla_cpu_use_fusion_emitters"):  # a third of the time without them
     _FAST.append("--xla_cpu_use_fusion_emitters=false")
+if _known("xla_cpu_parallel_codegen_split_count"):  # each part costs a compiler's start
+    _FAST.append("--xla_cpu_parallel_codegen_split_count=1")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FAST]).strip()
 
 import jax  # noqa: E402
