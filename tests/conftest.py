@@ -1,5 +1,6 @@
 """Shared fixtures: eight simulated devices, and the real data where it is at hand."""
 
+import gc
 import importlib.util
 import mmap
 import os
@@ -48,6 +49,13 @@ def pytest_configure(config):
     run = worker["testrunuid"] if worker else str(os.getpid())
     jax.config.update("jax_compilation_cache_dir", str(_cache(run)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def pytest_collection_finish():
+    """What was imported stays: the collector need not look through it each time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # 700, 10, 10: tracing makes millions of objects
 
 
 def pytest_sessionfinish(session):
