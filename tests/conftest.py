@@ -34,6 +34,8 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
+# No program carries the lines that made each of its operations.
+jax.config.update("jax_traceback_in_locations_limit", 0)
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 CACHES = pathlib.Path(tempfile.gettempdir())

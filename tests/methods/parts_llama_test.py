@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from llamas import init_params
 from losses_toys import FORGET
 from parts_toys import CONFIG, DOWN, LORA, NAMES, batches
 
@@ -14,7 +15,7 @@ from ofmu_jax.losses import likelihood
 from ofmu_jax.methods import Lora, Subset
 from ofmu_jax.methods.language.of_model import of_model
 from ofmu_jax.models.llama.adapters import with_adapters
-from ofmu_jax.models.llama.model import Llama, hidden_states, init_params
+from ofmu_jax.models.llama.model import Llama, hidden_states
 from ofmu_jax.parallel import sharding
 from ofmu_jax.training import loop, placement
 from ofmu_jax.training.snapshots import Snapshots

@@ -8,6 +8,7 @@ import losses_toys as toys
 import numpy as np
 import optax
 import pytest
+from llamas import init_params
 from parts_toys import CONFIG, DOWN, LORA, NAMES, batches
 
 from ofmu_jax import methods
@@ -15,7 +16,6 @@ from ofmu_jax.losses import likelihood
 from ofmu_jax.methods import Adapter, Lora, Subset, of_part
 from ofmu_jax.methods.ofmu import ofmu_method
 from ofmu_jax.methods.parts import subset
-from ofmu_jax.models.llama.model import init_params
 from ofmu_jax.parallel import sharding
 
 # --- a toy: the bigram table and a bias ---------------------------------------------
@@ -43,6 +43,9 @@ def toy_method(name, lift=lambda f: f):
     )
 
 
+plain_method = functools.cache(toy_method)  # and compiled once
+
+
 def toy_run(method, params, *fixed, updates=2):
     state, step = method.init(params, *fixed), jax.jit(method.update)
     for _ in range(updates):
@@ -57,7 +60,7 @@ def test_all_parameters_are_the_plain_method(name):
     trainable, fixed = everything.split(toy_params())
     assert jax.tree.leaves(fixed) == []
     method = of_part(functools.partial(toy_method, name), everything.merge)
-    plain = toy_method(name)
+    plain = plain_method(name)
     expected = toy_run(plain, toy_params())
     found = toy_run(method, trainable, fixed)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
@@ -75,7 +78,7 @@ def test_without_norms_a_part_moves_as_it_does_in_the_whole(name):
     some = Subset("^bias$")
     method = of_part(functools.partial(toy_method, name), some.merge)
     part, _, metrics = toy_run(method, *some.split(toy_params()), updates=1)
-    whole, _, expected = toy_run(toy_method(name), toy_params(), updates=1)
+    whole, _, expected = toy_run(plain_method(name), toy_params(), updates=1)
     if name == "blur_rmu":  # the retain gradient is 0 at the start: no projection
         assert expected["retain_loss"] == 0
     np.testing.assert_allclose(part["bias"], whole["bias"], rtol=1e-6)
@@ -104,7 +107,7 @@ def test_ofmu_of_a_part_has_the_norms_and_cosines_of_the_part():
     alone = lambda f: lambda p, *more: f({"table": table, "bias": p["bias"]}, *more)
     only_bias = {"bias": toy_params()["bias"]}
     expected = toy_run(toy_method("ofmu", alone), only_bias, updates=1)[2]
-    whole = toy_run(toy_method("ofmu"), toy_params(), updates=1)[2]
+    whole = toy_run(plain_method("ofmu"), toy_params(), updates=1)[2]
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
     assert abs(found["cosine"] - whole["cosine"]) > 1e-3

@@ -41,9 +41,13 @@ def quick_jit(fn):
     return jax.jit(fn, compiler_options={"xla_backend_optimization_level": 0})
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def apply(model, params, *args):
-    return model.apply({"params": params}, *args)
+# Whole functions are compiled: op by op, each would be fifty programs.
+@functools.partial(jax.jit, static_argnums=0, static_argnames="last_only")
+def apply(model, params, *args, **options):
+    return model.apply({"params": params}, *args, **options)
+
+
+states_of = jax.jit(hidden_states, static_argnums=(0, 1))
 
 
 class Golden(NamedTuple):
@@ -108,7 +112,7 @@ def test_last_only(golden):
     ids, mask = families.input_ids(), families.MASKS["left"]
     whole = golden.forward(ids, mask)
     cache = init_cache(model.config, *ids.shape)
-    last, _ = model.apply({"params": params}, ids, mask, None, cache, last_only=True)
+    last, _ = apply(model, params, ids, mask, None, cache, last_only=True)
     np.testing.assert_allclose(last, whole[:, -1:], atol=1e-4)
 
 
@@ -251,16 +255,16 @@ def test_hidden_states_are_what_the_head_reads(tiny):
     """Norm and tied head on the last layer's output are the logits; layers beyond
     the asked one play no part."""
     ids, mask = np.array([[1, 5, 2, 9]]), np.array([[1, 0, 1, 1]])
-    last = hidden_states(TINY, TINY.num_layers - 1, tiny, ids, mask)
+    last = states_of(TINY, TINY.num_layers - 1, tiny, ids, mask)
     chex.assert_shape(last, (1, 4, TINY.hidden_size))
     rms = jnp.sqrt(jnp.mean(last**2, -1, keepdims=True) + TINY.rms_norm_eps)
     normed = last / rms * tiny["norm"]["scale"]
-    logits = Llama(TINY).apply({"params": tiny}, ids, mask)
+    logits = apply(Llama(TINY), tiny, ids, mask)
     np.testing.assert_allclose(
         normed @ tiny["embed_tokens"]["embedding"].T, logits, atol=1e-5
     )
     broken = jax.tree.map(lambda x: x.at[1].set(jnp.nan), tiny["layers"])
-    first = hidden_states(TINY, 0, {**tiny, "layers": broken}, ids, mask)
+    first = states_of(TINY, 0, {**tiny, "layers": broken}, ids, mask)
     chex.assert_tree_all_finite(first)
     with pytest.raises(ValueError, match="layer 2 is not one of the model's 2 layers"):
         hidden_states(TINY, 2, tiny, ids, mask)

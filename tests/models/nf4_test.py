@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from llamas import init_params
 from nf4_toys import CONFIG, llama
 
 from ofmu_jax.methods import Unmerged
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.llama import nf4
 from ofmu_jax.models.llama.adapters import merging, with_adapters
-from ofmu_jax.models.llama.model import Llama, LlamaConfig, init_params
+from ofmu_jax.models.llama.model import Llama, LlamaConfig
 from ofmu_jax.models.llama.nf4 import BLOCK, Nf4
 
 # QLoRA (2305.14314), appendix E; bitsandbytes has the same.
@@ -119,6 +120,7 @@ def dequantised(params):
     return jax.tree.map(dense, params, is_leaf=nf4.is_nf4)
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def logits(params, config=CONFIG):
     return Llama(config).apply({"params": params}, IDS)
 

@@ -3,8 +3,9 @@
 import functools
 
 import jax
+from llamas import init_params
 
-from ofmu_jax.models.llama.model import LlamaConfig, init_params
+from ofmu_jax.models.llama.model import LlamaConfig
 
 CONFIG = LlamaConfig(8, 64, 64, 2, 2, 1, 32)
 
