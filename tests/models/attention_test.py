@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from llamas import init_params
 
 from ofmu_jax.losses import likelihood
 from ofmu_jax.models.llama import attention, cache
-from ofmu_jax.models.llama.model import Llama, LlamaConfig, hidden_states, init_params
+from ofmu_jax.models.llama.model import Llama, LlamaConfig, hidden_states
 
 CONFIG = LlamaConfig(
     vocab_size=23,
@@ -104,12 +105,13 @@ def test_each_row_of_a_cache_fills_its_own_slots(loop):
     """Rows of two lengths go on where each ends, in a loop over layers and without."""
     config = dataclasses.replace(CONFIG, scan_layers=loop)
     model, ids = Llama(config), batch()["input_ids"]
-    whole = model.apply({"params": params()}, ids)
+    apply = functools.partial(jax.jit(model.apply), {"params": params()})
+    whole = apply(ids)
     empty = cache.init_cache(config, 2, 8)
-    _, filled = model.apply({"params": params()}, ids[:, :4], cache=empty)
+    _, filled = apply(ids[:, :4], cache=empty)
     filled = filled._replace(length=jnp.array([4, 2]))  # as if its last two were none
     new = jnp.stack([ids[0, 4:7], ids[1, 2:5]])
-    logits, after = model.apply({"params": params()}, new, cache=filled)
+    logits, after = apply(new, cache=filled)
     for row, start in enumerate((4, 2)):
         chex.assert_trees_all_close(
             logits[row], whole[row, start : start + 3], atol=1e-5
