@@ -37,8 +37,10 @@ def attacked(
       target, reference: of the seed; those that an auditor may hold beside the model.
       reached: counts a stage of that kind.
     """
-    beside = [other and other.params for other in (target, reference)]
-    subject = Attacked(attacks.subject, model.params, *beside)
+    others = target, reference
+    beside = [other and other.params for other in others]
+    common = attacks.common(*(x.identity if x else None for x in others))
+    subject = Attacked(attacks.subject, model.params, *beside, own={}, common=common)
     names = [other.identity for other in (model, target, reference) if other]
     found: dict[str, Found] = {}
     missing: dict[str, str] = {}

@@ -23,6 +23,7 @@ from ofmu_jax.attacks.base import (
     Progress,
     Rows,
     probabilities,
+    unaided,
 )
 from ofmu_jax.attacks.budget import Budget
 from ofmu_jax.models.llama import nf4
@@ -106,8 +107,7 @@ def _scored(
     changes: list[Callable[[jax.Array], jax.Array]],
 ) -> Found:
     subject, examples = model.subject, model.subject.encode(rows.scored)
-    before = probabilities(subject, model.params, examples)
-    scores = []
+    before, scores = unaided(model, rows), []
     for number, change in enumerate(changes, 1):
         params = kernels_changed(change, model.params)
         scores.append(probabilities(subject, params, examples))
