@@ -262,6 +262,14 @@ def test_only_what_compares_is_done_again_for_another_yardstick(tmp_path):
         assert ran == expected and again.attacked.keys() == {"alone", "compares"}
         assert again.not_attacked == {"broken": "it diverged"}
         ran.clear()
+        # Parameters are read again for what is to be done again.
+        assert not attacking.all_done(ours, None, other, attacks)
+        del entries["broken"]
+        bare = dataclasses.replace(ours, params=None)
+        assert attacking.all_done(bare, None, other, attacks)
+        stranger = dataclasses.replace(other, identity="c")
+        assert not attacking.all_done(bare, None, stranger, attacks)
+        entries["broken"] = attack("broken")
 
 
 def test_attacks_keep_what_is_of_the_same_models(tmp_path):
