@@ -69,7 +69,12 @@ class AblationOptions:
     """What is varied and what is measured."""
 
     groups: tuple[Group, ...] = GROUPS
-    """What to vary; by default everything."""
+    """What to vary. beta: β and the similarity's form; rho; rho_control: what sets ρ;
+    rho_growth: by what it grows; inner_steps: T; outer_steps: to an inner loop; base:
+    where they start; retain_direction: the similarity's retain gradient;
+    penalty_gradient, curvature: how the penalty and ∇Φ are computed; inner_optimizer;
+    forget_loss; paper: its setting; weighting: retain weights of grad_diff and npo
+    against ρ; difficulty: the forget rows split, easy to hard."""
     evaluate: bool = False
     """Evaluate every variant in full (KS distance, model utility, …), not only on the
     training rows."""

@@ -72,9 +72,13 @@ class Plan:
     """Regular expression: train the parameters whose path it matches, and no others."""
     lora: LoraConfig = LoraConfig()
     curvatures: tuple[Curvature, ...] = get_args(Curvature)
-    """Of OFMU, to be compared; --help-method ofmu says what each is."""
+    """How OFMU computes ∇Φ, to be compared: exactly by vjp, linearize or jvp, the last
+    in the least memory; finite_difference of two gradients; lookahead: the forget
+    gradient at a point that the similarity shifts."""
     penalty_gradients: tuple[PenaltyGradient, ...] = get_args(PenaltyGradient)
-    """Of OFMU, to be compared; --help-method ofmu says what each is."""
+    """How OFMU computes ∇Φ, to be compared: exactly by vjp, linearize or jvp, the last
+    in the least memory; finite_difference of two gradients; lookahead: the forget
+    gradient at a point that the similarity shifts."""
     tpu: str | None = None
     """Ask the compiler of this TPU slice, such as v5e:4x4 (pip install 'jax[tpu]')."""
     device_bytes: Positive | None = None

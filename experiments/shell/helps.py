@@ -1,7 +1,11 @@
-"""Help in three sizes: what everyone needs, all there is, the options of one method."""
+"""Help in three sizes: what everyone needs, all there is, the options of one method.
+
+What an option may name that is no word of its type, methods and attacks, is listed too.
+"""
 
 import contextlib
 import dataclasses
+import importlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
@@ -11,6 +15,7 @@ import tyro
 from experiments.shell import program
 
 HELP, ALL, METHOD, VERSION = "--help", "--help-all", "--help-method", "--version"
+ATTACKS = "--help-attacks"
 Shown = Mapping[type, Sequence[str]]  # of a dataclass the fields that are shown
 
 
@@ -34,7 +39,7 @@ def version() -> NoReturn:
 
 def asked(words: Sequence[str]) -> set[str]:
     """The words of a command line that ask for help."""
-    return {HELP, "-h", ALL, METHOD} & {word.partition("=")[0] for word in words}
+    return {HELP, "-h", ALL, METHOD, ATTACKS} & {word.partition("=")[0] for word in words}
 
 
 def answer(
@@ -44,7 +49,8 @@ def answer(
 
     Args:
       options: those that there are, at their defaults. ``everyday``, if they have it,
-        names what `HELP` shows, in that order; ``specs`` are methods with options.
+        names what `HELP` shows, in that order; ``specs`` are methods with options;
+        ``attacks_in`` is the module whose ``ATTACKS`` there are.
       prog: the command, as it is called.
     """
     flags = asked(words)
@@ -57,6 +63,9 @@ def answer(
             if flag == METHOD
         ]
         _method(options, prog, names[0])
+    if ATTACKS in flags and getattr(options, "attacks_in", ""):
+        print("\n".join(attacks(options)))
+        raise SystemExit(0)
     if ALL in flags:
         _show(options, prog, description)
     if flags & {HELP, "-h"}:
@@ -65,10 +74,12 @@ def answer(
 
 def more(options: Any) -> str:
     """What else can be asked, in two lines."""
-    parts = [f"{ALL}: every option"]
+    first, second = [f"{ALL}: every option"], ["--config FILE: options from a file"]
     if getattr(options, "specs", {}):
-        parts.append(f"{METHOD} [NAME]: the methods, or one's options")
-    return f"{'; '.join(parts)}\n--config FILE: options from a file; {VERSION}"
+        first.append(f"{METHOD} [NAME]: the methods, or one's options")
+    if getattr(options, "attacks_in", ""):
+        second.append(f"{ATTACKS}: what each does")
+    return "\n".join(map("; ".join, (first, [*second, VERSION])))
 
 
 def fields(options: Any, paths: Iterable[str]) -> Shown:
@@ -133,6 +144,17 @@ def methods(specs: Mapping[str, Any]) -> list[str]:
     return [
         f"{name:<{width}}  {spec.title} ({spec.source}): {_does(spec.config)}"
         for name, spec in specs.items()
+    ]
+
+
+def attacks(options: Any) -> list[str]:
+    """Each attack in a line: its name, title, paper, and what it may spend."""
+    known = importlib.import_module(options.attacks_in).ATTACKS  # seconds: when asked
+    width = max(map(len, known))
+    return [
+        f"{name:<{width}}  {attack.title} ({attack.source}): "
+        f"{attack.budget_text(options.attack)}"
+        for name, attack in known.items()
     ]
 
 
