@@ -50,6 +50,23 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "curvature": get_args(Curvature),
     "forget_loss": get_args(ForgetLoss),
 }
+TITLES: dict[Group, str] = {
+    "beta": "β, and the form of the similarity",
+    "rho": "ρ, weight of the penalty",
+    "rho_control": "What sets ρ",
+    "rho_growth": "Growth of ρ",
+    "inner_steps": "T, inner steps",
+    "outer_steps": "Outer steps to an inner loop",
+    "base": "Where the outer step starts",
+    "retain_direction": "Retain gradient in the similarity",
+    "penalty_gradient": "How the penalty is differentiated",
+    "curvature": "How ∇Φ is computed",
+    "inner_optimizer": "Inner optimizer",
+    "forget_loss": "Forget loss",
+    "paper": "The paper's literal setting",
+    "weighting": "Retain weights against ρ",
+    "difficulty": "Forget rows, easy to hard",
+}
 SYMBOLS = {
     "rho": "ρ",
     "rho_control": "control of ρ",

@@ -76,9 +76,9 @@ class Plan:
     in the least memory; finite_difference of two gradients; lookahead: the forget
     gradient at a point that the similarity shifts."""
     penalty_gradients: tuple[PenaltyGradient, ...] = get_args(PenaltyGradient)
-    """How OFMU computes ∇Φ, to be compared: exactly by vjp, linearize or jvp, the last
-    in the least memory; finite_difference of two gradients; lookahead: the forget
-    gradient at a point that the similarity shifts."""
+    """How the penalty is differentiated, to be compared: exact; of a value gap also
+    carried: had from the last inner step; of ‖∇Φ‖² also finite_difference of ∇Φ along
+    itself, or secant: from the last inner step."""
     tpu: str | None = None
     """Ask the compiler of this TPU slice, such as v5e:4x4 (pip install 'jax[tpu]')."""
     device_bytes: Positive | None = None

@@ -39,7 +39,8 @@ def version() -> NoReturn:
 
 def asked(words: Sequence[str]) -> set[str]:
     """The words of a command line that ask for help."""
-    return {HELP, "-h", ALL, METHOD, ATTACKS} & {word.partition("=")[0] for word in words}
+    known = {HELP, "-h", ALL, METHOD, ATTACKS}
+    return known & {word.partition("=")[0] for word in words}
 
 
 def answer(
