@@ -24,7 +24,7 @@ class Options:
         *("target_model", "attacks", "output_dir", "dtype"),
     )
 
-    folder: Annotated[str, tyro.conf.Positional]
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder or hub name of the model to attack."""
     forget_file: pathlib.Path
     """Rows with question and answer: what it is to have forgotten."""
