@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-
 _OWN = {"TYPE_CHECKING", "submodules"}  # what the files of packages import for this
 
 
