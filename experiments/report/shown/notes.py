@@ -46,8 +46,8 @@ def not_run(missing: Iterable[Row], attacks: Row) -> list[str]:
     """
     found: dict[tuple[str, str], dict[str, list[str]]] = {}
     for gap in missing:
-        entry = attacks.get(gap["attack"])
-        title = entry["title"] if entry else f"{gap['attack']} attacks".capitalize()
+        name = "All attacks" if gap["attack"] == "all" else gap["attack"]
+        title = attacks[name]["title"] if name in attacks else name
         models = found.setdefault((title, gap["why"]), {})
         match = _OF_RUN.fullmatch(gap["model"])
         if match is None:
