@@ -12,6 +12,7 @@ from experiments.config.language import Choices, Request
 from experiments.domains.language.data import load_data
 from experiments.domains.language.domain import LanguageDomain
 from experiments.pipeline.attack_folder import request_of
+from experiments.report.summary import number
 from experiments.run import main, parse
 from ofmu_jax.data.language.records import DataError
 
@@ -87,8 +88,8 @@ def test_from_a_table_to_a_record_that_holds(words, tmp_path, capsys):
         for role in ("target", "unlearned")
     )
     row = next(x for x in card.text.splitlines() if x.startswith("| forget prob."))
-    assert row.split(" | ")[1].startswith(f"{after['forget_Q_A_Prob']:.3f} (")
-    assert row.split(" | ")[2].strip(" |") == f"{before['forget_Q_A_Prob']:.3f}"
+    assert row.split(" | ")[1].startswith(f"{number(after['forget_Q_A_Prob'])} (")
+    assert row.split(" | ")[2].strip(" |") == number(before["forget_Q_A_Prob"])
     assert not any(answer in card.content for _, answer in FORGET)
     assert verify.main([str(tmp_path / "out")]) == 0
     moved = real_folders.rows(tmp_path / "forget.jsonl", *FORGET)
