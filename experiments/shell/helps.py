@@ -6,7 +6,12 @@ What an option may name that is no word of its type, methods and attacks, is lis
 import contextlib
 import dataclasses
 import importlib
+import inspect
+import io
+import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -16,6 +21,9 @@ from experiments.shell import program
 
 HELP, ALL, METHOD, VERSION = "--help", "--help-all", "--help-method", "--version"
 ATTACKS = "--help-attacks"
+_MARK = "@description@"
+WIDTH = 80  # columns of a help at most, as tyro's boxes have
+LINES = 40  # of `HELP`
 Shown = Mapping[type, Sequence[str]]  # of a dataclass the fields that are shown
 
 
@@ -177,17 +185,51 @@ def _show(
     Args:
       paths: of the options; none: of all.
     """
-    with contextlib.suppress(SystemExit):
+    text = description or type(options).__doc__ or ""
+    most = LINES - 2 if paths else math.inf  # two are behind it
+    with contextlib.suppress(SystemExit), described(text, most) as mark:
         tyro.cli(
             type(options),
             prog=prog,
-            description=description,
+            description=mark,
             args=[HELP],
             default=options,
             registry=registry(fields(options, paths)),
         )
     print(more(options))
     raise SystemExit(0)
+
+
+@contextlib.contextmanager
+def described(text: str, most: float = math.inf) -> Iterator[str]:
+    """Within it what is printed has a text in place of what this gives: a description
+    in lines of the console's width, where tyro makes one of each paragraph.
+
+    Args:
+      most: lines of all that is printed; paragraphs beyond it are left out, but one.
+    """
+    out, kept = sys.stdout, io.StringIO()
+    kept.isatty = out.isatty  # colours are as they would be
+    try:
+        with contextlib.redirect_stdout(kept):
+            yield _MARK
+    finally:
+        whole, said = kept.getvalue(), wrapped(text)
+        while "\n\n" in said and whole.count("\n") + said.count("\n") > most:
+            said = said.rpartition("\n\n")[0]
+        out.write(whole.replace(_MARK, said))
+
+
+def wrapped(text: str) -> str:
+    r"""Paragraphs in lines that a console need not cut.
+
+    >>> wrapped("What it does\nand to what.\n\nMore.")
+    'What it does and to what.\n\nMore.'
+    """
+    width = min(shutil.get_terminal_size().columns, WIDTH)
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    fill = lambda text: textwrap.fill(text, width, break_on_hyphens=False)
+    return "\n\n".join(fill(" ".join(text.split())) for text in paragraphs)
 
 
 def registry(shown: Shown) -> tyro.constructors.ConstructorRegistry:
