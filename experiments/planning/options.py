@@ -31,13 +31,12 @@ Compiles the very step that experiments.run would run, for shapes alone: no weig
 made and no device is needed, for CPU devices are simulated. One row per method; for
 OFMU one for every way of taking its derivatives.
 
-All numbers are of one device and one update. param., state: what lies on it between steps. temp.: what the step takes beyond. step:
-the sum. run: with two more copies of what is trained. check: what lies there while the
-stopping rule scores --evaluation.batch-size rows. What fits is the larger of run and
-check. TFLOP: matrix products. sent: GB of its collectives.
-
-docs/planning.md says what is counted, and how far to trust it. --tpu v5e:4x4 asks the
-TPU's own compiler, which works without a TPU."""
+All numbers are of one device and one update. param., state: what lies on it between
+steps. temp.: what the step takes beyond. step: the sum. run: with two more copies of
+what is trained. check: what lies there while the stopping rule scores
+--evaluation.batch-size rows. What fits is the larger of run and check. TFLOP: matrix
+products. sent: GB of its collectives. docs/planning.md says what is counted, and how
+far to trust it. --tpu v5e:4x4 asks the TPU's own compiler, which works without a TPU."""
 
 
 @dataclasses.dataclass(frozen=True)
