@@ -36,7 +36,8 @@ steps. temp.: what the step takes beyond. step: the sum. run: with two more copi
 what is trained. check: what lies there while the stopping rule scores
 --evaluation.batch-size rows. What fits is the larger of run and check. TFLOP: matrix
 products. sent: GB of its collectives. docs/planning.md says what is counted, and how
-far to trust it. --tpu v5e:4x4 asks the TPU's own compiler, which works without a TPU."""
+far to trust it. --tpu v5e:4x4 asks the TPU's own compiler, which works without
+one."""
 
 
 @dataclasses.dataclass(frozen=True)
