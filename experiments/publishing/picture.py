@@ -16,16 +16,23 @@ from experiments.report.glossary import method_label
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 FILE = "forget01.svg"
-TUNED, BY_HAND = "tofu_forget01_tuned12_five_seeds.json", "tofu_forget01_hand.json"
+TUNED = "tofu_forget01_tuned24.json"
 FORGET, RETAIN = "forget_Q_A_Prob", "retain_Q_A_Prob"
 GOALS = {"retrained": "Retrained: the goal", "target": "Before unlearning"}
 DARK, PAPER = "#1f2328", "#ffffff"  # also where the page around it is dark
 FAINT = "#57606a"
-COLORS = {"OFMU": "#1d5fd1", "NPO": "#b3261e", "NPO, by hand": "#b3261e"}
+COLORS = {"OFMU": "#1d5fd1"}
 # Label -> offset in points and the side that is aligned; the others: upper right.
 PLACES = {
-    "OFMU": (-8, -14, "right"),
-    "NPO, by hand": (-8, 6, "right"),
+    "OFMU": (7, -14, "left"),
+    "RMU": (-9, 5, "right"),
+    "NPO with SAM": (-9, -14, "right"),
+    "IdkDPO": (-6, -14, "right"),
+    "HAMU": (8, -14, "left"),
+    "KL minimisation": (-8, 6, "right"),
+    "PCGrad": (8, -14, "left"),
+    "GradDiff": (8, -14, "left"),
+    "WGA": (8, -14, "left"),
     "Before unlearning": (-8, 7, "right"),
     "Gradient ascent": (-8, 6, "right"),
     "Retrained: the goal": (9, 7, "left"),
@@ -38,14 +45,9 @@ Interval = Mapping[str, Any]  # mean, low, high, n
 def points() -> dict[str, tuple[Interval, Interval]]:
     """Label -> forget and retain probability, each as mean, low and high."""
     found = {}
-    for name, suffix in ((TUNED, ""), (BY_HAND, ", by hand")):
-        for row in json.loads((RESULTS / name).read_text())["summary"]:
-            goal = GOALS.get(row["role"])
-            if suffix and (goal or row["method"] != "npo"):
-                continue
-            metrics = row["metrics"]
-            label = goal or method_label(row) + suffix
-            found[label] = metrics[FORGET], metrics[RETAIN]
+    for row in json.loads((RESULTS / TUNED).read_text())["summary"]:
+        label = GOALS.get(row["role"]) or method_label(row)
+        found[label] = row["metrics"][FORGET], row["metrics"][RETAIN]
     return found
 
 
@@ -54,9 +56,9 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     style = dict.fromkeys((k for k, v in STYLE.items() if v == INK), DARK)
     style |= {"svg.fonttype": "path", "grid.color": "#e4e7eb", "font.size": 10}
     with matplotlib.rc_context(STYLE | style):
-        figure = Figure(figsize=(8, 4.2), layout="constrained", facecolor=PAPER)
-        axes = figure.add_subplot(facecolor=PAPER, xscale="log", xlim=(1.6e-3, 1.2))
-        axes.set_ylim(0.655, 0.965)
+        figure = Figure(figsize=(8, 4.6), layout="constrained", facecolor=PAPER)
+        axes = figure.add_subplot(facecolor=PAPER, xscale="log", xlim=(1.2e-3, 1.2))
+        axes.set_ylim(0.45, 0.98)
         for label, (x, y) in points().items():
             goal = label in GOALS.values()
             marker, size = ("*", 13) if goal else ("o", 6)
