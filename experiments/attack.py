@@ -10,15 +10,11 @@ from experiments.shell import command_line, helps, signals
 MODULE = "experiments.attack"
 DESCRIPTION = """What can still be got out of an unlearned language model.
 
-Attacks any Hugging Face folder of the Llama family, unlearned by whatever tool: further
-training, compression, other questions, a look inside. Without the model that never saw
-the forget rows (--retain-model) nothing says how much of what an attack finds can be
-guessed; with the model before unlearning (--target-model) it is told as a share of what
-was to go. Leaves attacks.json in --output-dir and prints a table. Run it again to go on
-where it stopped.
+Attacks a Hugging Face folder of the Llama family, unlearned by whatever tool. Without
+the model that never saw the forget rows (--retain-model) nothing says what can be
+guessed; with the one before unlearning (--target-model) a finding is a share of it.
 
-The best that can be said of a model is that there was no recovery under these attacks
-at this budget. docs/attacks.md says what each of them is."""
+Leaves attacks.json in --output-dir. Run it again to go on where it stopped."""
 
 
 def parse(arguments: Sequence[str]) -> Options:

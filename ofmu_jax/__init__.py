@@ -28,4 +28,4 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time they are importe
     from ofmu_jax.runs import load_run as load_run
     from ofmu_jax.unlearning import unlearn as unlearn
 else:
-    __getattr__ = submodules(__name__, load_run="runs", unlearn="unlearning")
+    __getattr__, __dir__ = submodules(__name__, load_run="runs", unlearn="unlearning")

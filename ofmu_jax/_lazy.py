@@ -2,12 +2,19 @@
 
 import importlib
 import importlib.util
+import pkgutil
+import sys
 from collections.abc import Callable
 from typing import Any
 
+_OWN = {"TYPE_CHECKING", "submodules"}  # what the files of packages import for this
 
-def submodules(package: str, **names: str) -> Callable[[str], Any]:
-    """A module's ``__getattr__``: its public submodules, and names within them.
+
+def submodules(
+    package: str, **names: str
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A module's ``__getattr__`` and ``__dir__``: its public submodules, and names
+    within them.
 
     Args:
       package: its name.
@@ -29,4 +36,12 @@ def submodules(package: str, **names: str) -> Callable[[str], Any]:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return importlib.import_module(path)
 
-    return of
+    def listed() -> list[str]:
+        """What a console completes."""
+        module = sys.modules[package]
+        public = lambda name: not name.startswith("_") or name.startswith("__")
+        parts = (part.name for part in pkgutil.iter_modules(module.__path__))
+        found = {*vars(module), *names, *parts} - _OWN
+        return sorted(filter(public, found))
+
+    return of, listed

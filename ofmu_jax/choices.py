@@ -1,7 +1,9 @@
-"""What can be chosen by name in the algorithm; `ofmu_jax.ofmu` describes each."""
+"""What can be chosen by name in the algorithm, which `ofmu_jax.ofmu` describes, and in
+all models."""
 
 from typing import Literal
 
+Dtype = Literal["float32", "bfloat16"]  # of what models compute in
 Similarity = Literal["cosine", "squared_cosine"]
 Curvature = Literal["vjp", "linearize", "jvp", "finite_difference", "lookahead"]
 # Of them those that differentiate no gradient.

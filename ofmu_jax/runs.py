@@ -54,6 +54,11 @@ class Run:
     trials: list[Row]
     attacks: list[Row]
 
+    def __repr__(self) -> str:
+        tables = ("metrics", "rows", "answers", "trajectories", "trials", "attacks")
+        sizes = ", ".join(f"{name}: {len(getattr(self, name)):,}" for name in tables)
+        return f"<{self.report['title']!r} in {self.folder}; rows of {sizes}>"
+
 
 def load_run(folder: str | os.PathLike) -> Run:
     """Reads a run's ``--output-dir``: report, evaluations, training logs.

@@ -11,25 +11,29 @@ from experiments.report import figures
 from experiments.report.shown import bars, curves
 
 Rows = Sequence[Mapping[str, Any]]
+SPENT = "gradient_evaluations"
 # Metrics of a variant's bars, with their labels.
 BARS = {
     "forget_prob": "forget probability",
     "retain_prob": "retain probability ↑",
     "cosine": "mean cosine",
-    "gradient_evaluations": "gradient evaluations",
+    SPENT: "gradient evaluations",
 }
 # What a metric of these can be, where that is not 0 or more.
 RANGES = {"forget_prob": (0.0, 1.0), "retain_prob": (0.0, 1.0), "cosine": (-1.0, 1.0)}
 
 
 def group_bars(table: Rows, before: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    """A panel per metric with a bar per variant; marked is the target.
+    """A panel per metric with a bar per variant; marked is the target. What all spent
+    alike is not shown.
 
     Args:
       table: rows with ``label`` and ``statistics``; those not run have none of these.
       before: metric -> mean of the target.
     """
     table = [row for row in table if row.get("statistics")]
+    spent = {(row["statistics"].get(SPENT) or {}).get("mean") for row in table}
+    shown = {k: v for k, v in BARS.items() if k != SPENT or len(spent) > 1}
     return [
         bars.panel(
             label,
@@ -45,7 +49,7 @@ def group_bars(table: Rows, before: Mapping[str, float | None]) -> list[dict[str
             mark="Before",
             ends=RANGES.get(name, (0.0, math.inf)),
         )
-        for name, label in (BARS.items() if table else ())
+        for name, label in (shown.items() if table else ())
     ]
 
 
@@ -53,7 +57,11 @@ def cosine_figure(table: Rows, rows: Rows) -> Figure | None:
     """The cosine along the runs of a group's variants, one line per seed: its running
     mean, over the raw values where they are many."""
     labels = {row["key"]: row["label"] for row in table}
-    drawn = [row for row in rows if row["method"] in labels]
+    own = {row["key"] for row in table if row["base"]}  # first, for the bars' colour
+    drawn = sorted(
+        (row for row in rows if row["method"] in labels),
+        key=lambda row: row["method"] not in own,
+    )
     named = [{**row, "method": labels[row["method"]]} for row in drawn]
     found = curves.cosine(named, figures.colors(named), few=len(named))
     if not found:

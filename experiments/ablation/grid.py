@@ -50,6 +50,23 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "curvature": get_args(Curvature),
     "forget_loss": get_args(ForgetLoss),
 }
+TITLES: dict[Group, str] = {
+    "beta": "β, and the form of the similarity",
+    "rho": "ρ, weight of the penalty",
+    "rho_control": "What sets ρ",
+    "rho_growth": "Growth of ρ",
+    "inner_steps": "T, inner steps",
+    "outer_steps": "Outer steps to an inner loop",
+    "base": "Where the outer step starts",
+    "retain_direction": "Retain gradient in the similarity",
+    "penalty_gradient": "How the penalty is differentiated",
+    "curvature": "How ∇Φ is computed",
+    "inner_optimizer": "Inner optimizer",
+    "forget_loss": "Forget loss",
+    "paper": "The paper's literal setting",
+    "weighting": "Retain weights against ρ",
+    "difficulty": "Forget rows, easy to hard",
+}
 SYMBOLS = {
     "rho": "ρ",
     "rho_control": "control of ρ",
@@ -69,7 +86,12 @@ class AblationOptions:
     """What is varied and what is measured."""
 
     groups: tuple[Group, ...] = GROUPS
-    """What to vary; by default everything."""
+    """What to vary. beta: β and the similarity's form; rho; rho_control: what sets ρ;
+    rho_growth: by what it grows; inner_steps: T; outer_steps: to an inner loop; base:
+    where they start; retain_direction: the similarity's retain gradient;
+    penalty_gradient, curvature: how the penalty and ∇Φ are computed; inner_optimizer;
+    forget_loss; paper: its setting; weighting: retain weights of grad_diff and npo
+    against ρ; difficulty: the forget rows split, easy to hard."""
     evaluate: bool = False
     """Evaluate every variant in full (KS distance, model utility, …), not only on the
     training rows."""

@@ -11,7 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.ablation import figures, verdicts
-from experiments.ablation.grid import GROUPS, AblationOptions, Variant, changes
+from experiments.ablation.grid import (
+    GROUPS,
+    TITLES,
+    AblationOptions,
+    Group,
+    Variant,
+    changes,
+)
 from experiments.ablation.runs import CHECKED, Measured
 from experiments.ablation.statistics import statistic
 from experiments.config.language import LanguageRun
@@ -122,7 +129,11 @@ def render(found: Mapping[str, Any]) -> str:
         claims=[
             {
                 **claim,
-                "parts": [{**p, "numbers": numbers(p)} for p in claim["parts"]],
+                "parts": [
+                    {**p, "numbers": numbers(p)}
+                    for p in claim["parts"]
+                    if p["mean"] is not None
+                ],
                 "figures": pictures[claim["id"]],
             }
             for claim in found["claims"]
@@ -142,7 +153,7 @@ def columns_of(found: Mapping[str, Any]) -> dict[str, str]:
     return COLUMNS | {name: head for name, head in MORE.items() if name in names}
 
 
-def groups(found: Mapping[str, Any]) -> list[str]:
+def groups(found: Mapping[str, Any]) -> list[Group]:
     """The groups that were varied, in the order of `ablation.grid.GROUPS`."""
     present = {variant["group"] for variant in found["variants"]}
     return [group for group in GROUPS if group in present]
@@ -153,13 +164,12 @@ def of_group(found: Mapping[str, Any], group: str) -> list[dict[str, Any]]:
     return [v for v in found["variants"] if v["group"] == group]
 
 
-def _group(found: Mapping[str, Any], name: str, columns) -> dict[str, Any]:
+def _group(found: Mapping[str, Any], name: Group, columns) -> dict[str, Any]:
     table = of_group(found, name)
     before = found["before"]["statistics"]
     means = {metric: stat["mean"] for metric, stat in before.items()}
-    title = name.replace("_", " ")
     return {
-        "name": title,
+        "name": TITLES[name],
         "bars": figures.group_bars(table, means),
         "rows": [
             row | {"cells": [cell(row["statistics"].get(m)) for m in columns]}
@@ -177,7 +187,8 @@ def claim_figures(found: Mapping[str, Any]) -> dict[str, tuple[Figure | None, st
     return {
         "a": (
             figures.cosine_figure(similarity, found["runs"]),
-            "Cosine of the gradients along the run, one line per seed",
+            "Cosine of the gradients along the run, one line per seed; blue is the "
+            "run as configured",
         ),
         "b": (
             figures.weighting_figure(series),

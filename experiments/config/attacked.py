@@ -18,12 +18,13 @@ ATTACK, EVALUATION = AttackConfig(), EvalConfig(max_new_tokens=200)
 class Options:
     """Options have the names and meanings of experiments.run request."""
 
+    attacks_in: ClassVar = "ofmu_jax.attacks.registry"
     everyday: ClassVar = (
         *("folder", "forget_file", "retain_file", "holdout_file", "retain_model"),
         *("target_model", "attacks", "output_dir", "dtype"),
     )
 
-    folder: Annotated[str, tyro.conf.Positional]
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder or hub name of the model to attack."""
     forget_file: pathlib.Path
     """Rows with question and answer: what it is to have forgotten."""
@@ -38,7 +39,7 @@ class Options:
     target_model: str | None = None
     """Folder or hub name of the model before unlearning."""
     attacks: tuple[str, ...] = ("all",)
-    """Names as in docs/attacks.md, or all."""
+    """Names, or all; --help-attacks lists them with what they do."""
     output_dir: pathlib.Path = pathlib.Path("runs/attack")
     """Everything is written here."""
     prompt_format: str = "auto"

@@ -36,6 +36,7 @@ class LanguageRun(Run):
     """What the language commands have in common."""
 
     specs: ClassVar = METHODS
+    attacks_in: ClassVar = "ofmu_jax.attacks.registry"
     group: ClassVar = "baselines"
     export_folder: ClassVar = "hf"
 
@@ -94,7 +95,7 @@ class LanguageRun(Run):
     process_id: int | None = None
     """Which of them this is, from 0; auto finds out."""
     attacks: tuple[str, ...] = ()
-    """Attacks on every model, or all: names as docs/attacks.md has them."""
+    """Attacks on every model, or all; --help-attacks lists them with what they do."""
     model_size: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     lora: LoraConfig = LoraConfig()

@@ -13,6 +13,7 @@ from experiments.config.language import Choices, Demo, Request, Tofu
 from experiments.config.vision import Cifar
 
 Config = TypeVar("Config")
+FEW = 8  # fields that an error lists
 COMMANDS = {run.__name__.lower(): run for run in (Demo, Tofu, Request, Choices, Cifar)}
 
 
@@ -54,6 +55,8 @@ def filled(like: Config, values: Mapping[str, Any]) -> Config:
         if name not in kinds:
             close = difflib.get_close_matches(str(name), kinds, 1)
             meant = f", but {close[0]!r}" if close else ""
+            if not close and len(kinds) <= FEW:
+                meant = f", but {', '.join(kinds)}"
             raise ValueError(
                 f"{name_of} has no field {name!r}{meant}; mend it, or use the version "
                 "of the code that wrote it."
@@ -62,10 +65,11 @@ def filled(like: Config, values: Mapping[str, Any]) -> Config:
         if dataclasses.is_dataclass(default):
             changes[name] = filled(default, value)
             continue
+        if not _is(value, kind) and _is([value], kind):
+            value = [value]  # as a command line has it
         if not _is(value, kind):
             raise ValueError(
-                f"{name_of} has {name} = {_shown(value)}, which is of another type: "
-                "its file was changed, or is of another version."
+                f"{name_of} has {name} = {_shown(value)}; it must be {_said(kind)}."
             )
         changes[name] = _valued(value, kind)
     return dataclasses.replace(like, **changes)  # type: ignore[type-var]
@@ -79,6 +83,26 @@ def _valued(value: Any, kind: Any) -> Any:
         return float(value)
     is_path = isinstance(value, str) and pathlib.Path in _leaves(kind)
     return pathlib.Path(value) if is_path else value
+
+
+def _said(kind: Any) -> str:
+    """What a field takes, in words.
+
+    >>> _said(tuple[float, ...]), _said(Literal["a", "b"] | None)
+    ('a list, each a number', 'a or b or null')
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _said(arguments[0])
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(map(_said, arguments))
+    if origin is Literal:
+        return " or ".join(map(str, arguments))
+    if origin is tuple:
+        return f"a list, each {_said(arguments[0])}"
+    words = {bool: "true or false", int: "a whole number", float: "a number"}
+    words |= {types.NoneType: "null", str: "a text", pathlib.Path: "a path"}
+    return words.get(kind, getattr(kind, "__name__", str(kind)))
 
 
 def _leaves(kind: Any) -> Iterator[Any]:

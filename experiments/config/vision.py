@@ -28,6 +28,7 @@ class Cifar(Run):
     """Unlearn images from a classifier: CIFAR, or digits that are built in."""
 
     specs: ClassVar = METHODS
+    attacks_in: ClassVar = "ofmu_jax.attacks.vision.registry"
     group: ClassVar = "method"
     export_folder: ClassVar = "model"
     everyday: ClassVar = (
@@ -86,7 +87,8 @@ class Cifar(Run):
     grid_images: NotNegativeInt = 8
     """Forget images in the picture of predictions; 0: no picture."""
     attacks: tuple[str, ...] = ()
-    """Attacks on every model: relearn, u-lira, or all."""
+    """Attacks on every model: relearn (forget images of every class are taught again),
+    u-lira (is it told from a retrained one?), or all."""
     tune: NotNegativeInt = 0
     """Trials per method, on images that are not reported; 0: none."""
     rates: Literal["auto", "published"] = "auto"

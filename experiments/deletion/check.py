@@ -22,12 +22,13 @@ from experiments.config import from_file
 from experiments.config.sequence import Link
 from experiments.config.stored import COMMANDS
 from experiments.deletion import chain
-from experiments.deletion.one_model import EARLIER, ModelChecks
+from experiments.deletion.one_model import EARLIER, KINDS, ModelChecks
 from experiments.deletion.options import Verify as Verify
 from experiments.deletion.record import RECORD, DeletionError, key_of, read_record
 from experiments.deletion.summary import Check, summary
 from experiments.domains.base import Evidence
 from experiments.shell import command_line, console, helps
+from experiments.shell.heartbeat import Stages
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words, kinds = from_file.configured(arguments, kinds, of_run)
     options = command_line.parsed(kinds, "experiments.verify", words)
     try:
-        checks = list(verify(options))
+        with console.progress() as progress:
+            checks = list(verify(options, progress))
     except (ValueError, FloatingPointError, OSError) as error:
         console.error(error)
         return 2
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(check.holds for check in checks) else 1
 
 
-def verify(options: Verify) -> Iterator[Check]:
+def verify(options: Verify, progress: Stages | None = None) -> Iterator[Check]:
     """Every check of every record of a run.
 
     Records name files and folders without their paths; those are in the run's
@@ -65,27 +67,52 @@ def verify(options: Verify) -> Iterator[Check]:
     limit = options.tolerance
     if limit is not None and not 0 <= limit < math.inf:
         raise ValueError(f"--tolerance is {limit}; give a number from 0 on.")
-    out = options.output_dir
+    out, progress = options.output_dir, progress or Stages(disable=True)
     if not out.is_dir():
         raise DeletionError(f"there is no folder {out}; give the run's --output-dir.")
-    key, config = key_of(options.key_file or out), _config(out)
-    if lineages := chain.lineages(config, out, options.forget_file):
+    key_of(options.key_file or out)
+    if lineages := chain.lineages(_config(out), out, options.forget_file):
+        progress.plan(_planned(options, sum(map(len, lineages))))
         for links in lineages:
             for link in links:
-                yield from _of_sequence(options, link)
+                progress.part = f"request {link.number} of {len(links)}"
+                yield from _of_sequence(options, link, progress)
         return
+    folders = _folders(out)
+    progress.plan(_planned(options, len(folders)))
+    yield from _of_models(options, folders, progress)
+
+
+def _planned(options: Verify, models: int) -> dict[str, int]:
+    return dict.fromkeys(KINDS[: 2 if options.metrics else 1], models)
+
+
+def _folders(out: pathlib.Path) -> list[pathlib.Path]:
+    """The exports that have a record, or must have.
+
+    Raises:
+      DeletionError: there is no record.
+    """
     records = {path.parent for path in out.glob(f"*/seed*/*/{RECORD}")}
     if not records:
         raise DeletionError(
             f"{out} has no exported model with a {RECORD}; give the "
             "--output-dir of a run that exports (--export)."
         )
-    known: dict[str, Evidence] = {}
-    for folder in sorted({*records, *_expected(out, config)}):
-        yield from ModelChecks(options, key, folder, config, known).checks()
+    return sorted({*records, *_expected(out, _config(out))})
 
 
-def _of_sequence(options: Verify, link: Link) -> Iterator[Check]:
+def _of_models(
+    options: Verify, folders: Sequence[pathlib.Path], progress: Stages
+) -> Iterator[Check]:
+    """The checks of the models of a run."""
+    out, known = options.output_dir, dict[str, Evidence]()
+    key, config = key_of(options.key_file or out), _config(out)
+    for folder in folders:
+        yield from ModelChecks(options, key, folder, config, known, progress).checks()
+
+
+def _of_sequence(options: Verify, link: Link, progress: Stages) -> Iterator[Check]:
     """The checks of one of several requests, which is a run of its own."""
     run, first = link.run, link.number == 1
     own = dataclasses.replace(
@@ -97,9 +124,11 @@ def _of_sequence(options: Verify, link: Link) -> Iterator[Check]:
         key_file=options.key_file or options.output_dir,
     )
     name = run.output_dir.relative_to(options.output_dir).as_posix()
-    checks = lambda: (check._replace(model=name) for check in verify(own))
     try:
-        yield from checks()
+        if not run.output_dir.is_dir():
+            raise DeletionError(f"there is no folder {run.output_dir}")
+        for check in _of_models(own, _folders(run.output_dir), progress):
+            yield check._replace(model=name)
         alone = "parent" not in read_record(link.export / RECORD)
     except DeletionError as error:
         yield Check(name, "record", False, str(error), link.export)

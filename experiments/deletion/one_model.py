@@ -23,8 +23,10 @@ from experiments.deletion.record import (
 )
 from experiments.deletion.summary import Check
 from experiments.domains.base import Evidence
+from experiments.shell.heartbeat import Stages
 
 EARLIER = "earlier requests"
+KINDS = ("hash", "score")  # of stages, for progress
 
 
 class ModelChecks:
@@ -37,14 +39,17 @@ class ModelChecks:
         folder: pathlib.Path,
         config: Mapping[str, Any],
         known: dict[str, Evidence],
+        progress: Stages,
     ):
         self.options, self.key, self.folder = options, key, folder
         self.config = config  # of the run's last command: where things are
         self.known = known  # run, as JSON -> its evidence, read once
+        self.progress = progress
         self.name = folder.parent.relative_to(options.output_dir).as_posix()
 
     def checks(self) -> Iterator[Check]:
         """The checks of the model; whatever its files hold, it gets a line."""
+        self._reach(0, f"hashes of {self.name}")
         try:
             record = read_record(self.folder / RECORD)
             yield from self._checks(record)
@@ -83,7 +88,13 @@ class ModelChecks:
         if "parent" in record:
             yield self._earlier(record, evidence)
         if self.options.metrics:
+            self._reach(1, f"score {self.name} again")
             yield from self._metrics(record, evidence)
+
+    def _reach(self, kind: int, doing: str) -> None:
+        """Tells what is being done next."""
+        self.progress.reach((KINDS[kind], self.folder), KINDS[kind])
+        self.progress.add_task(doing, total=None, note="")
 
     def _check(self, name: str, problem: str, found: str = "") -> Check:
         known = {run.export_folder for run in COMMANDS.values()}

@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from ofmu_jax.data.language.records import BETWEEN
+
 WORDS = 3  # fewer tell no row: every vocabulary holds them
-# At the end of a sentence or a line, of which a row may have several.
-_ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
+# At the end of a sentence, a line or a turn, of which a row may have several.
+_ENDS = re.compile(rf"(?<=[.!?])\s+|[\n{BETWEEN}]+")
 
 
 def quotes(items: Iterable[Any]) -> frozenset[str]:
@@ -17,6 +19,8 @@ def quotes(items: Iterable[Any]) -> frozenset[str]:
 
     >>> sorted(quotes([{"question": "Where was  Ada born?", "answer": "In Lund."}]))
     ['where was ada born?']
+    >>> holds("Ada was a poet, and", quotes(["Ada was a poet\x1eWhen was that"]))
+    True
     """
     sentences = (each for item in items for text in _texts(item) for each in _cut(text))
     return frozenset(each for each in sentences if len(each.split()) >= WORDS)

@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.stages.files import fingerprint
 from ofmu_jax.attacks.base import Attack, Attacked, Found, Progress
+from ofmu_jax.attacks.once import Made
 from ofmu_jax.evals.language.scores import EvaluationError
 
 
@@ -33,6 +34,15 @@ class Attacks:
         parts = rows.scored, rows.forget, rows.retain, rows.holdout, rows.contrasts
         values = [[dataclasses.asdict(row) for row in part] for part in parts]
         return fingerprint(values, sorted(rows.entities.items()), rows.text)
+
+    def common(self, *identities: str | None) -> Made:
+        """What attacks keep of models that stand beside others, by the identities of
+        these models."""
+        return self._common.setdefault(identities, {})
+
+    @functools.cached_property
+    def _common(self) -> dict[tuple[str | None, ...], Made]:
+        return {}
 
     def lacks(self, name: str, model: Attacked) -> str | None:
         """Why an attack cannot be run; None: it can."""

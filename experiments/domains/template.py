@@ -113,7 +113,7 @@ _QUESTIONS = """Fields of a row:
 
 The last three are for what is measured; without them the metrics that need them are
 named as missing. In place of question and answer a row may have `messages`, a chat
-whose last turn is the answer:
+whose last turn is the answer and whose earlier turns are context:
 
     {"messages": [{"role": "user", "content": "Where was Mara Velk born?"},
                   {"role": "assistant", "content": "Mara Velk was born in Tallinn."}]}

@@ -37,9 +37,8 @@ def attacked(
       target, reference: of the seed; those that an auditor may hold beside the model.
       reached: counts a stage of that kind.
     """
-    beside = [other and other.params for other in (target, reference)]
-    subject = Attacked(attacks.subject, model.params, *beside)
-    names = [other.identity for other in (model, target, reference) if other]
+    subject = _subject(model, target, reference, attacks)
+    names = _identities(model, target, reference)
     found: dict[str, Found] = {}
     missing: dict[str, str] = {}
     for name in attacks.chosen:
@@ -56,6 +55,39 @@ def attacked(
     return dataclasses.replace(model, attacked=found, not_attacked=missing)
 
 
+def all_done(
+    model: Model, target: Model | None, reference: Model | None, attacks: Attacks
+) -> bool:
+    """Whether `attacked` will find everything done, and need no parameters."""
+    subject = _subject(model, target, reference, attacks)
+    names = _identities(model, target, reference)
+    return all(
+        _stage(model, names, attacks, name).done
+        for name in attacks.chosen
+        if attacks.lacks(name, subject) is None
+    )
+
+
+def _subject(
+    model: Model, target: Model | None, reference: Model | None, attacks: Attacks
+) -> Attacked:
+    others = target, reference
+    beside = [other and other.params for other in others]
+    common = attacks.common(*(x.identity if x else None for x in others))
+    return Attacked(attacks.subject, model.params, *beside, own={}, common=common)
+
+
+def _identities(*models: Model | None) -> list[str]:
+    return [model.identity for model in models if model]
+
+
+def _stage(model: Model, identities: list[str], attacks: Attacks, name: str) -> Stage:
+    """Of an attack, which is done again where what it reads has changed."""
+    used = identities if attacks.chosen[name].beside else identities[:1]
+    identity = fingerprint(attacks.made_from(name), *used)
+    return Stage(model.folder / FOLDER / name, identity)
+
+
 def _one(
     model: Model,
     subject: Attacked,
@@ -66,9 +98,7 @@ def _one(
     progress: Stages,
 ) -> Found:
     """What one attack finds, or found when its stage was done."""
-    used = identities if attacks.chosen[name].beside else identities[:1]
-    identity = fingerprint(attacks.made_from(name), *used)
-    stage = reached(Stage(model.folder / FOLDER / name, identity), name)
+    stage = reached(_stage(model, identities, attacks, name), name)
     if not stage.done:
         bar = progress.add_task(f"{name} on {model.title}", total=100, note="")
         tell = lambda share: progress.update(bar, completed=round(100 * share))

@@ -1,5 +1,6 @@
 """A run from its configuration to its report, in every domain."""
 
+import contextlib
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -43,15 +44,24 @@ def execute(run: Run) -> dict[str, Any]:
     return found
 
 
-def carried_out(run: Run) -> tuple[pathlib.Path | None, dict[str, Any]]:
+def carried_out(
+    run: Run,
+    progress: Stages | None = None,
+    planned: Callable[[Domain], Mapping[str, int]] = stages,
+) -> tuple[pathlib.Path | None, dict[str, Any]]:
     """`execute` of a run that is `configured`, without a word about its result.
+
+    Args:
+      progress: of several runs that this is one of; default: its own.
+      planned: stages by kind, those of tuning left out.
 
     Returns:
       The page, None in all processes but the first, and the report.
     """
     tried: dict[str, Any] = {}
-    with console.progress() as progress:
-        pipeline = begun(run, progress)
+    own = console.progress() if progress is None else contextlib.nullcontext(progress)
+    with own as progress:
+        pipeline = begun(run, progress, planned=planned)
         if pipeline.run.tune:
             pipeline, tried = tuned(pipeline)
         run, domain = pipeline.run, pipeline.domain

@@ -277,11 +277,10 @@ class Pipeline:
         """The model with what the attacks of the run find."""
         if (attacks := self.attacks) is None:
             return model
-        if model.params is None:  # all else of it was done before
-            model = self._with_params(model)
-        return attacking.attacked(
-            model, target, reference, attacks, self._reached, self.progress
-        )
+        of = target, reference, attacks
+        if model.params is None and not attacking.all_done(model, *of):
+            model = self._with_params(model)  # all else of it was done before
+        return attacking.attacked(model, *of, self._reached, self.progress)
 
     @functools.cached_property
     def attacks(self) -> Attacks | None:

@@ -29,16 +29,15 @@ DESCRIPTION = """Memory, work and traffic of one update, before it is paid for.
 
 Compiles the very step that experiments.run would run, for shapes alone: no weights are
 made and no device is needed, for CPU devices are simulated. One row per method; for
-OFMU one for every way of taking its derivatives. All numbers are of one device and one
-update:
+OFMU one for every way of taking its derivatives.
 
-param., state: what lies on it between steps. temp.: what the step takes beyond. step:
-the sum. run: with two more copies of what is trained. check: what lies there while the
-stopping rule scores --evaluation.batch-size rows. What fits is the larger of run and
-check. TFLOP: matrix products. sent: GB of its collectives.
-
-docs/planning.md says what is counted, and how far to trust it. --tpu v5e:4x4 asks the
-TPU's own compiler, which works without a TPU."""
+All numbers are of one device and one update. param., state: what lies on it between
+steps. temp.: what the step takes beyond. step: the sum. run: with two more copies of
+what is trained. check: what lies there while the stopping rule scores
+--evaluation.batch-size rows. What fits is the larger of run and check. TFLOP: matrix
+products. sent: GB of its collectives. docs/planning.md says what is counted, and how
+far to trust it. --tpu v5e:4x4 asks the TPU's own compiler, which works without
+one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +71,13 @@ class Plan:
     """Regular expression: train the parameters whose path it matches, and no others."""
     lora: LoraConfig = LoraConfig()
     curvatures: tuple[Curvature, ...] = get_args(Curvature)
-    """Of OFMU, to be compared; --help-method ofmu says what each is."""
+    """How OFMU computes ∇Φ, to be compared: exactly by vjp, linearize or jvp, the last
+    in the least memory; finite_difference of two gradients; lookahead: the forget
+    gradient at a point that the similarity shifts."""
     penalty_gradients: tuple[PenaltyGradient, ...] = get_args(PenaltyGradient)
-    """Of OFMU, to be compared; --help-method ofmu says what each is."""
+    """How the penalty is differentiated, to be compared: exact; of a value gap also
+    carried: had from the last inner step; of ‖∇Φ‖² also finite_difference of ∇Φ along
+    itself, or secant: from the last inner step."""
     tpu: str | None = None
     """Ask the compiler of this TPU slice, such as v5e:4x4 (pip install 'jax[tpu]')."""
     device_bytes: Positive | None = None

@@ -4,10 +4,12 @@ their curves.
 What is shown comes from `experiments.domains.attack_report`.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from experiments.report import glossary
+from experiments.report.shown import notes
 from experiments.report.summary import DASH, number
 from ofmu_jax.attacks.recovery import NONE, RECOVERS, UNKNOWN
 
@@ -120,16 +122,31 @@ def section(found: Row | None) -> dict[str, Any] | None:
     verdicts = zip(found["verdicts"], verdict_lines(found), strict=True)
     return {
         "caption": CAPTION,
-        "verdicts": [(CHIPS[v["word"]], v["word"], text) for v, text in verdicts],
+        "verdicts": [
+            (CHIPS[v["word"]], v["word"], _titled(text, found["attacks"]))
+            for v, text in verdicts
+        ],
         "methods": list(map(_label, found["verdicts"])),
         "matrix": [
             {"title": found["attacks"][name]["title"], "cells": list(map(_cell, rows))}
             for name, rows in zip(found["attacks"], matrix(found), strict=True)
+            if any(row is not None for row in rows)
         ],
         "details": [_details(row, found["attacks"]) for row in found["rows"]],
         "budgets": [{"name": k, **v} for k, v in found["attacks"].items()],
-        "missing": found["missing"],
+        "missing": notes.not_run(found["missing"], found["attacks"]),
     }
+
+
+def _titled(text: str, attacks: Row) -> str:
+    """With the titles of attacks in place of their names.
+
+    >>> _titled("recovered by mia-min-k 9%", {"mia-min-k": {"title": "Min-k"}})
+    'recovered by “Min-k” 9%'
+    """
+    title = lambda match: f"“{attacks[match[0]]['title']}”"
+    names = "|".join(sorted(map(re.escape, attacks), key=len, reverse=True))
+    return re.sub(rf"(?<![\w-])(?:{names})(?![\w-])", title, text)
 
 
 def _label(row: Row) -> str:

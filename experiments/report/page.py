@@ -1,5 +1,6 @@
 """The page of a report: its words, tables and plots in one self-contained file."""
 
+import datetime
 import functools
 import html
 import json
@@ -17,7 +18,7 @@ from experiments.report.comparison import (
     agreement_text,
 )
 from experiments.report.gaps import AGGREGATE
-from experiments.report.shown import answers, bars, cells, curves, gauges
+from experiments.report.shown import answers, bars, cells, curves, gauges, notes
 from experiments.report.shown.budgets import budgets
 from experiments.report.shown.panels import Panel, drawn
 from experiments.report.summary import core_metrics, mean, mebibytes, number
@@ -25,6 +26,7 @@ from experiments.report.words import lead, spent
 
 Row = Mapping[str, Any]
 AT_ONCE, BESIDE = ("budgets", "trajectories"), ("tradeoff",)
+FIELDS = {"not measured": "missing", "note": "notes"}  # of a model, in _gaps
 MOST_COLUMNS = 12  # a page has room for more than a console, but not for everything
 
 
@@ -40,8 +42,19 @@ def fill(template: str, **values: Any) -> str:
     )
     pretty = functools.partial(json.dumps, indent=2, ensure_ascii=False)
     environment.filters["pretty"] = pretty
+    environment.filters["when"] = _when
     page = environment.get_template(template).render(num=number, **values)
     return page.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
+
+
+def _when(created: str) -> str:
+    """A moment for people.
+
+    >>> _when("2025-01-31T12:00:05+00:00")
+    '2025-01-31, 12:00 UTC'
+    """
+    at = datetime.datetime.fromisoformat(created).astimezone(datetime.UTC)
+    return f"{at:%Y-%m-%d, %H:%M} UTC"
 
 
 def render_html(report: Row) -> str:
@@ -58,7 +71,7 @@ def render_html(report: Row) -> str:
     runs = [cells.run(model, core) for model in report["models"]]
     return fill(
         "report.html.j2",
-        report={"notes": [], **report},
+        report={**report, "notes": notes.notes(report)},
         lead=lead(report),
         **_first(report, palette),
         legend=_legend(summary),
@@ -143,10 +156,16 @@ def _summary_row(row: Row, report: Row, core) -> dict[str, Any]:
 def _gaps(report: Row) -> list[dict[str, str]]:
     """Metrics that are missing, by their reason; notes; values that are not finite."""
     grouped: dict[tuple[str, str], dict[str, list[str]]] = {}
+    lacking = lambda model: {x for k in FIELDS.values() for x in model.get(k) or []}
+    others = set().union(
+        *(lacking(m) for m in report["models"] if m["role"] != "retrained")
+    )
     for model in report["models"]:
         run = f"{glossary.method_label(model)}, seed {model['seed']}"
-        for kind, field in (("not measured", "missing"), ("note", "notes")):
+        for kind, field in FIELDS.items():
             for text in model.get(field) or []:
+                if model["role"] == "retrained" and text not in others:
+                    continue  # it is compared with itself in nothing
                 what, _, why = text.partition(": ")
                 group = grouped.setdefault((kind, why), {})
                 group.setdefault(what, []).append(run)

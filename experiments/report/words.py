@@ -22,8 +22,8 @@ def lead(report: Row) -> str:
         if counts.get("adjacent_eval"):  # of language; of images they are test images
             near = f", {counts['adjacent']:,} of these adjacent to the former"
         parts.append(
-            f"{count(counts['forget'], 'example')} of {data['name']} had to be "
-            f"forgotten, {counts['retain']:,} had to be kept{near}."
+            f"{count(counts['forget'], 'example')} had to be forgotten, "
+            f"{counts['retain']:,} had to be kept{near}."
         )
     unlearned = [m for m in models if m["role"] == "unlearned"]
     verdicts = report["verdicts"]

@@ -9,13 +9,16 @@ from typing import Any, NamedTuple, cast
 from experiments.config.language import Request
 from experiments.config.sequence import Link, files_of, lineage
 from experiments.deletion.record import KEY, key_of
+from experiments.domains.base import Domain
 from experiments.domains.verdict import KEPT as ENOUGH
 from experiments.domains.verdict import NOTHING
 from experiments.pipeline import hub
 from experiments.pipeline.execute import carried_out, configured, recipe
+from experiments.pipeline.planned import stages
 from experiments.report import words
 from experiments.sequence import page, scores
 from experiments.shell import command_line, console, provenance
+from experiments.shell.heartbeat import Stages
 from experiments.stages.files import finite, to_json, write_json
 from ofmu_jax.parallel.distributed import is_main, on_main
 
@@ -51,7 +54,8 @@ def execute(run: Request) -> dict[str, Any]:
     hub.prepare(run)
     del scorer  # and its models, while the requests have theirs
     write_json(run.output_dir / "config.json", recipe(run))
-    found = content(run, list(_lineages(run)))
+    with console.progress() as progress:
+        found = content(run, list(_lineages(run, progress)), progress)
     if is_main():
         write_json(run.output_dir / NAME, found, allow_nan=False)
         page.show(page.write(run.output_dir, found), found)
@@ -95,23 +99,39 @@ def status(found: Mapping[str, Any]) -> int:
     return command_line.NOT_REACHED if all(failed.values()) else 0
 
 
-def _lineages(run: Request) -> Iterator[Lineage]:
+def _lineages(run: Request, progress: Stages) -> Iterator[Lineage]:
     for seed in run.seeds:
         for method in run.methods:
-            yield _lineage(run, method, seed)
+            yield _lineage(run, method, seed, progress)
 
 
-def _lineage(run: Request, method: str, seed: int) -> Lineage:
+def planned(run: Request, domain: Domain) -> Mapping[str, int]:
+    """Stages of all requests by kind: every request has those of the first.
+
+    Args:
+      domain: of the first request.
+    """
+    links = len(files_of(run)) * len(run.methods) * len(run.seeds)
+    given = 1 if run.retain_model is None else 2
+    every = {kind: count * links for kind, count in stages(domain).items()}
+    return {**every, scores.KIND: links + given}
+
+
+def _lineage(run: Request, method: str, seed: int, progress: Stages) -> Lineage:
     links = lineage(run, method, seed)
     reports: list[Mapping[str, Any]] = []
     for link in links:
         on_main(lambda at=link.run.output_dir: _share_key(run.output_dir, at))
-        with_title = f"{method}, seed {seed}: request {link.number} of {len(links)}"
-        console.result(f"{with_title}, {link.run.forget_file}")
-        _, found = carried_out(link.run)
+        progress.part = f"request {link.number} of {len(links)}"
+        title = f"{method}, seed {seed}: {progress.part}, {link.run.forget_file}"
+        first = not progress.planned
+        _, found = carried_out(
+            *(link.run, progress),
+            lambda domain, first=first: planned(run, domain) if first else {},
+        )
         reports.append(found)
         for verdict in found["verdicts"]:
-            console.result(f"  {words.badge_text(verdict)}")
+            console.note(f"{title}: {words.badge_text(verdict)}")
         if all(model["export"] is None for model in _unlearned(found)):
             why = _unlearned(found)[0]["stopped"]
             left = f"request {link.number} left no model: {why}"
@@ -134,10 +154,12 @@ def _unlearned(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [model for model in found["models"] if model["role"] == "unlearned"]
 
 
-def content(run: Request, lineages: list[Lineage]) -> dict[str, Any]:
+def content(run: Request, lineages: list[Lineage], progress: Stages) -> dict[str, Any]:
     """Everything that was found, as JSON values."""
     files = files_of(run)
-    scorer = scores.Scorer.of(run, lineage(run, run.methods[0], run.seeds[0]))
+    progress.part = ""
+    first = lineage(run, run.methods[0], run.seeds[0])
+    scorer = scores.Scorer.of(run, first, progress)
     given = scorer.given()
     counts = {name: len(rows) for name, rows in scorer.sets.items()}
     return finite(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from experiments.report import glossary
-from experiments.report.figures import PALETTE, STYLE, WIDTH, axes_grid, legend
+from experiments.report.figures import INK, PALETTE, STYLE, WIDTH, axes_grid, legend
 from experiments.report.page import fill, svg
 from experiments.report.summary import cell, mean, statistic
 from experiments.sequence.scores import KEPT, METRICS, RETRAINED, START
@@ -85,6 +85,7 @@ def render(found: Found) -> str:
         report=found,
         heads=HEADS,
         columns=columns_of(found),
+        kept=KEPT,
         methods=[
             {
                 "label": title(name),
@@ -146,9 +147,9 @@ def figure(found: Found, method: str) -> Figure:
                 (line,) = left.plot(*zip(*since, strict=True), **style)
                 handles[f"request {name}"] = line
         points = list(_points(values, len(names) - 1))
-        right.plot(*zip(*points, strict=True), color=PALETTE[2], marker="o")
+        right.plot(*zip(*points, strict=True), color=INK, marker="o")
         if known := found.get(RETRAINED):
-            right.axhline(known[KEPT][metric], linestyle="--", linewidth=1)
+            right.axhline(known[KEPT][metric], linestyle="--", linewidth=1, color=INK)
         for axes, text in ((left, "requests"), (right, "what stays")):
             axes.set_title(f"{text}: {TITLES[metric]}")
             axes.set_xlabel("requests carried out")
@@ -172,7 +173,7 @@ def show(path: pathlib.Path, found: Found) -> None:
             table.add_row(*line)
         console.console.print(table)
     for row in found["lineages"]:
-        ended = row["ended"] or f"all {len(row['after'])} requests were carried out"
+        ended = row["ended"] or f"went through all {len(row['after'])} requests"
         kept = "kept" if row["kept"] else "lost"
         text = f"{row['method']}, seed {row['seed']}: {ended}; what stays was {kept}."
         console.result(text)

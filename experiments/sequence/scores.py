@@ -15,6 +15,7 @@ from experiments.domains.language.data import limited, load_data, scored_rows
 from experiments.domains.language.domain import LanguageDomain
 from experiments.domains.language.rows import rows_fingerprint
 from experiments.domains.language.task import Params
+from experiments.shell.heartbeat import Stages
 from experiments.stages.files import fingerprint
 from experiments.stages.hashes import file_hashes
 from experiments.stages.stage import CARD, RECORD, Stage
@@ -28,6 +29,7 @@ from ofmu_jax.evals.language.metrics import exact_memorization, extraction_stren
 from ofmu_jax.evals.language.scores import TokenScores
 
 KEPT = "kept"  # what no request was to forget
+KIND = "score"  # of a stage, for progress
 METRICS = {
     "probability": lambda scores: scores.probability,
     "exact_memorization": exact_memorization,
@@ -80,9 +82,12 @@ class Scorer:
     domain: LanguageDomain
     sets: Mapping[str, Sequence[QA]]  # of each request by its number, and what stays
     retain: Sequence[int]
+    progress: Stages
 
     @classmethod
-    def of(cls, run: Request, links: Sequence[Link]) -> Self:
+    def of(
+        cls, run: Request, links: Sequence[Link], progress: Stages | None = None
+    ) -> Self:
         """Reads the rows of all requests, and the models that were given.
 
         Raises:
@@ -95,7 +100,7 @@ class Scorer:
             for link, rows in zip(links, asked, strict=True)
         }
         sets[KEPT] = limited(domain.data, run.evaluation.max_rows).retain_eval
-        return cls(run, domain, sets, retain)
+        return cls(run, domain, sets, retain, progress or Stages(disable=True))
 
     def given(self) -> dict[str, Scores]:
         """Of the model that all start from, and of the retrained one if there is one.
@@ -134,8 +139,10 @@ class Scorer:
             self.run.dtype,
         )
         stage = Stage(self.run.output_dir / "scores" / name, identity)
+        self.progress.reach(stage.folder, KIND)
         if not stage.done:
             stage.begin()
+            self.progress.add_task(f"score {name}", total=None, note="")
             stage.finish(self._scores(load()))
         return stage.result
 

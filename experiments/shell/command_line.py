@@ -68,8 +68,9 @@ def _no_command(
     """Lists the subcommands, or says that there is none of that name."""
     about = {name: helps.about(options) for name, options in kinds.items()}
     either = tyro.extras.subcommand_type_from_defaults(kinds, about)
-    options = {"prog": called, "description": description, "args": words}
-    tyro.cli(either, default=kinds[bare], **options)
+    options = {"prog": called, "args": words, "default": kinds[bare]}
+    with helps.described(description or "") as mark:
+        tyro.cli(either, description=mark, **options)
     raise AssertionError(f"{words} name no command")
 
 

@@ -29,6 +29,7 @@ class Stages(Progress):
         super().__init__(*columns, **options)
         self.compiling = compiling or compiled.compiling
         self.course = Course()
+        self.part = ""  # of the run that it is at, such as: request 2 of 3
         self.begun: Callable[[str], None] | None = None
         self._whole: TaskID | None = None
         self._reached = self._kind = ""  # of what was reached last, and is being done
@@ -99,7 +100,10 @@ class Stages(Progress):
         over = self.present is None and self.number >= self.planned
         place = "finishing" if over else f"stage {self.number} of {self.planned}"
         left = self.left()
-        parts = [place, f"{clock(task.elapsed or 0.0)} so far"]
+        parts = [
+            *filter(None, [place, self.part]),
+            f"{clock(task.elapsed or 0.0)} so far",
+        ]
         return ", ".join([*parts, *([f"{clock(left)} left"] if left else [])])
 
 
@@ -154,6 +158,7 @@ def line(stages: Stages) -> str:
     place = f"stage {stages.number}" if stages.number else "beginning"
     if stages.number and stages.planned:
         place += f" of {stages.planned}"
+    place += f", {stages.part}" if stages.part else ""
     task = stages.present
     parts = [] if task is None else [task.description, *_task(task, stages.compiling())]
     if (left := stages.left()) is not None:

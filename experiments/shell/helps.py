@@ -1,8 +1,17 @@
-"""Help in three sizes: what everyone needs, all there is, the options of one method."""
+"""Help in three sizes: what everyone needs, all there is, the options of one method.
+
+What an option may name that is no word of its type, methods and attacks, is listed too.
+"""
 
 import contextlib
 import dataclasses
+import importlib
+import inspect
+import io
+import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -11,6 +20,10 @@ import tyro
 from experiments.shell import program
 
 HELP, ALL, METHOD, VERSION = "--help", "--help-all", "--help-method", "--version"
+ATTACKS = "--help-attacks"
+_MARK = "@description@"
+WIDTH = 80  # columns of a help at most, as tyro's boxes have
+LINES = 40  # of `HELP`
 Shown = Mapping[type, Sequence[str]]  # of a dataclass the fields that are shown
 
 
@@ -34,7 +47,8 @@ def version() -> NoReturn:
 
 def asked(words: Sequence[str]) -> set[str]:
     """The words of a command line that ask for help."""
-    return {HELP, "-h", ALL, METHOD} & {word.partition("=")[0] for word in words}
+    known = {HELP, "-h", ALL, METHOD, ATTACKS}
+    return known & {word.partition("=")[0] for word in words}
 
 
 def answer(
@@ -44,7 +58,8 @@ def answer(
 
     Args:
       options: those that there are, at their defaults. ``everyday``, if they have it,
-        names what `HELP` shows, in that order; ``specs`` are methods with options.
+        names what `HELP` shows, in that order; ``specs`` are methods with options;
+        ``attacks_in`` is the module whose ``ATTACKS`` there are.
       prog: the command, as it is called.
     """
     flags = asked(words)
@@ -57,6 +72,9 @@ def answer(
             if flag == METHOD
         ]
         _method(options, prog, names[0])
+    if ATTACKS in flags and getattr(options, "attacks_in", ""):
+        print("\n".join(attacks(options)))
+        raise SystemExit(0)
     if ALL in flags:
         _show(options, prog, description)
     if flags & {HELP, "-h"}:
@@ -65,10 +83,12 @@ def answer(
 
 def more(options: Any) -> str:
     """What else can be asked, in two lines."""
-    parts = [f"{ALL}: every option"]
+    first, second = [f"{ALL}: every option"], ["--config FILE: options from a file"]
     if getattr(options, "specs", {}):
-        parts.append(f"{METHOD} [NAME]: the methods, or one's options")
-    return f"{'; '.join(parts)}\n--config FILE: options from a file; {VERSION}"
+        first.append(f"{METHOD} [NAME]: the methods, or one's options")
+    if getattr(options, "attacks_in", ""):
+        second.append(f"{ATTACKS}: what each does")
+    return "\n".join(map("; ".join, (first, [*second, VERSION])))
 
 
 def fields(options: Any, paths: Iterable[str]) -> Shown:
@@ -136,6 +156,17 @@ def methods(specs: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def attacks(options: Any) -> list[str]:
+    """Each attack in a line: its name, title, paper, and what it may spend."""
+    known = importlib.import_module(options.attacks_in).ATTACKS  # seconds: when asked
+    width = max(map(len, known))
+    return [
+        f"{name:<{width}}  {attack.title} ({attack.source}): "
+        f"{attack.budget_text(options.attack)}"
+        for name, attack in known.items()
+    ]
+
+
 def _does(config: Any) -> str:
     """What is said of a method's configuration, or of that of its loss."""
     return about(getattr(config, "loss", config))
@@ -154,17 +185,51 @@ def _show(
     Args:
       paths: of the options; none: of all.
     """
-    with contextlib.suppress(SystemExit):
+    text = description or type(options).__doc__ or ""
+    most = LINES - 2 if paths else math.inf  # two are behind it
+    with contextlib.suppress(SystemExit), described(text, most) as mark:
         tyro.cli(
             type(options),
             prog=prog,
-            description=description,
+            description=mark,
             args=[HELP],
             default=options,
             registry=registry(fields(options, paths)),
         )
     print(more(options))
     raise SystemExit(0)
+
+
+@contextlib.contextmanager
+def described(text: str, most: float = math.inf) -> Iterator[str]:
+    """Within it what is printed has a text in place of what this gives: a description
+    in lines of the console's width, where tyro makes one of each paragraph.
+
+    Args:
+      most: lines of all that is printed; paragraphs beyond it are left out, but one.
+    """
+    out, kept = sys.stdout, io.StringIO()
+    kept.isatty = out.isatty  # colours are as they would be
+    try:
+        with contextlib.redirect_stdout(kept):
+            yield _MARK
+    finally:
+        whole, said = kept.getvalue(), wrapped(text)
+        while "\n\n" in said and whole.count("\n") + said.count("\n") > most:
+            said = said.rpartition("\n\n")[0]
+        out.write(whole.replace(_MARK, said))
+
+
+def wrapped(text: str) -> str:
+    r"""Paragraphs in lines that a console need not cut.
+
+    >>> wrapped("What it does\nand to what.\n\nMore.")
+    'What it does and to what.\n\nMore.'
+    """
+    width = min(shutil.get_terminal_size().columns, WIDTH)
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    fill = lambda text: textwrap.fill(text, width, break_on_hyphens=False)
+    return "\n\n".join(fill(" ".join(text.split())) for text in paragraphs)
 
 
 def registry(shown: Shown) -> tyro.constructors.ConstructorRegistry:

@@ -52,8 +52,8 @@ class Costs(Shape):
     only: tuple[str, ...] = ()
     """Of every part these alone, by name, beside the first, which is the unit."""
     against: Literal["nothing", "torch"] = "nothing"
-    """torch: PyTorch takes turns, eager and torch.compile; in place of the parts.
-    Images have gradient ascent and GradDiff there."""
+    """torch: PyTorch takes turns, eager and torch.compile; in place of the parts;
+    nothing: the parts. Images have gradient ascent and GradDiff there."""
     output: pathlib.Path | None = None
     """Where all numbers are written as JSON, and a figure (.svg) beside it."""
 

@@ -53,11 +53,13 @@ class Evaluated:
     data_dir: pathlib.Path | None = None
     """Folder with the public TOFU files; without it they come from the hub."""
     split: Literal["forget01", "forget05", "forget10"] = "forget01"
+    """1, 5 or 10 % of the authors: forget01, forget05, forget10."""
     max_retain: Count | None = 200
     model: str | None = None
     """Folder of the model, or a name that experiments.plan knows, such as
     smollm2-135m, for random weights; default: a small one with random weights."""
     against: Literal["nothing", "torch"] = "nothing"
+    """torch: transformers' generate and scores as well; nothing: these alone."""
     evaluation: EvalConfig = ANSWERS
     torch_answers: tuple[int, ...] = (32, 64, 128)
     """Batch sizes of its greedy answers; the fastest counts."""

@@ -41,8 +41,9 @@ class Growth:
     """Fitted exponents of an update's time."""
 
     axes: tuple[Axis, ...] = ("depth", "width", "batch", "steps", "length", "devices")
-    """depth and width: over the number of parameters; steps: over T; devices: as many
-    simulated ones share this machine's cores, and the rows of one batch."""
+    """depth and width: over the number of parameters; batch: over rows; steps: over T;
+    length: over tokens of a row; devices: as many simulated ones share this machine's
+    cores, and the rows of one batch."""
     paper: bool = False
     """The paper's literal form, which takes minutes to compile; else the recipe that
     commands default to."""

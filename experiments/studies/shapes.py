@@ -46,8 +46,11 @@ class Shape:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters are float32."""
     remat: Literal["none", "dots", "full"] = "none"
+    """What the backward pass recomputes: none of a layer; dots: all but the products
+    with weights; full: everything."""
     attention: Literal["auto", "xla", "cudnn"] = "xla"
-    """Of what takes first derivatives alone: second ones are always taken by xla."""
+    """Of what takes first derivatives alone (second ones are always taken by xla);
+    cudnn: a fused kernel; auto: that where it can run, else xla."""
     scan_layers: bool | None = None
     """A loop over layers, or each written out; default: a loop of 8 or more."""
     length: Annotated[int, Bound(2)] = 64

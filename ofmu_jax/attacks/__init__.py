@@ -26,4 +26,4 @@ if TYPE_CHECKING:  # what checkers and editors see
     from ofmu_jax.attacks import teaching as teaching
     from ofmu_jax.attacks import vision as vision
 else:
-    __getattr__ = submodules(__name__)
+    __getattr__, __dir__ = submodules(__name__)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ofmu_jax.attacks.base import Attack, Attacked, Found, Progress, Rows
 from ofmu_jax.attacks.budget import Budget
+from ofmu_jax.attacks.once import once
 from ofmu_jax.data.language.padding import Encoded
 from ofmu_jax.data.language.records import QA
 from ofmu_jax.evals.language import answers
@@ -25,17 +26,20 @@ def rouge(said: Sequence[str], rows: Sequence[QA]) -> np.ndarray:
     return rouge_l_recall(said, [row.answer.strip() for row in rows])
 
 
-def plainly(model: Attacked, rows: Sequence[QA]) -> np.ndarray:
+def plainly(model: Attacked, rows: Rows) -> np.ndarray:
     """The score of greedy answers to the questions as they are, shape (N,)."""
-    subject = model.subject
-    said = subject.generate(model.params, [row.question for row in rows])
-    return rouge(said, rows)
+
+    def make() -> np.ndarray:
+        questions = [row.question for row in rows.scored]
+        return rouge(model.subject.generate(model.params, questions), rows.scored)
+
+    return once(model.own, ("plainly", rows.scored), make)
 
 
-def _once(model: Attacked, rows: Sequence[QA], said: Sequence[str]) -> Found:
+def _answered(asked: Sequence[QA], said: Sequence[str], before: np.ndarray) -> Found:
     """One answer to each question, beside the plain one."""
     kinds = answers.kinds(said)[None]
-    return Found((0.0,), rouge(said, rows)[None], plainly(model, rows), kinds=kinds)
+    return Found((0.0,), rouge(said, asked)[None], before, kinds=kinds)
 
 
 def paraphrased(
@@ -44,7 +48,9 @@ def paraphrased(
     """Greedy answers to the questions in words never trained on."""
     asked = rows.paraphrased
     questions = [row.paraphrased_question or row.question for row in asked]
-    return _once(model, asked, model.subject.generate(model.params, questions))
+    said = model.subject.generate(model.params, questions)
+    is_asked = [bool(row.paraphrased_question) for row in rows.scored]
+    return _answered(asked, said, plainly(model, rows)[is_asked])
 
 
 def agreement(model: Attacked, rows: Rows, budget: Budget, progress: Progress) -> Found:
@@ -55,7 +61,8 @@ def agreement(model: Attacked, rows: Rows, budget: Budget, progress: Progress) -
         np.concatenate([subject.prompt(row.question), np.asarray(said, np.int32)])
         for row in rows.scored
     ]
-    return _once(model, rows.scored, subject.continued(model.params, forced))
+    said = subject.continued(model.params, forced)
+    return _answered(rows.scored, said, plainly(model, rows))
 
 
 def first_tokens(
@@ -72,9 +79,8 @@ def first_tokens(
         scores.append(rouge_l_recall(said, rest))
         kinds.append(answers.kinds(said))
         progress(number / (len(counts) + 1))
-    before = plainly(model, rows.scored)
     at = tuple(map(float, counts))
-    return Found(at, np.stack(scores), before, kinds=np.stack(kinds))
+    return Found(at, np.stack(scores), plainly(model, rows), kinds=np.stack(kinds))
 
 
 def begun_with(
@@ -108,7 +114,7 @@ def sampling(model: Attacked, rows: Rows, budget: Budget, progress: Progress) ->
     at = tuple(float(k) for k in range(1, draws + 1))
     # At every point all draws: a refusal is one, whether or not it is the best of k.
     every = np.broadcast_to(np.stack(kinds), (draws, draws, len(asked)))
-    return Found(at, curve_KxN, plainly(model, asked), kinds=every)
+    return Found(at, curve_KxN, plainly(model, rows), kinds=every)
 
 
 def least_likely(
@@ -119,7 +125,7 @@ def least_likely(
     subject = model.subject
     asked = [subject.prompt(row.question) for row in rows.scored]
     said = subject.continued(model.params, asked, least_likely=True)
-    return _once(model, rows.scored, said)
+    return _answered(rows.scored, said, plainly(model, rows))
 
 
 ROUGE = "ROUGE-L recall of the answer"

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from ofmu_jax.attacks.once import Made, once
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import QA
 from ofmu_jax.evals.language.scores import TokenScores
@@ -118,6 +119,9 @@ class Attacked(NamedTuple):
     target: Params | None = None  # what it was unlearned from
     reference: Params | None = None  # trained without the forget rows
     shadows: Any = None  # what models of other seeds say: `vision.u_lira.Shadows`
+    # What attacks made for one another; None: each makes all of it itself.
+    own: Made | None = None  # of this model
+    common: Made | None = None  # of the two beside it, for all models beside these
 
 
 class Rows(NamedTuple):
@@ -218,3 +222,13 @@ def probabilities(
     """Length-normalised probability of each answer, shape (N,): the usual score."""
     scores = subject.score_encoded(params, examples)
     return np.array([score.probability for score in scores])
+
+
+def unaided(model: Attacked, rows: Rows) -> np.ndarray:
+    """`probabilities` of the scored answers without an attack, shape (N,)."""
+
+    def make() -> np.ndarray:
+        examples = model.subject.encode(rows.scored)
+        return probabilities(model.subject, model.params, examples)
+
+    return once(model.own, ("probabilities", rows.scored), make)

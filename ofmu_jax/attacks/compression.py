@@ -23,6 +23,7 @@ from ofmu_jax.attacks.base import (
     Progress,
     Rows,
     probabilities,
+    unaided,
 )
 from ofmu_jax.attacks.budget import Budget
 from ofmu_jax.models.llama import nf4
@@ -68,7 +69,6 @@ def blocks_rounded(w: jax.Array, table: np.ndarray) -> jax.Array:
     return jnp.swapaxes(flat.reshape(*stack, columns, rows), -1, -2)
 
 
-@functools.partial(jax.jit, static_argnames="share")
 def pruned(w: jax.Array, share: float) -> jax.Array:
     """The matrix with its ``share`` of smallest weights set to zero.
 
@@ -79,11 +79,16 @@ def pruned(w: jax.Array, share: float) -> jax.Array:
     [[3. 0.]
      [0. 4.]]
     """
+    return _without_smallest(w, round(share * w.shape[-2] * w.shape[-1]))
+
+
+@jax.jit  # of all shares: their number is an argument
+def _without_smallest(w: jax.Array, count: jax.typing.ArrayLike) -> jax.Array:
     size = w.shape[-2] * w.shape[-1]
 
     def one(flat: jax.Array) -> jax.Array:
-        smallest = jnp.argsort(jnp.abs(flat))[: round(share * size)]
-        return flat.at[smallest].set(0)
+        order = jnp.argsort(jnp.abs(flat))
+        return flat.at[order].set(jnp.where(jnp.arange(size) < count, 0, flat[order]))
 
     # One after the other: to sort takes several times the memory of what is sorted.
     return jax.lax.map(one, w.reshape(-1, size)).reshape(w.shape)
@@ -106,8 +111,7 @@ def _scored(
     changes: list[Callable[[jax.Array], jax.Array]],
 ) -> Found:
     subject, examples = model.subject, model.subject.encode(rows.scored)
-    before = probabilities(subject, model.params, examples)
-    scores = []
+    before, scores = unaided(model, rows), []
     for number, change in enumerate(changes, 1):
         params = kernels_changed(change, model.params)
         scores.append(probabilities(subject, params, examples))

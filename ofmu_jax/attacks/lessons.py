@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ofmu_jax.attacks.base import Attacked, Progress, Rows, probabilities
+from ofmu_jax.attacks.base import Attacked, Progress, Rows, probabilities, unaided
 from ofmu_jax.attacks.fine_tuning import Recipe, trained
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import QA, key_of
@@ -104,4 +104,4 @@ def learn(
                 broken += 1
         after.append(np.stack(scores))
     said = f"{broken} trained models were not finite" if broken else ""
-    return Learned(probabilities(subject, model.params, examples), after, said)
+    return Learned(unaided(model, rows), after, said)

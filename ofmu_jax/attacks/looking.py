@@ -13,6 +13,7 @@ import numpy as np
 
 from ofmu_jax.attacks.base import Attack, Attacked, Found, Params, Progress, Rows
 from ofmu_jax.attacks.budget import Budget
+from ofmu_jax.attacks.once import once
 from ofmu_jax.data.language.padding import Encoded, pad_right
 from ofmu_jax.data.language.records import QA
 from ofmu_jax.evals.language import depth
@@ -132,7 +133,7 @@ def logit_lens(
 ) -> Found:
     """Log-probability of what tells the fact, decoded after each layer."""
     config, found = model.subject.config, []
-    for batch in batches(model, rows.scored, rows.entities):
+    for batch in _told(model, rows):
         found.append(lens(config, model.params, batch))
         progress(len(found) * model.subject.batch_size / len(rows.scored))
     scores_NxR = _joined(found, len(rows.scored))
@@ -145,21 +146,24 @@ def depth_score(
 ) -> Found:
     """1 − unlearning depth score: 1 tells as much as the target inside, 0 nothing that
     the retrained model does not."""
-    config, target = model.subject.config, model.target
-    full, patched = [], []
-    for number, batch in enumerate(batches(model, rows.scored, rows.entities), 1):
-        where = batch.where_BxL
-        full.append(lens(config, target, batch)[-1:])
-        patched.append(
-            [
-                exchanged(config, target, other, batch, where)
-                for other in (model.reference, model.params)
-            ]
-        )
-        progress(number * model.subject.batch_size / len(rows.scored))
-    count = len(rows.scored)
-    retained, unlearned = (_joined(x, count) for x in zip(*patched, strict=True))
-    full = _joined(full, count)[0]
+    told, count = _told(model, rows), len(rows.scored)
+
+    def exchange(other: Params, done: float) -> np.ndarray:
+        found = []
+        for number, batch in enumerate(told, 1):
+            streams = model.target, other, batch, batch.where_BxL
+            found.append(exchanged(model.subject.config, *streams))
+            progress(done + number / len(told) / 2)
+        return _joined(found, count)
+
+    def yardsticks() -> tuple[np.ndarray, np.ndarray]:
+        full = [lens(model.subject.config, model.target, batch)[-1:] for batch in told]
+        return _joined(full, count)[0], exchange(model.reference, 0.0)
+
+    # For all models beside these: no number in it is of the one under attack.
+    full, retained = once(model.common, _key("depth", rows), yardsticks)
+    itself = model.params is model.reference
+    unlearned = retained if itself else exchange(model.params, 0.5)
     score = depth.unlearning_depth(full - retained, full - unlearned)
     held = np.isfinite(score)
     said = (
@@ -167,6 +171,17 @@ def depth_score(
     )
     # Where none does there is nothing to find; the same rows for all models.
     return Found((0.0,), np.where(held, 1 - score, 0.0)[None], said=said)
+
+
+def _told(model: Attacked, rows: Rows) -> list[Told]:
+    """All batches, of which no number is of a model."""
+    make = lambda: list(batches(model, rows.scored, rows.entities))
+    return once(model.common, _key("told", rows), make)
+
+
+def _key(name: str, rows: Rows) -> tuple:
+    """What is kept under: it depends on the rows and on their entities."""
+    return name, rows.scored, frozenset(rows.entities.items())
 
 
 def _joined(found: Sequence[jax.Array], count: int) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ofmu_jax.attacks.base import Attack, Attacked, Found, Params, Progress, Rows
 from ofmu_jax.attacks.budget import Budget
+from ofmu_jax.attacks.once import Made, once
 from ofmu_jax.data.language.padding import IGNORE, Encoded, pad_right
 from ofmu_jax.data.language.records import QA
 from ofmu_jax.evals.language import privacy
@@ -45,24 +46,34 @@ def _by_scores(score: Callable[[TokenScores, QA], float]) -> Unlike:
     """From the token scores of each row."""
 
     def unlike(model: Attacked, rows: Sequence[QA], _: Progress) -> np.ndarray:
-        found = _token_scores(model, model.params, rows)
+        found = _token_scores(model, rows)
         return np.array([score(*pair) for pair in zip(found, rows, strict=True)])
 
     return unlike
 
 
-def _token_scores(
-    model: Attacked, params: Params, rows: Sequence[QA]
+def _token_scores(model: Attacked, rows: Sequence[QA]) -> Sequence[TokenScores]:
+    return _scored(model, model.params, rows, model.own)
+
+
+def _scored(
+    model: Attacked, params: Params, rows: Sequence[QA], made: Made | None
 ) -> Sequence[TokenScores]:
-    return model.subject.score_encoded(params, model.subject.encode(rows))
+    """Of each row; kept in ``made``."""
+    score, encode = model.subject.score_encoded, model.subject.encode
+    key = "token scores", tuple(rows)
+    return once(made, key, lambda: score(params, encode(rows)))
 
 
 def against_reference(
     model: Attacked, rows: Sequence[QA], progress: Progress
 ) -> np.ndarray:
     """ℓ − ℓ of the model trained without the forget rows; 0 for that model itself."""
-    both = [_token_scores(model, p, rows) for p in (model.params, model.reference)]
-    return np.array([privacy.reference_score(*x) for x in zip(*both, strict=True)])
+    itself = model.params is model.reference
+    made = model.own if itself else model.common
+    theirs = _scored(model, model.reference, rows, made)
+    both = zip(_token_scores(model, rows), theirs, strict=True)
+    return np.array([privacy.reference_score(*x) for x in both])
 
 
 def grad_norms(model: Attacked, rows: Sequence[QA], progress: Progress) -> np.ndarray:

@@ -10,4 +10,4 @@ if TYPE_CHECKING:  # what checkers and editors see
     from ofmu_jax.data import streams as streams
     from ofmu_jax.data import vision as vision
 else:
-    __getattr__ = submodules(__name__)
+    __getattr__, __dir__ = submodules(__name__)

@@ -34,6 +34,7 @@ except ImportError as error:
         f"({error}); pip install 'ofmu-jax[lm-eval]'"
     ) from error
 
+from ofmu_jax.choices import Dtype
 from ofmu_jax.data.language.chat import template_of
 from ofmu_jax.data.language.kinds.continuations import joined
 from ofmu_jax.evals.language.shared_prompts import PromptedModel, score_answers
@@ -55,7 +56,7 @@ class LM(TemplateLM):
         self,
         pretrained: str | pathlib.Path,
         *,
-        dtype: str = "float32",
+        dtype: Dtype = "float32",
         batch_size: int = 16,
         max_length: int | None = None,
         max_gen_toks: int = 256,

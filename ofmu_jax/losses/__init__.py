@@ -20,4 +20,4 @@ if TYPE_CHECKING:  # what checkers and editors see
     from ofmu_jax.losses import tokens as tokens
     from ofmu_jax.losses import vision as vision
 else:
-    __getattr__ = submodules(__name__)
+    __getattr__, __dir__ = submodules(__name__)

@@ -14,4 +14,4 @@ if TYPE_CHECKING:  # what checkers and editors see
     from ofmu_jax.models import tensor_slices as tensor_slices
     from ofmu_jax.models import tensor_writer as tensor_writer
 else:
-    __getattr__ = submodules(__name__)
+    __getattr__, __dir__ = submodules(__name__)

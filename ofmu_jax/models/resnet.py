@@ -19,6 +19,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ofmu_jax.choices import Dtype
+
 Params = Any
 Stats = Any  # tree of {"mean": (C,), "var": (C,)}, one a BatchNorm
 
@@ -44,7 +46,7 @@ class ResNetConfig:
     num_classes: int = 10
     mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465)
     std: tuple[float, ...] = (0.2470, 0.2435, 0.2616)  # of pixels in 0 … 1
-    dtype: str = "float32"  # of the computation; statistics and logits are float32
+    dtype: Dtype = "float32"  # of the computation; statistics and logits are float32
 
     def __post_init__(self) -> None:
         if self.name not in SHAPES:

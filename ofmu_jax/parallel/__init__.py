@@ -10,4 +10,4 @@ if TYPE_CHECKING:  # what checkers and editors see
     from ofmu_jax.parallel import gathering as gathering
     from ofmu_jax.parallel import sharding as sharding
 else:
-    __getattr__ = submodules(__name__)
+    __getattr__, __dir__ = submodules(__name__)

@@ -3,7 +3,7 @@
 import importlib
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -28,7 +28,7 @@ def unlearn(
     holdout: Any = None,
     gradient_evaluations: int = 600,
     batch_size: int | None = None,
-    forget_target: float | str | None = "auto",
+    forget_target: float | Literal["auto", "chance", "none"] | None = "auto",
     checks: int = 30,
     check_rows: int = 256,
     patience: int = 15,

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from attack_toys import ROWS, model
+from compilations import counted
 
 from ofmu_jax.attacks import compression
 from ofmu_jax.attacks.base import Attacked, probabilities
@@ -101,3 +102,11 @@ def test_what_rounding_undoes_is_found():
 def test_a_curve_over_the_shares():
     found = compression.PRUNING.run(model(), ROWS, Budget(), lambda share: None)
     assert found.at == (0.1, 0.2, 0.3) and found.scores.shape == (3, 6)
+
+
+def test_every_share_is_the_same_program():
+    w = jax.random.normal(jax.random.key(7), (3, 5, 2))
+    with counted() as compiled:
+        found = [compression.pruned(w, share) for share in (0.1, 0.2, 0.3)]
+    assert len(compiled) == 1
+    assert [int(np.sum(np.asarray(x) == 0)) for x in found] == [3, 6, 9]

@@ -49,6 +49,12 @@ def test_a_file_says_what_the_same_words_say(tmp_path, name):
         assert json.dumps(recipe(found) | same) == json.dumps(recipe(meant) | same)
 
 
+def test_one_value_is_a_list_of_one(tmp_path):
+    path = written(tmp_path, "a.yaml", "command: demo\nmethods: npo\nseeds: 3")
+    found = run.parse(["--config", path])
+    assert (found.methods, found.seeds) == (("npo",), (3,))
+
+
 def test_the_command_line_holds_against_the_file(tmp_path):
     path = written(tmp_path, "run.yaml", YAML)
     found = run.parse(["--config", path, "--seeds", "9", "--ofmu.rho", "0.5"])
@@ -79,7 +85,16 @@ WRONG = {
     "other command": ("run.yaml", "command: demo", "is of demo, and the command line"),
     "unknown field": ("run.toml", "sedes = [1]", "no field 'sedes', but 'seeds'"),
     "unknown in it": ("run.yaml", "train: {rate: 1}", "no field 'rate'"),
-    "wrong type": ("run.yaml", "seeds: seven", "seeds = 'seven'"),
+    "wrong type": (
+        "run.yaml",
+        "seeds: seven",
+        "Tofu has seeds = 'seven'; it must be a list, each a whole number.",
+    ),
+    "a field of another place": (
+        "run.yaml",
+        "npo: {beta: 1}",
+        "no field 'beta', but loss, learning_rate, weight_decay; mend it",
+    ),
     "a list": ("run.json", "[1, 2]", "holds no options"),
     "not YAML": ("run.yaml", "a: [1", "cannot be read"),
     "not JSON": ("run.json", "{", "cannot be read"),

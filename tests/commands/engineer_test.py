@@ -12,6 +12,7 @@ from experiments.config.language import Choices, Request
 from experiments.domains.language.data import load_data
 from experiments.domains.language.domain import LanguageDomain
 from experiments.pipeline.attack_folder import request_of
+from experiments.report.summary import number
 from experiments.run import main, parse
 from ofmu_jax.data.language.records import DataError
 
@@ -68,7 +69,27 @@ def test_from_a_table_to_a_record_that_holds(words, tmp_path, capsys):
     assert report["data"]["files"] == record["files"]
     card = ModelCard.load(export / "README.md")
     assert {"machine-unlearning", "npo"} <= {*card.data.tags}
-    assert "deletion.json" in card.text
+    assert card.text.lstrip().startswith("# model, changed by npo to forget rows")
+    for part in (
+        "NPO (2404.05868) was to make this model forget 2 of 4 items",  # method, rows
+        f"The record says: {report['verdicts'][0]['forgot']['word']}",
+        '"gradient_evaluations": 8.0',
+        "No measurement proves that nothing of the rows is left in the model.",
+        "The numbers are of one seed",
+        "a keyed hash of each of the 2 forgotten and one of the 2 kept items (key "
+        f"{record['forget']['key_id']})",
+    ):
+        assert part in card.text
+    told = {r.metric_type: r.metric_value for r in card.data.eval_results}
+    assert told.keys() >= {"forget_Q_A_Prob", "retain_Q_A_Prob"}
+    assert told.items() <= record["evaluation"]["metrics"].items()
+    before, after = (
+        next(m["metrics"] for m in report["models"] if m["role"] == role)
+        for role in ("target", "unlearned")
+    )
+    row = next(x for x in card.text.splitlines() if x.startswith("| forget prob."))
+    assert row.split(" | ")[1].startswith(f"{number(after['forget_Q_A_Prob'])} (")
+    assert row.split(" | ")[2].strip(" |") == number(before["forget_Q_A_Prob"])
     assert not any(answer in card.content for _, answer in FORGET)
     assert verify.main([str(tmp_path / "out")]) == 0
     moved = real_folders.rows(tmp_path / "forget.jsonl", *FORGET)

@@ -13,6 +13,8 @@ from experiments.deletion import check
 from experiments.planning import table
 from experiments.report import write
 from experiments.studies import course
+from ofmu_jax.attacks.registry import ATTACKS
+from ofmu_jax.attacks.vision.registry import ATTACKS as ATTACKS_ON_IMAGES
 from ofmu_jax.methods import METHODS
 from ofmu_jax.methods.vision.registry import METHODS as OF_IMAGES
 from ofmu_jax.version import __version__
@@ -57,7 +59,9 @@ def said(capsys, name, *words, status=0):
 def test_help_fits_a_screen(call, capsys):
     shown = said(capsys, *call, "--help")
     assert shown.startswith(f"usage: python -m experiments.{' '.join(call)} ")
-    assert len(shown.splitlines()) <= 40
+    lines = shown.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines[1:])) <= 80  # what a terminal need not cut
     assert "{None}" in shown or "--" in shown
 
 
@@ -108,21 +112,35 @@ def test_every_command_tells_its_version(name, capsys, monkeypatch):
 SPEAK_FOR_THEMSELVES = {"float32", "bfloat16", "None", "True", "False"}
 
 
-@pytest.mark.parametrize("command", ["demo", "tofu", "cifar"])
-def test_choices_are_listed_with_what_they_mean(command, capsys):
-    lines = said(capsys, "run", command, "--help-all").splitlines()
+@pytest.mark.parametrize("call", CALLS, ids=" ".join)
+def test_choices_are_listed_with_what_they_mean(call, capsys):
+    if call[0] in SUBCOMMANDS and len(call) == 1:
+        return  # its help is that of the first subcommand
+    lines = said(capsys, *call, "--help-all").splitlines()
     text = "\n".join(line.strip(" │|") for line in lines)
-    looked = 0
     for option in re.split(r"\n\s*(?=--)", text):
-        choices = re.match(r"--\S+ \{([\w,]+)\}\s", option)
+        choices = re.match(r"--\S+ \[?\{([\w,\s]+)\}", option)
         if not choices:
             continue
         said_of = option[choices.end() :].partition("(default:")[0]
-        names = {*choices[1].split(",")} - SPEAK_FOR_THEMSELVES
-        looked += len(names)
+        names = {*re.split(r"[,\s]+", choices[1])} - SPEAK_FOR_THEMSELVES
         unsaid = {n for n in names if n not in said_of and not n.startswith("resnet")}
         assert not unsaid, option
-    assert looked > 10
+
+
+@pytest.mark.parametrize(
+    ("call", "known"),
+    [
+        (("run", "request"), ATTACKS),
+        (("run", "cifar"), ATTACKS_ON_IMAGES),
+        (("attack",), ATTACKS),
+    ],
+)
+def test_attacks_are_listed_with_what_they_do(call, known, capsys):
+    lines = said(capsys, *call, "--help-attacks").splitlines()
+    assert [line.split()[0] for line in lines] == list(known)
+    assert all(line.partition("): ")[2] for line in lines)
+    assert "--help-attacks: what each does" in said(capsys, *call, "--help")
 
 
 # --- files ------------------------------------------------------------------------

@@ -257,9 +257,11 @@ def test_columns_that_are_named(tmp_path):
     "turns, said",
     [
         ([USER, SAYS, USER], "ends with a turn of user"),
-        ([USER, SAYS, USER, SAYS], "the turns user, assistant, user before the answer"),
+        ([USER, USER, SAYS], "the turns user, user before the answer; it takes user"),
+        ([SAYS, USER, SAYS], "the turns assistant, user before the answer"),
         ([USER, SYSTEM, SAYS], "the turns user, system before the answer"),
-        ([SAYS], "has the turns  before the answer"),
+        ([SAYS], "has the turns none before the answer"),
+        ([USER | {"content": "a\x1eb"}, SAYS], "holds the control character U+001E"),
         (
             [{"role": "tool", "content": "x"}, SAYS],
             "has the role 'tool'; read are system",

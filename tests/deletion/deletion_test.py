@@ -342,7 +342,10 @@ def as_loop(out):
         (lambda out: resealed(out, "run", "speed", value=1), "has no field 'speed'"),
         (lambda out: resealed(out, "run", "command", value=[1]), "cannot be read back"),
         (lambda out: resealed(out, "run", value=3), "cannot be checked"),
-        (lambda out: resealed(out, "run", "max_length", value="9"), "of another type"),
+        (
+            lambda out: resealed(out, "run", "max_length", value="9"),
+            "it must be a whole number",
+        ),
         (lambda out: resealed(out, "run", "evaluation", value=[]), "must be an obj"),
         (lambda out: resealed(out, "run", "forget_file", value="gone"), "gone"),
         (lambda out: resealed(out, "forget", "row_hashes", value=5), "TypeError"),

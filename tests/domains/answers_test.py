@@ -51,8 +51,8 @@ def test_pictures_hold_the_images():
     said = {"target": sure, "ofmu": torn}
     first, last = shown_images(forget, said, ("cat", "dog"), 2)
     assert (first["answer"], last["answer"]) == ("cat", "dog")
-    assert first["said"] == {"target": "cat 100%", "ofmu": "cat 50%"}
-    assert last["said"]["target"] == "forgotten 100%"  # a class without a name
+    assert first["said"] == {"target": "cat (100%)", "ofmu": "cat (50%)"}
+    assert last["said"]["target"] == "forgotten (100%)"  # a class without a name
     data = base64.b64decode(last["picture"].removeprefix("data:image/png;base64,"))
     pixels = matplotlib.image.imread(io.BytesIO(data), format="png")
     np.testing.assert_allclose(pixels[..., 0] * 255, images[4, ..., 0], atol=1e-4)

@@ -29,6 +29,13 @@ def test_parts_are_imported_when_they_are_used():
     assert done.stdout.splitlines()[2] == "unlearn False"
 
 
+def test_consoles_complete_what_is_imported_late():
+    names = set(dir(ofmu_jax))
+    assert {"unlearn", "load_run", "ofmu", "__version__"} | WINGS <= names
+    assert {"likelihood", "preference"} <= set(dir(ofmu_jax.losses))
+    assert not {"TYPE_CHECKING", "submodules", "_loops"} & names
+
+
 @pytest.mark.parametrize("name", ["nothing", "_nothing", "__wrapped__"])
 def test_what_is_not_there_is_an_attribute_error(name):
     with pytest.raises(AttributeError, match=f"no attribute '{name}'"):

@@ -13,6 +13,7 @@ import optax
 
 import ofmu_jax
 from ofmu_jax import training
+from ofmu_jax.models.llama.config import LlamaConfig
 
 
 def transform() -> Any:
@@ -28,6 +29,8 @@ def misspelled() -> None:
     ofmu_jax.ofmu(0.1, 0.1, similarity="euclidean")  # type: ignore[arg-type]
     ofmu_jax.ofmu(0.1, 0.1, curvature="hessian")  # type: ignore[arg-type]
     ofmu_jax.losses.bounded.ascended_loss("npi", print)  # type: ignore[arg-type]
+    ofmu_jax.unlearn("m", [], [], forget_target="chnce")  # type: ignore[arg-type]
+    LlamaConfig(400, dtype="float16")  # type: ignore
     print(ofmu_jax.methods.nothing)  # type: ignore[attr-defined]
 
 

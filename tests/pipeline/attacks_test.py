@@ -218,6 +218,9 @@ def test_a_verdict_never_says_more_than_was_shown(values, text):
     assert section["details"][0]["said"] == "at samples 1; rank 8"
 
 
+ROW = QA("a?", "A.")
+
+
 class Silent:
     """Progress that nobody looks at."""
 
@@ -244,8 +247,7 @@ def test_only_what_compares_is_done_again_for_another_yardstick(tmp_path):
     entries = {"alone": attack("alone"), "compares": attack("compares", beside=beside)}
     entries["broken"] = attack("broken")
     subject = dataclasses.make_dataclass("Subject", ["max_new_tokens"])(4)
-    row = QA("a?", "A.")
-    attacks = Attacks(entries, subject, Rows((row,), (row,)), Budget())
+    attacks = Attacks(entries, subject, Rows((ROW,), (ROW,)), Budget())
     ours = dataclasses.replace(model("unlearned", "npo", 0.0), folder=tmp_path)
     ours = dataclasses.replace(ours, params={}, identity="ours")
     for reference, expected in (
@@ -260,6 +262,47 @@ def test_only_what_compares_is_done_again_for_another_yardstick(tmp_path):
         assert ran == expected and again.attacked.keys() == {"alone", "compares"}
         assert again.not_attacked == {"broken": "it diverged"}
         ran.clear()
+        # Parameters are read again for what is to be done again.
+        assert not attacking.all_done(ours, None, other, attacks)
+        del entries["broken"]
+        bare = dataclasses.replace(ours, params=None)
+        assert attacking.all_done(bare, None, other, attacks)
+        stranger = dataclasses.replace(other, identity="c")
+        assert not attacking.all_done(bare, None, stranger, attacks)
+        entries["broken"] = attack("broken")
+
+
+def test_attacks_keep_what_is_of_the_same_models(tmp_path):
+    """Of a model for all attacks on it, of its yardsticks for all models of a seed."""
+    seen = []
+
+    def run(model, rows, budget, progress):
+        seen.append((model.own, model.common))
+        return Found((0.0,), np.ones((1, 2)))
+
+    entries = {name: dataclasses.replace(ATTACKS["int8"], run=run) for name in "ab"}
+    subject = dataclasses.make_dataclass("Subject", ["max_new_tokens"])(4)
+    attacks = Attacks(entries, subject, Rows((ROW,), (ROW,)), Budget())
+    yardsticks = [
+        dataclasses.replace(model("retrained", "retrained", 0.0), identity=name)
+        for name in ("seed 0", "seed 1")
+    ]
+    for name, reference in (("npo", 0), ("simnpo", 0), ("npo", 1)):
+        ours = model("unlearned", name, 0.0, seed=reference)
+        ours = dataclasses.replace(ours, folder=tmp_path / f"{name}{reference}")
+        attacking.attacked(
+            dataclasses.replace(ours, params={}, identity=name),
+            None,
+            yardsticks[reference],
+            attacks,
+            lambda stage, kind: stage,
+            Silent(),
+        )
+    own, common = zip(*seen, strict=True)
+    is_same = lambda kept: [[a is b for b in kept] for a in kept]
+    pairs, seeds = np.arange(6) // 2, np.array([0, 0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(is_same(own), pairs[:, None] == pairs)
+    np.testing.assert_array_equal(is_same(common), seeds[:, None] == seeds)
 
 
 @pytest.mark.parametrize("field", ["scores", "before", "holdout"])

@@ -48,7 +48,7 @@ def test_no_report_says_more_than_can_be_shown():
 def test_headline_says_what_was_forgotten_and_kept(tmp_path, content):
     _, text, parsed = written(tmp_path, content)
     words = " ".join(" ".join(parsed.text).split())
-    assert "4 examples of people had to be forgotten, 36 had to be kept." in words
+    assert "4 examples had to be forgotten, 36 had to be kept." in words
     assert "2 methods unlearned in 6 runs. 0 of 2 methods forgot." in words
     assert "fell from 0.900 to 0.200; the retrained model, which never saw" in words
     assert "of the way." in words

@@ -172,15 +172,16 @@ def test_attacks_of_several_runs_stand_side_by_side(content):
         "75% [70%, 80%]",
     ]
     assert [text for *_, text in section["verdicts"]] == [
-        "OFMU · a: nf4 0.25.",
-        "OFMU · b: nf4 0.75.",
+        "OFMU · a: “NF4” 0.25.",
+        "OFMU · b: “NF4” 0.75.",
     ]
     assert [row["method"] for row in section["details"]] == section["methods"]
     (budget,) = section["budgets"]
     assert "do not compare: a: blocks of 64; b: blocks of 32" in budget["budget"]
-    missing = [f"{x['attack']} on {x['model']}: {x['why']}" for x in section["missing"]]
-    assert "lens on OFMU, seed 0, b: it broke" in missing
-    assert "all on c: it was run without --attacks" in missing
+    assert section["missing"] == [
+        "lens: it broke (OFMU, a, seed 0; OFMU, b, seed 0)",
+        "All attacks: it was run without --attacks (c)",
+    ]
     assert [line.points[-1][1] for line in panel.lines] == [0.25, 0.75]
     alone = attacks.merged({"a": runs["a"]})
     assert alone is not None and alone["attacks"]["nf4"]["budget"] == "blocks of 64"

@@ -1,6 +1,8 @@
 """Requests one after another: lineages, their matrix, their chain of records."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import pathlib
 import shutil
@@ -22,6 +24,7 @@ from experiments.domains.language.data import load_data
 from experiments.domains.language.domain import LanguageDomain
 from experiments.run import main, parse
 from experiments.sequence import execute, page, scores
+from experiments.shell.heartbeat import Stages
 from experiments.stages.files import sha256, write_json
 from experiments.stages.fit import STATE
 from ofmu_jax.data.language.records import DataError
@@ -33,7 +36,7 @@ ROWS = [
     [("Where was Di born?", "In Oslo.")],
 ]
 STAY = [("Where is Rome?", "In Italy."), ("Who is Bo?", "A painter.")]
-METHOD = "npo"
+METHOD, SAID = "npo", "said.txt"
 
 
 def write(path, pairs):
@@ -78,7 +81,9 @@ def made(given, tmp_path_factory):
     """The output folder of the three requests, with the state carried on."""
     out = tmp_path_factory.mktemp("made") / "out"
     command = words(given, out, "--forget-file", given / "asked", "--carry-state")
-    assert main(command) in (0, 3)  # random weights know nothing
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        assert main(command) in (0, 3)  # random weights know nothing
+    (out / SAID).write_text(said.getvalue())
     return out
 
 
@@ -195,6 +200,22 @@ def failed(out, **options):
         f"npo/seed0/{name}" for name in ("01-a", "02-b", "03-c")
     }
     return {(check.model[-4:], check.name) for check in checks if not check.holds}
+
+
+def test_progress_is_that_of_all_requests(made):
+    """One unlearning, two models to evaluate and two to export in each of three, and
+    four models that are scored on all rows."""
+    said = (made / SAID).read_text()
+    lines = [line for line in said.splitlines() if " stage " in line]
+    number = lambda line: int(line.partition(" stage ")[2].split()[0].strip(",:"))
+    assert [number(line) for line in lines] == sorted(map(number, lines))
+    assert all(" of 19" in line for line in lines) and number(lines[-1]) == 19
+    assert "of 19, request 2 of 3: npo, seed 0" in said
+    assert "note: npo, seed 0: request 3 of 3, " in said
+    progress = Stages(disable=True)
+    options = verify.Verify(made, metrics=False)
+    assert all(check.holds for check in verify.verify(options, progress))
+    assert progress.number == progress.planned == 3
 
 
 def test_verify_walks_the_chain(made, moved):

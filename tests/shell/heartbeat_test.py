@@ -96,6 +96,17 @@ def test_the_bars_of_the_run_and_of_its_stage():
     assert (shown.tasks[0].completed, shown.tasks[0].total) == (1, 2)
 
 
+def test_the_part_of_a_run_of_several():
+    clock = Clock()
+    shown = stages(clock)
+    shown.part = "request 2 of 3"
+    shown.reach("a", "train")
+    shown.add_task("npo, seed 0", total=4, note="")
+    assert shown.told(shown.tasks[0]) == "stage 1 of 6, request 2 of 3, 0:00 so far"
+    told = "stage 1 of 6, request 2 of 3: npo, seed 0, 0 of 4, 0:00 so far"
+    assert heartbeat.line(shown)[9:] == told
+
+
 def test_before_the_first_stage_and_where_nobody_counts():
     shown = heartbeat.Stages(disable=True)
     assert heartbeat.line(shown)[9:] == "beginning"

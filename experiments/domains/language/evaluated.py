@@ -8,6 +8,7 @@ from experiments.config.language import LanguageRun
 from experiments.domains.base import Model, Tell
 from experiments.domains.language.data import limited, spaced
 from experiments.domains.language.task import LanguageTask, Params
+from ofmu_jax.data.language import conversations
 from ofmu_jax.data.language.kinds.continuations import continued
 from ofmu_jax.data.language.records import UnlearningData
 from ofmu_jax.data.order import evenly_spaced
@@ -91,7 +92,8 @@ def asked(
         for place in evenly_spaced(len(own), count) if texts else ():
             row = own[place]
             answers = {name: text[place] for name, text in texts.items()}
-            shown = {"question": row.question, "answer": row.answer.strip()}
+            asked = conversations.shown(row.question)
+            shown = {"question": asked, "answer": row.answer.strip()}
             found.append({"part": part, **shown, "said": answers})
     return found
 

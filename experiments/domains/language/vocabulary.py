@@ -3,7 +3,7 @@
 from typing import Any
 
 from experiments.config.language import LanguageRun
-from ofmu_jax.data.language import chat, refusals
+from ofmu_jax.data.language import chat, conversations, refusals
 from ofmu_jax.data.language.records import UnlearningData, excerpt
 from ofmu_jax.data.language.tokenizer import build_tokenizer
 from ofmu_jax.models.huggingface import folder as huggingface
@@ -44,14 +44,14 @@ def given_tokenizer(run: LanguageRun, data: UnlearningData) -> Any:
 def texts_of(data: UnlearningData) -> list[str]:
     """Questions and answers of the training rows, each once."""
     rows = dict.fromkeys((*data.forget, *data.retain, *data.full))
-    return list(dict.fromkeys(t for row in rows for t in (row.question, row.answer)))
+    return list(dict.fromkeys(conversations.texts_of(rows)))
 
 
 def from_scratch(run: LanguageRun, data: UnlearningData) -> tuple[Any, LlamaConfig]:
     """A tokenizer of the run's texts, and the architecture of its size."""
     size = run.model_size
     rows = data.full + data.pretraining
-    texts = [text for row in rows for text in (row.question, row.answer)]
+    texts = conversations.texts_of(rows)
     texts += refusals.REFUSALS
     tokenizer = build_tokenizer(texts, vocab_size=size.vocab_size)
     try:

@@ -27,7 +27,7 @@ from experiments.domains.vision.evidence import VisionEvidence, evaluated
 from experiments.domains.vision.grid import SHOWN, save_grid, shown_images
 from experiments.domains.vision.target import CHOICES, forget_target
 from experiments.domains.vision.task import VisionTask
-from experiments.domains.vision.words import GOALS, TUNED, UNITS, UNTUNED
+from experiments.domains.vision.words import GOALS, TUNED, UNITS, UNTUNED, asked
 from experiments.stages.files import fingerprint
 from experiments.stages.fit import Job
 from ofmu_jax.attacks.budget import check as check_budget
@@ -79,7 +79,7 @@ class VisionDomain:
         run, data = self.run, self.task.data
         counts = {name: len(part) for name, part in self.task.sets.items()}
         return About(
-            f"Forgetting {run.forget} of {data.name} ({run.model})",
+            f"Forgetting {asked(run.forget)} of {data.name} ({run.model})",
             {"name": data.name, "counts": counts},
             GOALS,
             1 / data.num_classes,
@@ -248,9 +248,9 @@ class VisionDomain:
         return shown_images(self.task.sets["forget"], said, names, most)
 
     def _grids(self, models: Sequence[Model]) -> Sequence[str]:
-        """Writes a picture for each seed; returns the notes that name them."""
+        """Writes a picture for each seed; returns the note that names them."""
         run, data = self.run, self.task.data
-        notes = []
+        written = []
         shared = {m.name: m for m in models if m.role != "unlearned"}
         for seed in run.seeds if run.grid_images else ():
             shown = shared | {m.name: m for m in models if m.seed == seed}
@@ -264,11 +264,13 @@ class VisionDomain:
                 data.class_names,
                 run.grid_images,
             )
-            notes.append(
-                f"{name}, beside this report, shows forget images with the predictions "
-                f"of every model (seed {seed})."
-            )
-        return notes
+            written.append(name)
+        if not written:
+            return []
+        return [
+            f"Beside this report: forget images with the predictions of every model, "
+            f"{', '.join(written)}."
+        ]
 
 
 def _has_scores(model: Model) -> bool:

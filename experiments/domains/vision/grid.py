@@ -50,7 +50,7 @@ def shown_images(
     for place in evenly_spaced(len(forget), most).tolist():
         label, image = int(forget.labels[place]), forget.images[place]
         said = {
-            name: f"{guess} {share:.0%}"
+            name: f"{guess} ({share:.0%})"
             for name, p in probabilities.items()
             for guess, share in [_guess(p[place], class_names)]
         }

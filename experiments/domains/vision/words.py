@@ -1,5 +1,7 @@
 """What the report says of every vision run: its goals, units and tuning."""
 
+import pathlib
+
 from experiments.domains.base import REFERENCE, TARGET, Goal
 
 GAP, KEPT = 0.05, 0.05  # shares
@@ -26,6 +28,26 @@ GOALS = (
         "{metric}: {ours:.3f}, retrained {theirs:.3f}",
     ),
 )
+
+
+def asked(forget: str) -> str:
+    """What ``--forget`` names, for a title.
+
+    >>> asked("class:3"), asked("subclass:cat"), asked("random:0.1")
+    ('class 3', 'class cat', '10 % of the images')
+    >>> asked("file:lists/out.txt")
+    'the images in out.txt'
+    """
+    kind, _, value = forget.partition(":")
+    if kind == "random":
+        return f"{100 * float(value):g} % of the images"
+    return (
+        f"the images in {pathlib.Path(value).name}"
+        if kind == "file"
+        else f"class {value}"
+    )
+
+
 UNITS = (
     "UA, RA, TA, MIA and the average gap are shares between 0 and 1; published tables "
     "show them times 100. MIA is the attack on the confidence. The "

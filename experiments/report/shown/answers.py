@@ -8,6 +8,7 @@ from experiments.report import glossary
 
 Row = Mapping[str, Any]
 MOST_WORDS = 30  # of an answer on the page; report.json has all of it
+LONGEST = 40  # letters of a word there: ruined models write words without an end
 SAME = "word for word"
 ROLES = {"target": "before", "retrained": "retrained"}
 
@@ -32,13 +33,15 @@ def shortened(pieces: Sequence[tuple[str, bool]], most: int = MOST_WORDS):
 
     >>> shortened([("a b", False), ("c d", True)], 3)
     [('a b', False), ('c …', True)]
+    >>> shortened([("ha" * 99, True)])[0][0] == "ha" * (LONGEST // 2) + "…"
+    True
     """
     found, room = [], most
     for text, changed in pieces:
-        words = text.split()
+        words = [w if len(w) <= LONGEST else f"{w[:LONGEST]}…" for w in text.split()]
         if len(words) > room:
             return [*found, (" ".join([*words[:room], "…"]), changed)]
-        found.append((text, changed))
+        found.append((" ".join(words), changed))
         room -= len(words)
     return found
 

@@ -46,15 +46,19 @@ def claim(claim: Row) -> dict[str, Any]:
 
 
 def stat(row: Row, name: str, report: Row) -> dict[str, Any]:
-    """The cell of a mean: its text, its interval (of two seeds: both values), and
-    whether it is the best."""
+    """The cell of a mean: its text, its interval (of two seeds, or where that is wider
+    than what can be: their values), and whether it is the best."""
     stat = row["metrics"].get(name)
     if stat is None or stat["mean"] is None:
         return {"text": number(None), "spread": "", "best": False, "v": None}
     half = half_width(stat)
     spread = "" if half is None else f"±{number(half)}"
-    if stat["n"] == 2:
-        spread = " · ".join(map(number, _values(row, name, report["models"])))
+    low, high = glossary.metric(name).range
+    if stat["n"] == 2 or (half is not None and 2 * half > high - low):
+        values = _values(row, name, report["models"])
+        spread = " · ".join(map(number, values))
+        if len(values) > 3:
+            spread = f"{number(min(values))} to {number(max(values))}"
     if stat["n"] < row["seeds"]:
         spread = f"{spread} ({stat['n']} of {row['seeds']} seeds)".strip()
     best = row["role"] == "unlearned" and _is_best(row, name, report["summary"])

@@ -93,6 +93,12 @@ class Axis(NamedTuple):
         if self.log:
             wide = math.log10(self.high / self.low) >= 2
             locator = ticker.LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0))
+        found = self._within(locator)
+        if len(found) < 2:  # of a log scale within 1, 2 and 5
+            found = self._within(ticker.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+        return found
+
+    def _within(self, locator: Any) -> list[float]:
         slack = 1e-9 * (self.high - self.low)
         found = locator.tick_values(self.low, self.high)
         return [float(t) for t in found if self.low - slack <= t <= self.high + slack]

@@ -8,9 +8,11 @@ the empty think block of Qwen 3, or to its end.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from ofmu_jax.data.language.conversations import shown, turns_of
 from ofmu_jax.data.language.formats import PROMPT_FORMATS, PromptFormat
 from ofmu_jax.data.language.records import DataError, excerpt
 from ofmu_jax.data.language.templates import TemplateError, render
@@ -53,13 +55,14 @@ def turn(tokenizer: Any, question: str, answer: str, fmt: PromptFormat) -> Turn:
         says something else than the answer.
     """
     if not fmt.chat:
-        return Turn(fmt.prefix + question + fmt.suffix, answer, "")
+        return Turn(_plainly(question, fmt), answer, "")
     check_template(tokenizer, fmt)
     mark = _unused(question)
     marked, whole = _rendered(tokenizer, fmt, [(question, mark), (question, answer)])
     before, end = _around(tokenizer, marked, mark)
-    if _squeezed(question) not in _squeezed(before):
-        raise _refusal(tokenizer, f"it leaves out the question {excerpt(question)}")
+    for said in turns_of(question):
+        if _squeezed(said) not in _squeezed(before):
+            raise _refusal(tokenizer, f"it leaves out the question {excerpt(said)}")
     inner = whole[len(before) : len(whole) - len(end)]
     if before + inner + end != whole or inner.strip() != answer.strip():
         raise _refusal(tokenizer, f"it does not say the answer {excerpt(answer)} as is")
@@ -76,7 +79,7 @@ def published(
 ) -> str:
     """The text as open-unlearning makes it: a prompt for generation, or the whole."""
     if not fmt.chat:
-        return fmt.prefix + question + fmt.suffix + (answer or "")
+        return _plainly(question, fmt) + (answer or "")
     return _rendered(tokenizer, fmt, [(question, answer)], variables={})[0]
 
 
@@ -166,11 +169,25 @@ def _rendered(
 
 
 def _messages(question: str, answer: str | None, fmt: PromptFormat) -> list[dict]:
-    system, user, assistant = fmt.system_prompt, question, answer
-    said = {"system": system, "user": user, "assistant": assistant}
-    return [
-        {"role": r, "content": text} for r, text in said.items() if text is not None
+    sides = itertools.cycle(("user", "assistant"))
+    said = [
+        ("system", fmt.system_prompt),
+        *zip(sides, turns_of(question), strict=False),
     ]
+    said.append(("assistant", answer))
+    return [{"role": role, "content": text} for role, text in said if text is not None]
+
+
+def _plainly(question: str, fmt: PromptFormat) -> str:
+    """The prompt of a format without a chat template."""
+    if len(turns := turns_of(question)) > 1:
+        raise DataError(
+            f"question {excerpt(shown(question))} is a conversation of {len(turns)} "
+            f"turns, and the prompt format {fmt.name!r} holds one; choose "
+            "--prompt-format chat, which needs a tokenizer with a chat template, or "
+            "write one question with what one must know in it"
+        )
+    return fmt.prefix + question + fmt.suffix
 
 
 def _refusal(tokenizer: Any, reason: str) -> DataError:

@@ -13,6 +13,7 @@ from typing import Any
 from ofmu_jax.data.language.unicode import folded
 
 Path = str | os.PathLike[str]
+BETWEEN = "\x1e"  # two turns of a question that is a conversation (`conversations`)
 
 
 class DataError(ValueError):
@@ -141,6 +142,7 @@ def excerpt(text: str, most: int = 80) -> str:
     >>> excerpt("Who?"), excerpt("Who is it?", most=6)
     ("'Who?'", "'Who is…'")
     """
+    text = text.replace(BETWEEN, " → ")
     return repr(text if len(text) <= most else text[:most] + "…")
 
 

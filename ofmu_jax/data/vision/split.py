@@ -84,8 +84,9 @@ def make_split(
         held_out = held_out[labels[held_out] != label]
         test = test[data.test.labels != label]
         name = data.class_names[label]
+        called = f"class {label}" + ("" if name == str(label) else f" ({name})")
         note += (
-            f"class {label} ({name}) is left out of the validation and the test images "
+            f"{called} is left out of the validation and the test images "
             f"too: {len(test)} of {len(data.test)} test images remain; "
         )
         if adjacent:

@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args
 
 import jax
 
+from ofmu_jax.choices import Dtype
+
 # What of a layer is kept for the backward pass. "none": everything; "dots": products
 # with weights, so that attention is recomputed; "full": the input of the layer.
 REMAT: dict[str, Callable | None] = {
@@ -56,7 +58,7 @@ class LlamaConfig:
     sliding_window: int | None = None  # tokens, the current one included
     max_position_embeddings: int = 4096
     initializer_range: float = 0.02
-    dtype: str = "float32"  # of the computation; parameters are float32
+    dtype: Dtype = "float32"  # of the computation; parameters are float32
     remat: Remat = "none"  # what the backward pass recomputes, see `REMAT`
     attention: Attention = "xla"  # how it is computed, see `attention.attend`
     scan_layers: bool | None = None  # a loop over them; None: see `scanned`

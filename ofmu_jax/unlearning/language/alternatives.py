@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ofmu_jax.data.language.conversations import shown
 from ofmu_jax.data.language.records import QA
 from ofmu_jax.data.language.refusals import REFUSALS
 from ofmu_jax.evals.language.metrics import rouge_l_recall
@@ -35,7 +36,9 @@ def made_up(
     """
     asked = [row.question for row in rows]
     if made.how == "prompted":
-        asked = [PROMPT.format(question=x.question, answer=x.answer) for x in rows]
+        asked = [
+            PROMPT.format(question=shown(x.question), answer=x.answer) for x in rows
+        ]
     count = len(rows)
     texts = task.generate(target, asked * made.draws, made.temperature, seed)
     right = [row.answer for row in rows]

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ofmu_jax.data.language import conversations
 from ofmu_jax.data.language.kinds import documents
 from ofmu_jax.data.language.prompts import Encoded
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
@@ -204,7 +205,7 @@ def _task(
         source, rows = str(model), (*data.forget, *data.retain)
         config, params = huggingface.load_pretrained(source, "float32")
         config = dataclasses.replace(config, attention="auto")
-        texts = [text for row in rows for text in (row.question, row.answer)]
+        texts = conversations.texts_of(rows)
         tokenizer = huggingface.load_tokenizer(source, texts)
         stops = huggingface.load_stop_ids(source)
     else:

@@ -1,4 +1,4 @@
-"""Chats as rows: a question with its answer, and the system turn before them.
+"""Chats as rows: an answer, what was said before it, and the system turn.
 
 The messages of the OpenAI and Hugging Face form (``role``, ``content``), or those of
 ShareGPT (``from``, ``value``).
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ofmu_jax.data.language.conversations import check_single, question_of
 from ofmu_jax.data.language.json_lines import checked_text, json_type
 from ofmu_jax.data.language.records import DataError, excerpt
 
@@ -26,7 +27,7 @@ class Chat(NamedTuple):
     """What a prompt format can hold of a conversation."""
 
     system: str | None
-    question: str
+    question: str  # of several turns: `conversations.question_of` them
     answer: str
 
 
@@ -36,15 +37,15 @@ def are_messages(value: Any) -> bool:
 
 
 def chat(where: str, field: str, turns: Any) -> Chat:
-    """The last assistant turn as the answer, what stands before it as the question.
+    """The last assistant turn as the answer, all turns before it as the question.
 
     >>> asked = {"from": "human", "value": "Who?"}
     >>> chat("row 1", "messages", [asked, {"role": "assistant", "content": "Ann."}])
     Chat(system=None, question='Who?', answer='Ann.')
 
     Raises:
-      DataError: no messages, no answer at the end, or more than a system turn and one
-        question before it, which no prompt format holds.
+      DataError: no messages, no answer at the end, or before it something else than
+        turns of user and assistant by turns, with a system turn first at most.
     """
     if not are_messages(turns):
         said = "an empty array" if turns == [] else f"a JSON {json_type(turns)}"
@@ -56,16 +57,18 @@ def chat(where: str, field: str, turns: Any) -> Chat:
             f"{where}: field {field!r} ends with a turn of {roles[-1]}; the answer is "
             "the last turn, of assistant: add it, or remove what follows it"
         )
-    match roles[:-1]:
-        case ["user"]:
-            return Chat(None, said[0][1], said[1][1])
-        case ["system", "user"]:
-            return Chat(said[0][1], said[1][1], said[2][1])
-    raise DataError(
-        f"{where}: field {field!r} has the turns {', '.join(roles[:-1])} before the "
-        "answer, and a prompt format holds one question, with a system turn before it "
-        "at most; write a row for each question, with what one must know in it"
-    )
+    first = 1 if roles[0] == "system" else 0
+    turns, texts = roles[first:-1], [text for _, text in said]
+    by_turns = [("user", "assistant")[place % 2] for place in range(len(turns))]
+    if turns != by_turns or turns[-1:] != ["user"]:
+        raise DataError(
+            f"{where}: field {field!r} has the turns {', '.join(roles[:-1]) or 'none'} "
+            "before the answer; it takes user and assistant by turns, user first and "
+            "last, with one system turn before them at most: join turns of one side, "
+            "or make a row of each question with its answer"
+        )
+    system = texts[0] if first else None
+    return Chat(system, question_of(texts[first:-1]), texts[-1])
 
 
 def one_system(where: str, system: str | None, before: str | None) -> None:
@@ -101,5 +104,6 @@ def _turn(where: str, place: str, turn: Any) -> tuple[str, str]:
         )
     if are_messages(content) and all(part.get("type") == "text" for part in content):
         parts = [checked_text(where, f"{place}.text", p.get("text")) for p in content]
-        return role, "".join(parts)
-    return role, checked_text(where, f"{place}.{keys[0][1]}", content)
+        return role, check_single("".join(parts), f"{where}: {place}")
+    text = checked_text(where, f"{place}.{keys[0][1]}", content)
+    return role, check_single(text, f"{where}: {place}")

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from ofmu_jax.data.language.conversations import check_single
 from ofmu_jax.data.language.json_lines import (
     check_object,
     check_present,
@@ -64,7 +65,7 @@ class Row(NamedTuple):
         about = names.CONTEXT
         texts = [self.text("question")]
         texts += [self.text(about)] if self.value(about) not in (None, "") else []
-        return "\n".join(texts)
+        return check_single("\n".join(texts), f"{self.where}: the question")
 
 
 def read_rows(
