@@ -23,6 +23,7 @@ PASSED += ("retain_direction", "lookahead_max_step")
 PASSED += ("penalty", "penalty_gradient", "penalty_clip")
 PAPER_BETA, PAPER_RHO = 0.1, 1e-2
 FIXED_RATE = 0.1  # η_in of steps that do not find their length
+FAR = 1e-4  # of the norm of a pretrained model
 NO_GAP = (
     "the penalty value_gap is the gap to the maximum of the forget loss, and "
     "cross_entropy has none; choose a bounded forget loss, the penalty gradient_norm "
@@ -208,7 +209,7 @@ def unfit(config: OfmuConfig, dtype: str) -> Iterator[str]:
 
 
 def cautions(config: OfmuConfig, dtype: str, given: str | None) -> Iterator[str]:
-    """Noise in the secant penalty, and rates too high for a ``given`` model."""
+    """Noise in the secant penalty; rates and steps too long for a ``given`` model."""
     fixed = config.inner_optimizer != "polyak"  # whose steps find their own length
     fast = fixed and config.inner_learning_rate > 0.05
     if given is not None and (fast or config.outer_learning_rate > 1e-4):
@@ -223,6 +224,13 @@ def cautions(config: OfmuConfig, dtype: str, given: str | None) -> Iterator[str]
             f"a pretrained model such as {given} can be broken by steps of polyak, "
             f"which go too far where a row is known by heart: --{NAME}.inner-check "
             "looks where a step leads before it is taken."
+        )
+    ahead = config.beta and config.curvature == "lookahead"
+    if given is not None and ahead and config.lookahead_max_step > FAR:
+        yield (
+            f"a pretrained model such as {given} is another one at "
+            f"{config.lookahead_max_step:g} of its norm, where the look-ahead takes "
+            f"the forget gradient: --{NAME}.lookahead-max-step 2e-5 stays near."
         )
     if dtype == "bfloat16" and config.rho and config.penalty_gradient == "secant":
         yield (

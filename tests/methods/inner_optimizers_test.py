@@ -112,6 +112,18 @@ def test_a_pretrained_model_is_warned_of_steps_that_nobody_checks():
     assert Request().ofmu.inner_check and Choices().ofmu.inner_check
 
 
+def test_a_pretrained_model_is_warned_of_a_look_ahead_that_goes_far():
+    checked = OfmuConfig(inner_check=True)
+    near = dataclasses.replace(checked, lookahead_max_step=2e-5)
+    exact = dataclasses.replace(checked, curvature="vjp")
+    for config, noted in ((checked, True), (near, False), (exact, False)):
+        notes = [*cautions(config, "float32", "./given")]
+        assert any("--ofmu.lookahead-max-step" in note for note in notes) == noted
+        assert not [*cautions(config, "float32", None)]
+    for run in (Request(), Choices()):
+        assert not [*cautions(run.ofmu, "float32", "./given")]
+
+
 def test_beyond_the_maximum_it_rests():
     tx = polyak(1.0)
     params = jnp.ones(2)
