@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what checkers and editors see
     from ofmu_jax.attacks import lessons as lessons
     from ofmu_jax.attacks import looking as looking
     from ofmu_jax.attacks import membership as membership
+    from ofmu_jax.attacks import once as once
     from ofmu_jax.attacks import plain_text as plain_text
     from ofmu_jax.attacks import probing as probing
     from ofmu_jax.attacks import recovery as recovery

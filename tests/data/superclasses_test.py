@@ -49,7 +49,7 @@ def test_a_subclass_is_its_class_with_neighbours(digits):
         np.testing.assert_array_equal(getattr(split, name), getattr(plain, name))
     assert (split.adjacent, plain.adjacent) == ((9, 0, 6), ())
     assert "adjacent are the test images of its superclass (9, 0, 6)" in split.note
-    assert "class 8 (8) is left out" in split.note
+    assert "class 8 is left out" in split.note
     run = resolved(Cifar(forget="subclass:8"))
     sets = VisionTask(run, digits, split).sets
     assert set(sets["adjacent"].labels) == {0, 6, 9}

@@ -318,7 +318,7 @@ def test_methods_that_the_source_did_not_tune_are_named(tmp_path, capsys):
         ({"baselines": {"npo": {"learning_rate": True}}}, "learning_rate = True"),
         (
             {"baselines": {"npo": {"loss": {"beta": [0.1]}}}},
-            r"beta = \[0.1\], which",
+            r"beta = \[0.1\]; it must be a number",
         ),
         ({"baselines": {"npo": {"loss": 0.1}}}, "NpoConfig is 0.1; it must be an obj"),
     ],

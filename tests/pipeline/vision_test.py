@@ -70,7 +70,7 @@ def test_leaves_a_valid_report_and_a_picture(finished):
         *(("unlearned", name) for name in run.methods),
     ]
     assert "average gap" in " ".join(saved["notes"])
-    assert "class 3 (3) is left out" in saved["notes"][0]
+    assert "class 3 is left out" in saved["notes"][0]
     assert matplotlib.image.imread(run.output_dir / "forget_images_seed0.png").ndim == 3
     for row in content["models"]:
         metrics = row["metrics"]
