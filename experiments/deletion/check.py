@@ -70,24 +70,26 @@ def verify(options: Verify, progress: Stages | None = None) -> Iterator[Check]:
     out, progress = options.output_dir, progress or Stages(disable=True)
     if not out.is_dir():
         raise DeletionError(f"there is no folder {out}; give the run's --output-dir.")
-    key_of(options.key_file or out)
-    if lineages := chain.lineages(_config(out), out, options.forget_file):
+    key, config = key_of(options.key_file or out), _config(out)
+    if lineages := chain.lineages(config, out, options.forget_file):
         progress.plan(_planned(options, sum(map(len, lineages))))
         for links in lineages:
             for link in links:
                 progress.part = f"request {link.number} of {len(links)}"
-                yield from _of_sequence(options, link, progress)
+                yield from _of_sequence(options, link, key, progress)
         return
-    folders = _folders(out)
+    folders = _folders(out, config)
     progress.plan(_planned(options, len(folders)))
-    yield from _of_models(options, folders, progress)
+    known: dict[str, Evidence] = {}
+    for folder in folders:
+        yield from ModelChecks(options, key, folder, config, known, progress).checks()
 
 
 def _planned(options: Verify, models: int) -> dict[str, int]:
     return dict.fromkeys(KINDS[: 2 if options.metrics else 1], models)
 
 
-def _folders(out: pathlib.Path) -> list[pathlib.Path]:
+def _folders(out: pathlib.Path, config: Mapping[str, Any]) -> list[pathlib.Path]:
     """The exports that have a record, or must have.
 
     Raises:
@@ -99,20 +101,12 @@ def _folders(out: pathlib.Path) -> list[pathlib.Path]:
             f"{out} has no exported model with a {RECORD}; give the "
             "--output-dir of a run that exports (--export)."
         )
-    return sorted({*records, *_expected(out, _config(out))})
+    return sorted({*records, *_expected(out, config)})
 
 
-def _of_models(
-    options: Verify, folders: Sequence[pathlib.Path], progress: Stages
+def _of_sequence(
+    options: Verify, link: Link, key: bytes, progress: Stages
 ) -> Iterator[Check]:
-    """The checks of the models of a run."""
-    out, known = options.output_dir, dict[str, Evidence]()
-    key, config = key_of(options.key_file or out), _config(out)
-    for folder in folders:
-        yield from ModelChecks(options, key, folder, config, known, progress).checks()
-
-
-def _of_sequence(options: Verify, link: Link, progress: Stages) -> Iterator[Check]:
     """The checks of one of several requests, which is a run of its own."""
     run, first = link.run, link.number == 1
     own = dataclasses.replace(
@@ -127,8 +121,10 @@ def _of_sequence(options: Verify, link: Link, progress: Stages) -> Iterator[Chec
     try:
         if not run.output_dir.is_dir():
             raise DeletionError(f"there is no folder {run.output_dir}")
-        for check in _of_models(own, _folders(run.output_dir), progress):
-            yield check._replace(model=name)
+        config, known = _config(run.output_dir), dict[str, Evidence]()
+        for folder in _folders(run.output_dir, config):
+            models = ModelChecks(own, key, folder, config, known, progress)
+            yield from (check._replace(model=name) for check in models.checks())
         alone = "parent" not in read_record(link.export / RECORD)
     except DeletionError as error:
         yield Check(name, "record", False, str(error), link.export)

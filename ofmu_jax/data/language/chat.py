@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ofmu_jax.data.language.conversations import shown, turns_of
+from ofmu_jax.data.language.conversations import turns_of
 from ofmu_jax.data.language.formats import PROMPT_FORMATS, PromptFormat
 from ofmu_jax.data.language.records import DataError, excerpt
 from ofmu_jax.data.language.templates import TemplateError, render
@@ -182,7 +182,7 @@ def _plainly(question: str, fmt: PromptFormat) -> str:
     """The prompt of a format without a chat template."""
     if len(turns := turns_of(question)) > 1:
         raise DataError(
-            f"question {excerpt(shown(question))} is a conversation of {len(turns)} "
+            f"question {excerpt(question)} is a conversation of {len(turns)} "
             f"turns, and the prompt format {fmt.name!r} holds one; choose "
             "--prompt-format chat, which needs a tokenizer with a chat template, or "
             "write one question with what one must know in it"
