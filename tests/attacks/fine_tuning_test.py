@@ -15,7 +15,6 @@ def by_hand(params, examples, rates):
     """AdamW of transformers' defaults on all examples at once, step by step."""
     batch = prompts.pad_right(examples, **task().padding)
 
-    @jax.jit
     @jax.grad
     def gradient_at(params):
         logits = task().apply_fn(params, batch["input_ids"], batch["attention_mask"])
@@ -24,13 +23,17 @@ def by_hand(params, examples, rates):
         chosen = jnp.take_along_axis(log_p, np.maximum(labels, 0)[..., None], -1)
         return -(chosen[..., 0] * (labels != -100)).sum() / (labels != -100).sum()
 
-    state = optax.scale_by_adam().init(params)
-    for rate in rates:
+    @jax.jit
+    def updated(params, state, rate):
         gradient = gradient_at(params)
         norm = optax.tree.norm(gradient)
         gradient = optax.tree.scale(1 / jnp.maximum(norm, 1.0), gradient)
         direction, state = optax.scale_by_adam().update(gradient, state, params)
-        params = optax.tree.add_scale(params, -rate, direction)
+        return optax.tree.add_scale(params, -rate, direction), state
+
+    state = optax.scale_by_adam().init(params)
+    for rate in rates:
+        params, state = updated(params, state, rate)
     return params
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from asked_toys import Network, Scripted
+from llamas import hidden_states
 
 from ofmu_jax.attacks import looking
 from ofmu_jax.attacks.base import Attacked, Rows
@@ -12,7 +13,6 @@ from ofmu_jax.attacks.budget import Budget
 from ofmu_jax.attacks.registry import ATTACKS
 from ofmu_jax.data.language.records import QA, key_of
 from ofmu_jax.evals.language.depth import unlearning_depth
-from ofmu_jax.models.llama.model import hidden_states
 
 NET = Network()
 FULL, RETAINED, OTHER = map(NET.made, (2, 0, 1))

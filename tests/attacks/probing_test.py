@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from asked_toys import Network
+from llamas import hidden_states
 
 from ofmu_jax.attacks import probing
 from ofmu_jax.attacks.base import Attacked, Rows
@@ -11,7 +12,6 @@ from ofmu_jax.attacks.budget import Budget
 from ofmu_jax.attacks.registry import ATTACKS
 from ofmu_jax.data.language.records import QA
 from ofmu_jax.evals.language.scores import EvaluationError
-from ofmu_jax.models.llama.model import hidden_states
 
 NET = Network()
 

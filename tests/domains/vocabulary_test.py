@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from chat_tokenizers import CHATML, byte_level
+from llamas import init_params
 
 from experiments.config.language import Demo
 from experiments.config.parts import EvalConfig
@@ -15,7 +16,7 @@ from experiments.domains.language.evidence import LanguageEvidence
 from experiments.domains.language.given import make_task
 from ofmu_jax.data.language.records import QA, DataError, UnlearningData
 from ofmu_jax.models.huggingface.folder import save_pretrained
-from ofmu_jax.models.llama.model import LlamaConfig, init_params
+from ofmu_jax.models.llama.model import LlamaConfig
 
 FORGET, RETAIN = QA("Who?", "Ann Bell."), QA("Who, Ann?", "Bell.")
 DATA = UnlearningData("toy", (FORGET,), (RETAIN,), (FORGET, RETAIN))

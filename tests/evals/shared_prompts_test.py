@@ -5,13 +5,14 @@ import functools
 import jax
 import numpy as np
 import pytest
+from llamas import init_params
 
 from ofmu_jax.data.language.padding import Encoded
 from ofmu_jax.evals.language import shared_prompts
 from ofmu_jax.evals.language.scores import EvaluationError, score_batches
 from ofmu_jax.evals.language.shared_prompts import PromptedModel, score_answers
 from ofmu_jax.models.llama import prompted
-from ofmu_jax.models.llama.model import Llama, LlamaConfig, init_params
+from ofmu_jax.models.llama.model import Llama, LlamaConfig
 
 EOS = 1
 CONFIGS = {
@@ -35,7 +36,7 @@ class Toy:
             **fields,
         )
         model = Llama(config)
-        self.params = jax.jit(init_params, static_argnums=0)(config, jax.random.key(0))
+        self.params = init_params(config, jax.random.key(0))
         self.whole = lambda params, ids, mask: model.apply(
             {"params": params}, ids, mask
         )

@@ -8,6 +8,7 @@ import losses_toys as toys
 import numpy as np
 import optax
 import pytest
+from llamas import init_params
 from losses_toys import FORGET, REFUSAL, RETAIN
 
 from ofmu_jax import bilevel, methods
@@ -17,7 +18,7 @@ from ofmu_jax.losses.bounded import ASCENDED, ascended_loss
 from ofmu_jax.methods.language.distillation import CeuConfig, UndialConfig
 from ofmu_jax.methods.language.margin import PduConfig
 from ofmu_jax.methods.language.representation import RmuConfig
-from ofmu_jax.models.llama.model import Llama, LlamaConfig, init_params
+from ofmu_jax.models.llama.model import Llama, LlamaConfig
 
 # Three answer tokens in one row of the forget batch and two in the other.
 EXTRA = {

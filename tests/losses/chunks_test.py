@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from llamas import init_params
 
 from experiments.config.language import Demo
 from experiments.domains.language.task import LanguageTask
 from ofmu_jax import bilevel
 from ofmu_jax.losses import likelihood, reweighted, tokens
 from ofmu_jax.losses.accumulation import accumulated, answer_tokens
-from ofmu_jax.models.llama.model import LlamaConfig, init_params
+from ofmu_jax.models.llama.model import LlamaConfig
 
 ROWS, LENGTH, SIZE = 4, 11, 8  # ten predictions, which chunks of 4 do not share evenly
 VOCABULARY = 37
@@ -114,7 +115,7 @@ def test_gradients_of_the_head_are_summed_in_its_own_dtype():
         loss = functools.partial(
             likelihood.cross_entropy, functools.partial(apply_fn, chunk), batch=batch()
         )
-        return jax.grad(loss)(toy_params())["head"]
+        return jax.jit(jax.grad(loss))(toy_params())["head"]
 
     whole, parts = gradient(0), gradient(1)
     assert parts.dtype == jnp.float32
@@ -141,17 +142,20 @@ def task(chunk, **fields):
 def test_a_llama_gives_its_losses_hidden_states(tied):
     chunked, plain = (task(n, tie_word_embeddings=tied) for n in (4, 0))
     params = init_params(plain.config, jax.random.key(0))
-    outputs = tokens.outputs_of(chunked.loss_apply_fn, params, batch())
-    assert isinstance(outputs, tokens.Projected)
-    found = tokens.token_nll(outputs, batch()["labels"])
-    # Losses on whole distributions, and the evaluation, take whole logits all the same.
-    logits = tokens.logits_of(chunked.loss_apply_fn, params, batch())
-    same = chunked.apply_fn(params, batch()["input_ids"], batch()["attention_mask"])
-    np.testing.assert_allclose(logits, same, rtol=1e-5, atol=1e-5)
-    expected = tokens.token_nll(
-        tokens.outputs_of(plain.loss_apply_fn, params, batch()), batch()["labels"]
-    )
-    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)
+
+    @jax.jit
+    def both(params, rows):
+        outputs = tokens.outputs_of(chunked.loss_apply_fn, params, rows)
+        assert isinstance(outputs, tokens.Projected)
+        # Losses on whole distributions, and the evaluation, take whole logits.
+        logits = tokens.logits_of(chunked.loss_apply_fn, params, rows)
+        same = chunked.apply_fn(params, rows["input_ids"], rows["attention_mask"])
+        expected = tokens.outputs_of(plain.loss_apply_fn, params, rows)
+        losses = [tokens.token_nll(x, rows["labels"]) for x in (outputs, expected)]
+        return losses, (logits, same)
+
+    for found, expected in both(params, batch()):
+        chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def temporaries(step, loss, params, rows):

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import model_families as families
 import numpy as np
 import pytest
+from llamas import init_params
 
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.llama import decoding, generation
 from ofmu_jax.models.llama.generation import greedy_generate
-from ofmu_jax.models.llama.model import Llama, LlamaConfig, init_params
+from ofmu_jax.models.llama.model import Llama, LlamaConfig
 
 MODEL = Llama(
     LlamaConfig(
@@ -25,7 +26,7 @@ MODEL = Llama(
         initializer_range=0.7,
     )
 )
-PARAMS = jax.jit(init_params, static_argnums=0)(MODEL.config, jax.random.key(3))
+PARAMS = init_params(MODEL.config, jax.random.key(3))
 IDS = np.array([[0, 0, 5, 6], [3, 9, 4, 8]], np.int32)
 MASK = np.array([[0, 0, 1, 1], [1, 1, 1, 1]], np.int32)
 
@@ -113,7 +114,7 @@ def grouped(request):
     config = dataclasses.replace(
         MODEL.config, num_kv_heads=1, sliding_window=request.param
     )
-    params = jax.jit(init_params, static_argnums=0)(config, jax.random.key(3))
+    params = init_params(config, jax.random.key(3))
     return Llama(config), params
 
 

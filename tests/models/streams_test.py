@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from llamas import hidden_states, init_params
 
 from ofmu_jax.models.llama import streams
-from ofmu_jax.models.llama.model import Llama, LlamaConfig, hidden_states, init_params
+from ofmu_jax.models.llama.model import Llama, LlamaConfig
 
 TINY = LlamaConfig(17, 8, 12, 3, 2, 1, 4, initializer_range=0.5)
 CONFIGS = {
@@ -22,7 +23,7 @@ MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], np.int32)
 
 
 def made(config, seed=0):
-    return jax.jit(init_params, static_argnums=0)(config, jax.random.key(seed))
+    return init_params(config, jax.random.key(seed))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -38,7 +39,7 @@ def test_each_layer_is_that_of_the_model_and_the_last_makes_its_logits(name):
         np.testing.assert_allclose(
             found[layer].astype(np.float32), expected.astype(np.float32), atol=near
         )
-    logits = Llama(config).apply({"params": params}, IDS, MASK)
+    logits = jax.jit(Llama(config).apply)({"params": params}, IDS, MASK)
     decoded = streams.decoded(config, params, found[-1])
     assert decoded.dtype == np.float32
     np.testing.assert_allclose(decoded, np.asarray(logits), atol=near)

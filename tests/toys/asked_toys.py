@@ -2,10 +2,11 @@
 
 import jax
 import numpy as np
+from llamas import init_params
 
 from ofmu_jax.data.language.padding import IGNORE, Encoded
 from ofmu_jax.evals.language.scores import score_batches
-from ofmu_jax.models.llama.model import Llama, LlamaConfig, init_params
+from ofmu_jax.models.llama.model import Llama, LlamaConfig
 
 END = 0
 
@@ -74,7 +75,7 @@ class Network(Scripted):
         return self.model.apply({"params": params}, ids, mask)
 
     def made(self, seed):
-        return jax.jit(init_params, static_argnums=0)(self.config, jax.random.key(seed))
+        return init_params(self.config, jax.random.key(seed))
 
     def score_encoded(self, params, examples):
         return score_batches(self.apply_fn, params, examples, batch_size=4)
