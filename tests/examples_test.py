@@ -49,6 +49,7 @@ def test_a_checkpoint(tmp_path):
     assert config == huggingface.load_pretrained(given)[0]
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own():
     run, found = example("own_model").main()
     assert "forget target 2.303 met" in run.stopped
@@ -57,6 +58,7 @@ def test_a_model_of_ones_own():
     assert min(before[1], after[1]) > 0.9  # of the other digits
 
 
+@pytest.mark.slow
 def test_a_classifier(tmp_path):
     options = dict(updates=2, method="fine_tune", gradient_evaluations=2)
     run = example("classifier").main(str(tmp_path / "out"), **options)

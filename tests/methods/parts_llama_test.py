@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from cases import rest_slow
 from llamas import init_params
 from losses_toys import FORGET
 from parts_toys import CONFIG, DOWN, LORA, NAMES, batches
@@ -59,7 +60,7 @@ def changed(params):
     return names
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rest_slow(NAMES))
 def test_every_method_changes_its_part_alone(name):
     method = unlearning(name, DOWN)
     again = unlearning(name, Subset("down_proj"))

@@ -8,6 +8,7 @@ import losses_toys as toys
 import numpy as np
 import optax
 import pytest
+from cases import rest_slow
 from llamas import init_params
 from parts_toys import CONFIG, DOWN, LORA, NAMES, batches
 
@@ -54,7 +55,7 @@ def toy_run(method, params, *fixed, updates=2):
     return params, state, metrics
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rest_slow(NAMES))
 def test_all_parameters_are_the_plain_method(name):
     everything = Subset("")
     trainable, fixed = everything.split(toy_params())

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 import vision_toys
+from cases import rest_slow
 from compilations import counted
 from losses_toys import TABLE, bigram
 from parts_toys import LORA, NAMES, batches
@@ -44,7 +45,7 @@ def run(method, start, rows, fixed=None):
 # --- language -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rest_slow(NAMES))
 def test_trials_of_a_method_share_a_program_and_compute_what_constants_do(name):
     with jax.enable_x64(True):
         start = jax.tree.map(jnp.asarray, TABLE)

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import rest_slow
 
 from ofmu_jax.models import resnet
 
 RNG = np.random.default_rng(0)
+SHALLOW = "resnet8", "resnet20", "resnet18"
 
 
 # --- an independent forward pass: explicit windows, float64 -------------------------
@@ -95,7 +97,7 @@ def random_variables(config, size):
 
 
 @pytest.mark.parametrize("train", [False, True])
-@pytest.mark.parametrize("name", ["resnet8", "resnet20", "resnet18", "resnet50"])
+@pytest.mark.parametrize("name", rest_slow([*SHALLOW, "resnet50"], SHALLOW))
 def test_forward_pass_is_that_of_explicit_loops(name, train):
     config = resnet.ResNetConfig(name, num_classes=5)
     variables = random_variables(config, 16)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import rest_slow
 
 import experiments
 from experiments.config import language
@@ -194,7 +195,7 @@ def domain():
     return found, found.task.init_params(0)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", rest_slow(METHODS))
 def test_every_method_takes_the_batches_that_are_made_for_it(domain, name):
     """One update, traced: parameters in, parameters and finite-sized metrics out."""
     target = domain[1]
