@@ -1,0 +1,15 @@
+"""Which cases of a long list `make test` runs; `make slow` runs the others."""
+
+import pytest
+
+# One method of each kind: a weighted sum, a reference, other answers, the streams of a
+# layer, a direction of both gradients, a multiplier, two levels.
+KINDS = ("grad_diff", "npo", "idk_dpo", "rmu", "hamu", "saul", "ofmu")
+
+
+def rest_slow(names, kept=KINDS):
+    """The cases, those that are not kept marked slow."""
+    return [
+        name if name in kept else pytest.param(name, marks=pytest.mark.slow)
+        for name in names
+    ]
