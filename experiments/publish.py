@@ -11,10 +11,8 @@ every model by seed, their summary and comparison, and the tuning trials. It has
 trajectories, no texts of the data and no paths of the machine: of an absolute path its
 last component is left. ``--check`` compares the models of a run with those published,
 metric by metric and exactly; it ends with 1 if any differs. A run of fewer seeds or
-methods than were published is compared in what it has. ``--attacks`` adds what the
-attacks of a run found to a file of other methods, where there is one, and prints it
-as tables. ``--tables`` writes the page of all files in experiments/results, and the
-figures of ablations.
+methods than were published is compared in what it has. ``--attacks`` adds to the file
+and prints its tables. ``--tables`` writes the page of experiments/results and figures.
 """
 
 import dataclasses
@@ -70,8 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _work(options: Options) -> int:
-    kinds = {ablations: options.ablations, attacks: options.attacks}
-    asked = [kind for kind, given in kinds.items() if given]
+    asked = [ablations] * options.ablations + [attacks] * options.attacks
     if options.tables:
         if options.run_dir or options.check or asked:
             raise ValueError("--tables is of all published files; give it alone.")
@@ -80,7 +77,7 @@ def _work(options: Options) -> int:
     if options.run_dir is None or options.file is None:
         raise ValueError("name the folder of a run and a file of results; see --help.")
     if len(asked) > 1:
-        raise ValueError("--ablations and --attacks are two files; give one of them.")
+        raise ValueError("--ablations and --attacks are two files; give one.")
     kind = asked[0] if asked else run
     found = kind.read(options.run_dir)
     if not options.check:
@@ -95,8 +92,7 @@ def _work(options: Options) -> int:
     lines = published.differences(ours, theirs)
     for line in lines:
         print(line)
-    count = len(ours)
-    print(f"{count} results compared with {options.file}: {len(lines)} differences")
+    print(f"{len(ours)} results of {options.file}: {len(lines)} differences")
     return 1 if lines or not ours else 0
 
 
