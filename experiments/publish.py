@@ -3,6 +3,7 @@
     python -m experiments.publish RUN_DIR experiments/results/NAME.json
     python -m experiments.publish --check RUN_DIR experiments/results/NAME.json
     python -m experiments.publish --ablations RUN_DIR experiments/results/NAME.json
+    python -m experiments.publish --attacks RUN_DIR docs/results/NAME.json
     python -m experiments.publish --tables
 
 The file has the command, the code and the machine, the recipe, the metrics and costs of
@@ -10,8 +11,8 @@ every model by seed, their summary and comparison, and the tuning trials. It has
 trajectories, no texts of the data and no paths of the machine: of an absolute path its
 last component is left. ``--check`` compares the models of a run with those published,
 metric by metric and exactly; it ends with 1 if any differs. A run of fewer seeds or
-methods than were published is compared in what it has. ``--tables`` writes the page of
-all files in experiments/results, and the figures of ablations.
+methods than were published is compared in what it has. ``--attacks`` adds to the file
+and prints its tables. ``--tables`` writes the page of experiments/results and figures.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from typing import Annotated
 import tyro
 
 from experiments.config import from_file
-from experiments.publishing import ablations, page, run
+from experiments.publishing import ablations, attacks, page, run
 from experiments.report import published
 from experiments.shell import command_line, signals
 from experiments.stages.files import write_json
@@ -47,6 +48,8 @@ class Options:
     check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     # The folder's ablations (experiments.ablations), in place of its run.
     ablations: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    # What its attacks found, in place of the run; of other methods FILE may have it.
+    attacks: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     # Write the page of all published files; RUN_DIR and FILE are left out.
     tables: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
@@ -65,28 +68,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _work(options: Options) -> int:
+    asked = [ablations] * options.ablations + [attacks] * options.attacks
     if options.tables:
-        if options.run_dir or options.check or options.ablations:
+        if options.run_dir or options.check or asked:
             raise ValueError("--tables is of all published files; give it alone.")
         print(page.write())
         return 0
     if options.run_dir is None or options.file is None:
         raise ValueError("name the folder of a run and a file of results; see --help.")
-    kind = ablations if options.ablations else run
+    if len(asked) > 1:
+        raise ValueError("--ablations and --attacks are two files; give one.")
+    kind = asked[0] if asked else run
     found = kind.read(options.run_dir)
     if not options.check:
+        if kind is attacks and options.file.exists():
+            found = attacks.joined(published.load(options.file, kind.SCHEMA), found)
         options.file.parent.mkdir(parents=True, exist_ok=True)
         write_json(options.file, found)
-        print(options.file)
+        print(attacks.section(found) if kind is attacks else options.file)
         return 0
     ours = kind.outcomes(found)
     theirs = kind.outcomes(published.load(options.file, kind.SCHEMA))
     lines = published.differences(ours, theirs)
     for line in lines:
         print(line)
-    count = len(ours)
-    print(f"{count} models compared with {options.file}: {len(lines)} differences")
-    return 1 if lines or not count else 0
+    print(f"{len(ours)} results of {options.file}: {len(lines)} differences")
+    return 1 if lines or not ours else 0
 
 
 if __name__ == "__main__":

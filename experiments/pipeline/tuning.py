@@ -173,7 +173,7 @@ def _recipe(run: Run, source: pathlib.Path) -> dict[str, Any]:
     )
     try:
         if source.is_file():
-            found = published.load(source)["recipe"]
+            found = published.load(source, *published.WITH_RECIPE)["recipe"]
         else:
             found = json.loads((source / "config.json").read_bytes())
     except (OSError, ValueError, KeyError, RecursionError) as error:

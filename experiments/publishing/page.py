@@ -31,7 +31,7 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
       ValueError: a file that is none of published results.
     """
     files = sorted(folder.glob("*.json"))
-    return {path.name: published.load(path) for path in files}
+    return {p.name: published.load(p, *published.WITH_RECIPE) for p in files}
 
 
 def page(results: Mapping[str, Any]) -> str:

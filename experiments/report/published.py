@@ -8,7 +8,9 @@ from typing import Any
 
 Outcomes = Mapping[str, Mapping[str, Any]]  # who -> what repeats, by name
 RUN, ABLATIONS = "ofmu_jax.result", "ofmu_jax.ablations"
-VERSIONS = {RUN: 1, ABLATIONS: 1}
+ATTACKS = "ofmu_jax.attacks"
+WITH_RECIPE = (RUN, ABLATIONS)
+VERSIONS = {RUN: 1, ABLATIONS: 1, ATTACKS: 1}
 ENVIRONMENT = ("jax", "python", "devices", "cpu", "cores")
 
 
