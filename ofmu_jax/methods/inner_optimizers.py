@@ -9,13 +9,15 @@ import optax
 InnerOptimizer = Literal["sgd", "clipped", "normalized", "adam", "polyak"]
 
 
-FIRST, LESS, MORE = 1 / 8, 1 / 4, 2.0  # of a checked step: its share of the length
+# Of a checked step: the share of the length that the first one tries, and how much the
+# bend may fall from one to the next, a factor 4 for twice the length.
+FIRST, FALL, WORSE = 1 / 8, 1 / 4, 16.0
 
 
 class PolyakState(NamedTuple):
     """State of `polyak`."""
 
-    share: jax.Array  # of the length that is tried next; shape=()
+    bend: jax.Array  # c of the last checked step, 0: there was none; shape=()
 
 
 def polyak(
@@ -34,12 +36,12 @@ def polyak(
     be huge, so that it is at most ``longest`` times the norm of the parameters.
 
     The slope of what is known by heart rises on the way, so that such a step goes too
-    far, in a pretrained model by much. ``checked``: Φ is computed where a step would
-    lead, one more forward pass. If it rose by more than was asked for, or fell, a
-    quarter of the step is taken; else the step. Steps start with an eighth of the
-    length and may double from one to the next while they close less than half of what
-    was asked for: a trust region whose radius is a share of the length (Conn, Gould
-    and Toint 2000, algorithm 6.1.1), held against the gap in place of the model.
+    far, in a pretrained model by much. ``checked``: Φ is computed where a step of
+    length t leads, one more forward pass, and the step is taken to where the parabola
+    of this value, Φ and its slope, Φ + ‖∇Φ‖ t + c t², has closed what was asked for. The
+    length that is tried is that of the bend c before it. The first is an eighth of
+    Polyak's; c falls to no less than a quarter from one step to the next, so that
+    lengths at most double, and grows sixteenfold where Φ fell or is not finite.
 
     Args:
       fraction: of the gap, above 0; usually well below 1.
@@ -52,7 +54,7 @@ def polyak(
         if not checked:
             return optax.EmptyState()
         dtype = jnp.result_type(*jax.tree.leaves(params))
-        return PolyakState(jnp.full((), FIRST, dtype))
+        return PolyakState(jnp.zeros((), dtype))
 
     def update(updates, state, params=None, **extra_args):
         needed = ("value", "value_fn") if checked else ("value",)
@@ -60,22 +62,27 @@ def polyak(
             asked = ", ".join(f"{name}=…" for name in needed)
             raise ValueError(f"polyak needs update(…, params, {asked}).")
         slope = optax.tree.norm(updates)
+        safe = jnp.where(slope > 0, slope, 1)
         gap = jnp.maximum(maximum + extra_args["value"], 0)  # the value is that of −Φ
-        length = jnp.minimum(
-            fraction * gap / jnp.where(slope > 0, slope, 1),
-            longest * optax.tree.norm(params),
-        )
-        step = optax.tree.scale(-length / jnp.where(slope > 0, slope, 1), updates)
+        rise = fraction * gap  # that is asked for
+        most = longest * optax.tree.norm(params)
+        along = lambda length: optax.tree.scale(-length / safe, updates)
         if not checked:
-            return step, state
-        step = optax.tree.scale(state.share, step)
-        there = extra_args["value_fn"](optax.apply_updates(params, step))
-        rise = extra_args["value"] - there
-        kept = (rise >= 0) & (rise <= fraction * gap)  # not where it is NaN
-        grown = jnp.where(rise < fraction * gap / 2, MORE, 1.0)
-        share = jnp.minimum(state.share * jnp.where(kept, grown, LESS), 1)
-        step = optax.tree.scale(jnp.where(kept, 1, LESS), step)
-        return step, PolyakState(share.astype(state.share.dtype))
+            return along(jnp.minimum(rise / safe, most)), state
+
+        def reach(bend):  # where slope · t + bend · t² is the rise
+            root = jnp.sqrt(safe**2 + 4 * bend * rise)
+            return jnp.minimum(2 * rise / (safe + root), most)
+
+        first = (1 - FIRST) / FIRST**2 * safe**2 / jnp.where(rise > 0, rise, 1)
+        before = jnp.where(state.bend > 0, state.bend, first)
+        tried = reach(before)
+        there = extra_args["value_fn"](optax.apply_updates(params, along(tried)))
+        risen = extra_args["value"] - there
+        found = (risen - slope * tried) / jnp.where(tried > 0, tried, 1) ** 2
+        bend = jnp.where(risen > 0, jnp.maximum(found, FALL * before), WORSE * before)
+        bend = jnp.where(slope * tried > 0, bend, state.bend)
+        return along(reach(bend)), PolyakState(bend.astype(state.bend.dtype))
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -56,19 +56,36 @@ def test_a_flat_slope_takes_the_longest_step_and_no_slope_none():
 
 class CheckedTest(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
-    def test_steps_double_until_half_of_what_was_asked_for_is_closed(self):
-        # Φ = θ₁ − 8, half of the gap each: an eighth of 4, a quarter of 3.75, then half
-        # of 3.28125, which is half of what was asked for, so that the share stays.
+    def test_a_parabola_is_met_where_it_has_closed_the_fraction(self):
+        # Φ = θ + 60 θ² − 8: half of the gap, 4, is closed at ¼, as ¼ + 60/16 = 4.
+        parabola = lambda p: p[0] + 60 * p[0] ** 2 - 8.0
         walk = self.variant(
-            lambda p: ascend(
-                polyak(0.5, longest=1e3, checked=True), lambda p: p[0] - 8.0, p, 3
-            )
+            lambda p, steps: ascend(
+                polyak(0.5, longest=1e3, checked=True), parabola, p, steps
+            ),
+            static_argnums=1,
         )
-        found = walk(jnp.array([0.0, 1.0]))
-        np.testing.assert_allclose(found.params, [0.5 + 0.9375 + 1.640625, 1.0])
-        assert found.optimizer_state.share == 0.5
+        start = jnp.array([0.0, 1.0])
+        once, thrice = walk(start, 1), walk(start, 3)
+        np.testing.assert_allclose(once.params, [0.25, 1.0], rtol=1e-5)
+        np.testing.assert_allclose(once.optimizer_state.bend, 60, rtol=1e-5)
+        np.testing.assert_allclose(parabola(thrice.params), -1.0, rtol=1e-4)
 
-    def test_a_step_that_goes_too_far_is_cut_to_a_quarter(self):
+    def test_lengths_at_most_double(self):
+        # Φ = θ − 8 has no bend. An eighth of Polyak's length 4 is tried: c = 14, as
+        # ½ + 14/4 = 4. A quarter of it stays, and c t² + t = 4 is met there.
+        found = ascend(
+            polyak(0.5, longest=1e3, checked=True),
+            lambda p: p[0] - 8.0,
+            jnp.array([0.0, 1.0]),
+            1,
+        )
+        t = found.params[0]
+        np.testing.assert_allclose(found.optimizer_state.bend, 3.5)
+        np.testing.assert_allclose(3.5 * t**2 + t, 4, rtol=1e-6)
+        assert 0.5 < t < 1.0
+
+    def test_a_step_that_goes_too_far_is_cut(self):
         # From 1 the slope says that an eighth of 3.5 is safe; from 1.1 on it is not.
         for beyond in (1e3, -1e3, jnp.nan):
             cliff = lambda p, x=beyond: jnp.where(p[0] > 1.1, x, 0.0)
@@ -78,8 +95,23 @@ class CheckedTest(chex.TestCase):
                 jnp.array([1.0]),
                 1,
             )
-            np.testing.assert_allclose(found.params, [1 + 3.5 / 8 / 4])
-            assert found.optimizer_state.share == 1 / 32
+            t = found.params[0] - 1
+            c = 1e3 / 0.4375**2 if beyond > 0 else 16 * 56 / 3.5
+            np.testing.assert_allclose(found.optimizer_state.bend, c, rtol=1e-5)
+            np.testing.assert_allclose(c * t**2 + t, 3.5, rtol=1e-4)
+
+    def test_at_the_maximum_and_without_a_slope_it_rests(self):
+        tx, params = polyak(1.0, checked=True), jnp.ones(2)
+        for slope, value in ((jnp.ones(2), 0.0), (jnp.zeros(2), 1.0)):
+            update, state = tx.update(
+                slope,
+                tx.init(params),
+                params,
+                value=jnp.float32(value),
+                value_fn=lambda p: jnp.float32(1.0),
+            )
+            np.testing.assert_array_equal(update, jnp.zeros(2))
+            assert state.bend == 0
 
     def test_without_a_function_of_the_value_it_says_so(self):
         tx = polyak(1.0, checked=True)
