@@ -217,16 +217,15 @@ def inner_ascent(
     """T steps of ascent on Φ, one `lax.scan`: θ' ← θ' + inner_optimizer(∇Φ(θ')).
 
     The ascent rests (parameters and optimizer state stay) from where L_f or ∇Φ is not
-    finite: the parameters themselves are, as the step that led there was computed from
-    good values. It rests too where L_f has reached ``forget_target``. The trace says
-    where it ``moved``.
+    finite: the parameters are, made of good values. It rests too where L_f has reached
+    ``forget_target``. The trace says where it ``moved``.
 
     Args:
       params: where the ascent starts.
       forget_loss: ``(parameters, step) -> scalar`` with step = 0 … T−1, traced.
       retain_loss: likewise.
       inner_optimizer: of optax, or a rate; it is given −∇Φ, so it ascends (and −Φ as
-        ``value`` and ``value_fn``, for those that search along a line).
+        ``value`` and ``value_fn``, ``held`` what of it is constant, for line searches).
       inner_steps: T, a Python integer.
       optimizer_state: of the inner optimizer; None starts a new one.
       forget_target: the loss that counts as forgotten; −CE has no maximum of its own.
@@ -266,7 +265,8 @@ def inner_ascent(
             theta,
             value=-phi.phi,
             grad=downhill,
-            value_fn=lambda p: -phi_fn(p).phi,
+            value_fn=lambda p, held=0.0: -phi_fn(p).phi,
+            held=0.0 if lookahead is None else phi.forget_loss - phi.phi,
         )
         new = (optax.apply_updates(theta, updates), new_state)
         new_theta, new_state = optax.tree.where(moves, new, (theta, state))

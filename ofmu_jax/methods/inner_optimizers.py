@@ -9,13 +9,22 @@ import optax
 InnerOptimizer = Literal["sgd", "clipped", "normalized", "adam", "polyak"]
 
 
-FIRST, LESS, MORE = 1 / 8, 1 / 4, 2.0  # of a checked step: its share of the length
+# Of a checked step: the share of the length that the first one tries, and how much the
+# bend may fall from one to the next, a factor 4 for twice the length.
+FIRST, FALL, WORSE = 1 / 8, 1 / 4, 16.0
+# Where the retain loss is watched: shares of the fraction, changes of a share, how far
+# the loss's level follows a lower one and a higher one.
+START, LEAST = 1 / 4, 1 / 16
+LESS, MORE = 1 / 4, 1.5
+DOWN, UP = 1 / 4, 1 / 32
 
 
 class PolyakState(NamedTuple):
-    """State of `polyak`."""
+    """State of a checked `polyak`."""
 
-    share: jax.Array  # of the length that is tried next; shape=()
+    bend: jax.Array  # c of the last checked step, 0: there was none; shape=()
+    share: jax.Array  # of the fraction that is asked for; shape=()
+    retain_loss: jax.Array  # its level, see `eased`, ∞: none was seen; shape=()
 
 
 def polyak(
@@ -24,6 +33,7 @@ def polyak(
     maximum: float = 0.0,
     longest: float = 2e-3,
     checked: bool = False,
+    share: float = 1.0,
 ) -> optax.GradientTransformationExtraArgs:
     """A step towards a known maximum of Φ, for models of any size.
 
@@ -34,25 +44,27 @@ def polyak(
     be huge, so that it is at most ``longest`` times the norm of the parameters.
 
     The slope of what is known by heart rises on the way, so that such a step goes too
-    far, in a pretrained model by much. ``checked``: Φ is computed where a step would
-    lead, one more forward pass. If it rose by more than was asked for, or fell, a
-    quarter of the step is taken; else the step. Steps start with an eighth of the
-    length and may double from one to the next while they close less than half of what
-    was asked for: a trust region whose radius is a share of the length (Conn, Gould
-    and Toint 2000, algorithm 6.1.1), held against the gap in place of the model.
+    far, in a pretrained model by much. ``checked``: Φ is computed where a step of
+    length t leads, one more forward pass, and the step is taken to where the parabola
+    of this value, Φ and its slope, Φ + ‖∇Φ‖ t + c t², has closed what was asked for.
+    The length that is tried is that of the bend c before it. The first is an eighth of
+    Polyak's; c falls to no less than a quarter from one step to the next, and only
+    while it more than halves the length, and grows sixteenfold where Φ fell or is not
+    finite. What is held constant of Φ is no part of the gap.
 
     Args:
       fraction: of the gap, above 0; usually well below 1.
       maximum: what Φ cannot exceed: 0 for a bounded forget loss, β more with a cosine.
       longest: in norms of the parameters.
       checked: look where a step leads; needs ``value_fn`` as line searches do.
+      share: of the fraction, that checked steps ask for at first; see `eased`.
     """
 
     def init(params):
         if not checked:
             return optax.EmptyState()
         dtype = jnp.result_type(*jax.tree.leaves(params))
-        return PolyakState(jnp.full((), FIRST, dtype))
+        return PolyakState(*(jnp.full((), x, dtype) for x in (0, share, jnp.inf)))
 
     def update(updates, state, params=None, **extra_args):
         needed = ("value", "value_fn") if checked else ("value",)
@@ -60,24 +72,57 @@ def polyak(
             asked = ", ".join(f"{name}=…" for name in needed)
             raise ValueError(f"polyak needs update(…, params, {asked}).")
         slope = optax.tree.norm(updates)
-        gap = jnp.maximum(maximum + extra_args["value"], 0)  # the value is that of −Φ
-        length = jnp.minimum(
-            fraction * gap / jnp.where(slope > 0, slope, 1),
-            longest * optax.tree.norm(params),
-        )
-        step = optax.tree.scale(-length / jnp.where(slope > 0, slope, 1), updates)
+        safe = jnp.where(slope > 0, slope, 1)
+        gap = maximum + extra_args["value"]  # the value is that of −Φ
+        if checked:
+            gap = state.share * (gap - extra_args.get("held", 0.0))
+        rise = fraction * jnp.maximum(gap, 0)  # that is asked for
+        most = longest * optax.tree.norm(params)
+        along = lambda length: optax.tree.scale(-length / safe, updates)
         if not checked:
-            return step, state
-        step = optax.tree.scale(state.share, step)
-        there = extra_args["value_fn"](optax.apply_updates(params, step))
-        rise = extra_args["value"] - there
-        kept = (rise >= 0) & (rise <= fraction * gap)  # not where it is NaN
-        grown = jnp.where(rise < fraction * gap / 2, MORE, 1.0)
-        share = jnp.minimum(state.share * jnp.where(kept, grown, LESS), 1)
-        step = optax.tree.scale(jnp.where(kept, 1, LESS), step)
-        return step, PolyakState(share.astype(state.share.dtype))
+            return along(jnp.minimum(rise / safe, most)), state
+
+        def reach(bend):  # where slope · t + bend · t² is the rise
+            root = jnp.sqrt(safe**2 + 4 * bend * rise)
+            return jnp.minimum(2 * rise / (safe + root), most)
+
+        first = (1 - FIRST) / FIRST**2 * safe**2 / jnp.where(rise > 0, rise, 1)
+        before = jnp.where(state.bend > 0, state.bend, first)
+        tried = reach(before)
+        there = extra_args["value_fn"](optax.apply_updates(params, along(tried)))
+        risen = extra_args["value"] - there
+        found = (risen - slope * tried) / jnp.where(tried > 0, tried, 1) ** 2
+        fallen = jnp.where(before * tried > slope, FALL * before, before)
+        bend = jnp.where(risen > 0, jnp.maximum(found, fallen), WORSE * before)
+        bend = jnp.where(slope * tried > 0, bend, state.bend).astype(state.bend.dtype)
+        return along(reach(bend)), state._replace(bend=bend)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def eased(state: PolyakState, retain_loss: jax.Array, harm: float) -> PolyakState:
+    """The state after ascents that left this retain loss: what breaks more than outer
+    steps mend is not asked for again.
+
+    Where the loss is ``harm`` above its level, the next ascents ask for the same share
+    of the fraction. Else the share changes with the root of harm / what it is above,
+    as harm grows with the square of a step that is short, by a factor of at least a
+    quarter and at most 1.5. The level follows a lower loss by a quarter of the way and
+    a higher one by a 32nd: batches differ, and the least of many is no level.
+    """
+    finite = jnp.isfinite(retain_loss)
+    level = jnp.where(jnp.isfinite(state.retain_loss), state.retain_loss, retain_loss)
+    above = jnp.maximum(retain_loss - level, harm / MORE**2)
+    change = jnp.maximum(jnp.sqrt(harm / above), LESS)
+    share = jnp.clip(state.share * jnp.where(finite, change, LESS), LEAST, 1)
+    towards = jnp.where(retain_loss < level, DOWN, UP)
+    level = jnp.where(
+        finite, level + towards * (retain_loss - level), state.retain_loss
+    )
+    cast = lambda x, like: x.astype(like.dtype)
+    return PolyakState(
+        state.bend, cast(share, state.share), cast(level, state.retain_loss)
+    )
 
 
 def inner_optimizer(
@@ -87,6 +132,7 @@ def inner_optimizer(
     maximum: float | None,
     longest: float = 2e-3,
     checked: bool = False,
+    share: float = 1.0,
 ) -> optax.GradientTransformation:
     """One of them.
 
@@ -95,7 +141,7 @@ def inner_optimizer(
         `polyak`, whose learning rate is its fraction.
       learning_rate: η_in.
       maximum: what Φ cannot exceed; None if there is nothing.
-      longest, checked: of `polyak`.
+      longest, checked, share: of `polyak`.
 
     Raises:
       ValueError: polyak where Φ has no maximum.
@@ -117,7 +163,8 @@ def inner_optimizer(
             "and cross_entropy has none; choose a bounded forget loss, or another "
             "inner optimizer (clipped, normalized)."
         )
-    return polyak(learning_rate, maximum=maximum, longest=longest, checked=checked)
+    options = {"longest": longest, "checked": checked, "share": share}
+    return polyak(learning_rate, maximum=maximum, **options)
 
 
 def maximum_of(forget_loss: str, beta: float, similarity: str) -> float | None:

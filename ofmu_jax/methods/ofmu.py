@@ -1,8 +1,8 @@
 """OFMU as a method: config, transform, minibatches and the count of its cost."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, TypeVar, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
 
 import optax
 
@@ -10,26 +10,25 @@ from ofmu_jax import choices, transform
 from ofmu_jax.bilevel import LOOKAHEAD_MAX_STEP, AdaptiveRho, is_static_zero
 from ofmu_jax.bounds import Count, NotNegative, Positive, Term
 from ofmu_jax.methods import inner_optimizers as inner
+from ofmu_jax.methods import ofmu_fit as fit
 from ofmu_jax.methods import schedules
 from ofmu_jax.methods.base import Among, BatchLoss, Method, Range, Span, Spec, minibatch
 from ofmu_jax.methods.inner_optimizers import InnerOptimizer
 from ofmu_jax.methods.ofmu_cost import gradient_evaluations
+from ofmu_jax.methods.ofmu_fit import NAME as NAME
 
 RhoControl = Literal["schedule", "adaptive"]
-NAME = "ofmu"  # in every registry
 # Fields that are options of `ofmu_jax.ofmu` as they are.
 PASSED = ("inner_steps", "outer_steps", "beta", "similarity", "base", "curvature")
 PASSED += ("retain_direction", "lookahead_max_step")
 PASSED += ("penalty", "penalty_gradient", "penalty_clip")
 PAPER_BETA, PAPER_RHO = 0.1, 1e-2
 FIXED_RATE = 0.1  # η_in of steps that do not find their length
-FAR = 1e-4  # of the norm of a pretrained model
 NO_GAP = (
     "the penalty value_gap is the gap to the maximum of the forget loss, and "
     "cross_entropy has none; choose a bounded forget loss, the penalty gradient_norm "
     "with the penalty gradient secant, or rho 0."
 )
-_EXACT = {"curvature": "jvp", "penalty_gradient": "exact"}  # without differences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +49,12 @@ class OfmuConfig:
     inner_max_step: Positive = 2e-3
     """The longest step of polyak, in norms of the parameters."""
     inner_check: bool = False
-    """Look where a step of polyak leads, for a third of a gradient: a quarter of it is
-    taken if it closes more than η_in of the gap, and the next ones are shorter too.
-    Other inner optimizers do not look."""
+    """Look where a step of polyak leads, for a third of a gradient, and take it to
+    where the parabola of what is found closes η_in of the gap. Other inner optimizers
+    do not look."""
+    inner_harm: Positive | None = None
+    """Nats of retain loss that the ascent of an update may break: steps that are
+    checked ask for less than η_in after it broke more. Default: not watched."""
     outer_steps: Count = 3
     outer_learning_rate: Positive = 1e-3
     weight_decay: Term = 0.0
@@ -101,6 +103,12 @@ class OfmuConfig:
         checks = self.inner_check and self.inner_optimizer == "polyak"
         return self.inner_steps if checks else 0
 
+    @property
+    def _holds_similarity(self) -> bool:
+        """Whether the look-ahead of a step was made before it."""
+        ahead = self.curvature == "lookahead" and not is_static_zero(self.beta)
+        return ahead and self.retain_direction != "fresh"
+
     def create(
         self,
         forget_loss: BatchLoss,
@@ -118,12 +126,17 @@ class OfmuConfig:
         maximum = inner.maximum_of(self.forget_loss, self.beta, self.similarity)
         if penalised and maximum is None and self.penalty == "value_gap":
             raise ValueError(NO_GAP)
+        highest = maximum
+        if self._looks and self._holds_similarity:  # which is no part of its gap
+            highest = inner.maximum_of(self.forget_loss, 0.0, self.similarity)
+        harm = self.inner_harm if self._looks else None
         ascent = inner.inner_optimizer(
             self.inner_optimizer,
             self.inner_learning_rate,
-            maximum=maximum,
+            maximum=highest,
             longest=self.inner_max_step,
             checked=self.inner_check,
+            share=1.0 if harm is None else inner.START,
         )
         return ofmu_method(
             forget_loss,
@@ -133,6 +146,7 @@ class OfmuConfig:
             rho=rho,
             maximum=maximum,
             looks=self._looks,
+            harm=harm,
             **{name: getattr(self, name) for name in PASSED},
             **options,
         )
@@ -179,68 +193,6 @@ def inner_rate(config: OfmuConfig, optimizer: InnerOptimizer) -> float:
     return 0.5 if optimizer == "polyak" else FIXED_RATE
 
 
-def derivatives(config: OfmuConfig) -> dict[str, tuple[str, ...]]:
-    """Field that says how a derivative is taken -> what can; nothing without a term."""
-    fitting = choices.PENALTY_GRADIENTS_OF[config.penalty]
-    return {
-        "curvature": get_args(choices.Curvature) if config.beta else (),
-        "penalty_gradient": fitting if config.rho else (),
-    }
-
-
-def second_derivatives(config: OfmuConfig) -> bool:
-    """Whether a term is computed by differentiating gradients, not by their
-    differences."""
-    curved = config.beta and config.curvature not in choices.FIRST_ORDER
-    exact = config.penalty == "gradient_norm" and config.penalty_gradient == "exact"
-    return bool(curved or (config.rho and exact))
-
-
-def unfit(config: OfmuConfig, dtype: str) -> Iterator[str]:
-    """Differences of gradients where the model rounds the step between them away."""
-    for name, used in derivatives(config).items() if dtype == "bfloat16" else ():
-        if used and getattr(config, name) == "finite_difference":
-            flag = f"--{NAME}.{name.replace('_', '-')}"
-            yield (
-                f"{flag} finite_difference compares gradients at parameters that "
-                "differ by less than --dtype bfloat16 can tell: the model rounds them, "
-                f"and noise is left; give {flag} {_EXACT[name]}, or --dtype float32."
-            )
-
-
-def cautions(config: OfmuConfig, dtype: str, given: str | None) -> Iterator[str]:
-    """Noise in the secant penalty; rates and steps too long for a ``given`` model."""
-    fixed = config.inner_optimizer != "polyak"  # whose steps find their own length
-    fast = fixed and config.inner_learning_rate > 0.05
-    if given is not None and (fast or config.outer_learning_rate > 1e-4):
-        yield (
-            "the learning rates are those of small models trained from scratch; for a "
-            f"pretrained model such as {given} 1e-5 is usual: "
-            f"--{NAME}.outer-learning-rate, --train.learning-rate, … Inner steps of "
-            f"length 0.1 (--{NAME}.inner-learning-rate) broke one of 135M parameters."
-        )
-    if given is not None and not (fixed or config.inner_check):
-        yield (
-            f"a pretrained model such as {given} can be broken by steps of polyak, "
-            f"which go too far where a row is known by heart: --{NAME}.inner-check "
-            "looks where a step leads before it is taken."
-        )
-    ahead = config.beta and config.curvature == "lookahead"
-    if given is not None and ahead and config.lookahead_max_step > FAR:
-        yield (
-            f"a pretrained model such as {given} is another one at "
-            f"{config.lookahead_max_step:g} of its norm, where the look-ahead takes "
-            f"the forget gradient: --{NAME}.lookahead-max-step 2e-5 stays near."
-        )
-    if dtype == "bfloat16" and config.rho and config.penalty_gradient == "secant":
-        yield (
-            f"--{NAME}.penalty-gradient secant subtracts gradients of two ascent "
-            "steps, and --dtype bfloat16 rounds each to 3 digits: with short steps "
-            "little but noise is left of the penalty. "
-            f"--{NAME}.penalty-gradient exact and --dtype float32 do without."
-        )
-
-
 def entry(
     config: OfmuConfig,
     build: Callable[[Any, Any], Any],
@@ -254,16 +206,21 @@ def entry(
     spans |= {"ceiling": Range(1.0, 1.3)}
     spans |= {"inner_steps": Among((1, 2)), "outer_steps": Among((2, 3, 4))}
     spans |= {"beta": Range(0.1, 30.0, log=True), "rho": Range(1e-3, 0.3, log=True)}
-    checks: dict[str, Any] = {"derivatives": derivatives, "unfit": unfit}
-    checks |= {"cautions": cautions, "second_derivatives": second_derivatives}
+    checks: dict[str, Any] = {"derivatives": fit.derivatives, "unfit": fit.unfit}
+    checks |= {"cautions": fit.cautions, "second_derivatives": fit.second_derivatives}
     return Spec("OFMU", "2509.22483", config, build, spans, **more, **checks)
 
 
 def ofmu_method(
-    forget_loss: BatchLoss, retain_loss: BatchLoss, *, looks: int = 0, **options
+    forget_loss: BatchLoss,
+    retain_loss: BatchLoss,
+    *,
+    looks: int = 0,
+    harm: float | None = None,
+    **options,
 ) -> Method:
     """Builds OFMU; ``options`` are those of `ofmu_jax.ofmu`, and ``looks`` is how many
-    forward passes its inner optimizer takes in an update.
+    forward passes its inner optimizer takes in an update; ``harm`` eases it.
 
     ``forget_loss`` is the one Φ *maximises* (cross-entropy, bounded cross-entropy,
     the negated NPO loss). Each inner and each outer step has a minibatch of its own;
@@ -283,6 +240,9 @@ def ofmu_method(
             forget_loss=lambda p, i: forget_loss(p, minibatch(batches["forget"], i)),
             retain_loss=lambda p, i: retain_loss(p, minibatch(batches["retain"], i)),
         )
+        if harm is not None:
+            eased = inner.eased(state.inner_state, state.retain_loss, harm)
+            state = state._replace(inner_state=eased)
         metrics = {name: getattr(state, name) for name in transform.METRICS}
         if maximum is not None:
             metrics["gap"] = maximum - metrics["phi"]

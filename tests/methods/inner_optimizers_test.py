@@ -11,9 +11,15 @@ import pytest
 
 import ofmu_jax
 from experiments.config.language import Choices, OfmuConfig, Request
-from ofmu_jax.methods.inner_optimizers import inner_optimizer, maximum_of, polyak
+from ofmu_jax.methods.inner_optimizers import (
+    PolyakState,
+    eased,
+    inner_optimizer,
+    maximum_of,
+    polyak,
+)
 from ofmu_jax.methods.language.of_model import of_model
-from ofmu_jax.methods.ofmu import cautions
+from ofmu_jax.methods.ofmu_fit import cautions
 
 
 def ascend(optimizer, loss, start, steps):
@@ -56,19 +62,40 @@ def test_a_flat_slope_takes_the_longest_step_and_no_slope_none():
 
 class CheckedTest(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
-    def test_steps_double_until_half_of_what_was_asked_for_is_closed(self):
-        # Φ = θ₁ − 8, half of the gap each: an eighth of 4, a quarter of 3.75, then half
-        # of 3.28125, which is half of what was asked for, so that the share stays.
+    def test_a_parabola_is_met_where_it_has_closed_the_fraction(self):
+        # Φ = θ + 60 θ² − 8: half of the gap, 4, is closed at ¼, as ¼ + 60/16 = 4.
+        parabola = lambda p: p[0] + 60 * p[0] ** 2 - 8.0
         walk = self.variant(
-            lambda p: ascend(
-                polyak(0.5, longest=1e3, checked=True), lambda p: p[0] - 8.0, p, 3
-            )
+            lambda p, steps: ascend(
+                polyak(0.5, longest=1e3, checked=True), parabola, p, steps
+            ),
+            static_argnums=1,
         )
-        found = walk(jnp.array([0.0, 1.0]))
-        np.testing.assert_allclose(found.params, [0.5 + 0.9375 + 1.640625, 1.0])
-        assert found.optimizer_state.share == 0.5
+        start = jnp.array([0.0, 1.0])
+        once, thrice = walk(start, 1), walk(start, 3)
+        np.testing.assert_allclose(once.params, [0.25, 1.0], rtol=1e-5)
+        np.testing.assert_allclose(once.optimizer_state.bend, 60, rtol=1e-5)
+        np.testing.assert_allclose(parabola(thrice.params), -1.0, rtol=1e-4)
 
-    def test_a_step_that_goes_too_far_is_cut_to_a_quarter(self):
+    def test_lengths_at_most_double(self):
+        # Φ = θ − 8 has no bend. An eighth of Polyak's length 4 is tried: c = 14, as
+        # ½ + 14/4 = 4. A quarter of it stays, and c t² + t = 4 is met there.
+        # c falls while c t is above the slope, 1.
+        start = jnp.array([0.0, 1.0])
+        found = ascend(
+            polyak(0.5, longest=1e3, checked=True), lambda p: p[0] - 8.0, start, 1
+        )
+        t = found.params[0]
+        np.testing.assert_allclose(found.optimizer_state.bend, 3.5)
+        np.testing.assert_allclose(3.5 * t**2 + t, 4, rtol=1e-6)
+        assert 0.5 < t < 1.0
+        many = ascend(
+            polyak(0.5, longest=1e3, checked=True), lambda p: p[0] - 8.0, start, 9
+        )
+        assert many.optimizer_state.bend == 3.5 / 16
+        assert -0.11 < many.params[0] - 8 < 0
+
+    def test_a_step_that_goes_too_far_is_cut(self):
         # From 1 the slope says that an eighth of 3.5 is safe; from 1.1 on it is not.
         for beyond in (1e3, -1e3, jnp.nan):
             cliff = lambda p, x=beyond: jnp.where(p[0] > 1.1, x, 0.0)
@@ -78,8 +105,43 @@ class CheckedTest(chex.TestCase):
                 jnp.array([1.0]),
                 1,
             )
-            np.testing.assert_allclose(found.params, [1 + 3.5 / 8 / 4])
-            assert found.optimizer_state.share == 1 / 32
+            t = found.params[0] - 1
+            c = 1e3 / 0.4375**2 if beyond > 0 else 16 * 56 / 3.5
+            np.testing.assert_allclose(found.optimizer_state.bend, c, rtol=1e-5)
+            np.testing.assert_allclose(c * t**2 + t, 3.5, rtol=1e-4)
+
+    def test_at_the_maximum_and_without_a_slope_it_rests(self):
+        tx, params = polyak(1.0, checked=True), jnp.ones(2)
+        for slope, value in ((jnp.ones(2), 0.0), (jnp.zeros(2), 1.0)):
+            update, state = tx.update(
+                slope,
+                tx.init(params),
+                params,
+                value=jnp.float32(value),
+                value_fn=lambda p: jnp.float32(1.0),
+            )
+            np.testing.assert_array_equal(update, jnp.zeros(2))
+            assert state.bend == 0
+
+    def test_what_is_held_of_phi_is_no_part_of_the_gap(self):
+        # Φ = θ + 60 θ² − 8 − 5, of which 5 are held: half of the gap is 4.
+        tx = polyak(0.5, longest=1e3, checked=True)
+        params = jnp.array([0.0, 1.0])
+        value_fn = lambda p: 13.0 - p[0] - 60 * p[0] ** 2
+        slope = jnp.array([-1.0, 0.0])
+        given = {"value": jnp.float32(13.0), "value_fn": value_fn, "held": 5.0}
+        update, _ = tx.update(slope, tx.init(params), params, **given)
+        np.testing.assert_allclose(update, [0.25, 0.0], rtol=1e-5)
+
+    def test_a_share_of_the_fraction(self):
+        # Half of a half of the gap 16 is 4, as above.
+        tx = polyak(0.5, longest=1e3, checked=True, share=0.5)
+        params = jnp.array([0.0, 1.0])
+        value_fn = lambda p: 16.0 - p[0] - 60 * p[0] ** 2
+        slope = jnp.array([-1.0, 0.0])
+        given = {"value": jnp.float32(16.0), "value_fn": value_fn}
+        update, _ = tx.update(slope, tx.init(params), params, **given)
+        np.testing.assert_allclose(update, [0.25, 0.0], rtol=1e-2)
 
     def test_without_a_function_of_the_value_it_says_so(self):
         tx = polyak(1.0, checked=True)
@@ -98,6 +160,43 @@ class CheckedTest(chex.TestCase):
         fixed = OfmuConfig(inner_check=True, inner_optimizer="normalized")
         made = fixed.create(lambda p, b: 0.0, lambda p, b: 0.0, optax.sgd(1.0))
         assert made.gradient_evaluations == 4
+
+
+@pytest.mark.parametrize(
+    ("retain_loss", "share", "level"),
+    [
+        (0.2, 0.75, 0.275),  # lower than ever: half as much again
+        (0.5, 0.5 * 2**0.5, 0.30625),  # half of what may break
+        (0.7, 0.5, 0.3125),  # just what may
+        (1.1, 0.5 / 2**0.5, 0.325),  # twice of it
+        (9.0, 0.125, 0.571875),  # no less than a quarter
+        (np.nan, 0.125, 0.3),
+    ],
+)
+def test_what_breaks_too_much_is_not_asked_for_again(retain_loss, share, level):
+    state = PolyakState(*map(jnp.float32, (1.0, 0.5, 0.3)))
+    found = eased(state, jnp.float32(retain_loss), 0.4)
+    np.testing.assert_allclose(found, (1.0, share, level), rtol=1e-5)
+
+
+def test_a_method_eases_its_ascents_by_the_retain_loss_that_they_left():
+    # Φ = θ − 8 climbs, L_r = θ² breaks: ¼ of the fraction at first, half as much again
+    # after the first look, from which the level is; then less, as θ² grows.
+    config = OfmuConfig(beta=0.0, rho=0.0, inner_check=True, inner_harm=0.1)
+    method = config.create(
+        lambda p, b: p[0] - 8.0, lambda p, b: p[0] ** 2, optax.sgd(1e-4)
+    )
+    params, shares = jnp.array([0.0, 1e3]), []
+    state = method.init(params)
+    batches = {"forget": jnp.zeros(4), "retain": jnp.zeros(4)}
+    for _ in range(3):
+        params, state, _ = method.update(params, state, batches)
+        shares.append(float(state.inner_state.share))
+    assert shares[0] == 0.375 and shares[2] < shares[1] < shares[0]
+    plain = dataclasses.replace(config, inner_harm=None)
+    method = plain.create(lambda p, b: p[0] - 8.0, lambda p, b: p[0], optax.sgd(1.0))
+    _, state, _ = method.update(params, method.init(params), batches)
+    assert state.inner_state.share == 1
 
 
 def test_a_pretrained_model_is_warned_of_steps_that_nobody_checks():

@@ -69,11 +69,12 @@ def carries(config: Ofmu) -> Carries:
 
 
 # The defaults above are of small models that are trained from scratch. A pretrained one
-# is another model a thousandth of its norm away, so steps stay near, and outer steps
-# mend more than an inner one breaks: docs/results/smollm2.md.
+# is another model a thousandth of its norm away, so look-aheads stay near, and ascents
+# ask for what outer steps mend: docs/results/smollm2.md.
 PRETRAINED = Ofmu(
-    inner_learning_rate=0.1,
+    inner_learning_rate=0.75,
     inner_check=True,
+    inner_harm=0.3,
     lookahead_max_step=2e-5,
     outer_learning_rate=1e-4,
 )
