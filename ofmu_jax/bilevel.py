@@ -265,7 +265,7 @@ def inner_ascent(
             theta,
             value=-phi.phi,
             grad=downhill,
-            value_fn=lambda p, held=0.0: -phi_fn(p).phi,
+            value_fn=lambda p, held=0.0: -phi_fn(p).phi,  # Optax hands held on
             held=0.0 if lookahead is None else phi.forget_loss - phi.phi,
         )
         new = (optax.apply_updates(theta, updates), new_state)

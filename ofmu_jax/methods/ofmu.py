@@ -219,8 +219,9 @@ def ofmu_method(
     harm: float | None = None,
     **options,
 ) -> Method:
-    """Builds OFMU; ``options`` are those of `ofmu_jax.ofmu`, and ``looks`` is how many
-    forward passes its inner optimizer takes in an update; ``harm`` eases it.
+    """Builds OFMU; ``options`` are those of `ofmu_jax.ofmu`, ``looks`` is how many
+    forward passes its inner optimizer takes in an update, and ``harm``, in nats of
+    retain loss, has a checked `polyak` ease off (`inner_optimizers.eased`).
 
     ``forget_loss`` is the one Φ *maximises* (cross-entropy, bounded cross-entropy,
     the negated NPO loss). Each inner and each outer step has a minibatch of its own;
@@ -233,13 +234,14 @@ def ofmu_method(
 
     def update(params, state, batches):
         unused: Any = None  # the transform takes the retain gradient itself
-        updates, state = tx.update(
+        found: Any = tx.update(
             unused,
             state,
             params,
             forget_loss=lambda p, i: forget_loss(p, minibatch(batches["forget"], i)),
             retain_loss=lambda p, i: retain_loss(p, minibatch(batches["retain"], i)),
         )
+        updates, state = found
         if harm is not None:
             eased = inner.eased(state.inner_state, state.retain_loss, harm)
             state = state._replace(inner_state=eased)
