@@ -69,12 +69,7 @@ def test_every_method_changes_its_part_alone(name):
     assert changed(params) == ["layers/down_proj/kernel"]
 
 
-LORA_CASES = [
-    pytest.param(n, marks=() if n == "npo" else pytest.mark.slow) for n in NAMES
-]
-
-
-@pytest.mark.parametrize("name", LORA_CASES)
+@pytest.mark.parametrize("name", rest_slow(NAMES, ["npo"]))
 def test_every_method_unlearns_in_adapters(name):
     _, params = run(unlearning(name, LORA), LORA)
     names = changed(params)

@@ -148,12 +148,10 @@ def test_what_is_dropped_takes_its_program_with_it():
 
 # --- images ---------------------------------------------------------------------------
 
-FAST = ("l1_sparse", "ofmu")
 IMAGES = [n for n in registry.METHODS if n not in vision_toys.ONE_SHOT]
-SLOW = [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in IMAGES]
 
 
-@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.parametrize("name", rest_slow(IMAGES, ["l1_sparse", "ofmu"]))
 def test_trials_seeds_and_requests_on_images_share_a_program(name):
     config = vision_toys.CONFIGS[name]
     seen = vision_toys.SETTING

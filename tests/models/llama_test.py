@@ -12,6 +12,7 @@ import model_families as families
 import numpy as np
 import optax
 import pytest
+from llamas import init_params
 
 from ofmu_jax.models.huggingface import folder as huggingface
 from ofmu_jax.models.llama.model import (
@@ -20,7 +21,6 @@ from ofmu_jax.models.llama.model import (
     RopeScaling,
     hidden_states,
     init_cache,
-    init_params,
     rope_frequencies,
 )
 
@@ -127,7 +127,7 @@ def test_bfloat16_is_close(golden):
 
 @pytest.fixture(scope="module")
 def tiny():
-    return jax.jit(init_params, static_argnums=0)(TINY, jax.random.key(0))
+    return init_params(TINY, jax.random.key(0))
 
 
 def test_parameters_are_float32_and_stacked(tiny):

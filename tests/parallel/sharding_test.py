@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cases import rest_slow
 from jax.sharding import PartitionSpec as P
 from llamas import init_params
 from meshes import MESH, assert_equal_updates
@@ -118,13 +119,7 @@ def test_a_mesh_that_a_slice_cannot_be_cut_into_is_refused(monkeypatch):
         make_mesh("data=2,fsdp=4")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name == "ofmu" else [])
-        for name in CASES
-    ],
-)
+@pytest.mark.parametrize("name", rest_slow(CASES, [n for n in CASES if n != "ofmu"]))
 def test_update_is_that_of_one_device(name):
     method = CASES[name]()
     assert_equal_updates(method, model()[1], stacked(method.batches_per_update))

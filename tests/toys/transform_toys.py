@@ -11,7 +11,7 @@ from ofmu_jax import AdaptiveRho
 
 # Adam's first step is the sign of the gradient, which turns rounding at entries near 0
 # into whole steps: ε is about as large as these gradients are.
-SMOOTH = functools.partial(optax.adamw, eps=1e-2)
+SMOOTH = {"eps": 1e-2}
 CONFIGURATIONS = {
     "default": {},
     "squared": {"similarity": "squared_cosine"},
@@ -28,7 +28,7 @@ CONFIGURATIONS = {
     "no_penalty": {"rho": 0.0},
     "no_similarity": {"beta": 0.0},
     "target": {"forget_target": 1.0},
-    "adam_inside": {"inner_optimizer": SMOOTH(1e-2)},
+    "adam_inside": {"inner_optimizer": optax.adam(1e-2, **SMOOTH)},
     "look_ahead": {"curvature": "lookahead"},
     "carried": {"retain_direction": "carried"},
     "first_order": {
@@ -44,7 +44,7 @@ CONFIGURATIONS = {
 
 def make(name="default", **changes):
     options = {
-        "outer_optimizer": SMOOTH(1e-2),
+        "outer_optimizer": optax.adamw(1e-2, **SMOOTH),
         "inner_optimizer": optax.sgd(1e-2),
         "inner_steps": 2,
         "beta": 0.3,
