@@ -33,6 +33,7 @@ PIECES = (
     ASCENT,
     "GradDiff",
     "OFMU: no similarity, no penalty",
+    "OFMU: look-ahead, value gap",  # the default form
     "OFMU: frozen direction, differences, secant",
     "OFMU: linearize, secant",
 )
