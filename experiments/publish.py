@@ -1,18 +1,14 @@
 """Distils the report of a run into a small file of results, or checks one again.
 
     python -m experiments.publish RUN_DIR experiments/results/NAME.json
-    python -m experiments.publish --check RUN_DIR experiments/results/NAME.json
-    python -m experiments.publish --ablations RUN_DIR experiments/results/NAME.json
-    python -m experiments.publish --attacks RUN_DIR docs/results/NAME.json
+    python -m experiments.publish [--ablations | --attacks | --budgets] RUN_DIR FILE
     python -m experiments.publish --tables
 
-The file has the command, the code and the machine, the recipe, the metrics and costs of
-every model by seed, their summary and comparison, and the tuning trials. It has no
-trajectories, no texts of the data and no paths of the machine: of an absolute path its
-last component is left. ``--check`` compares the models of a run with those published,
-metric by metric and exactly; it ends with 1 if any differs. A run of fewer seeds or
-methods than were published is compared in what it has. ``--attacks`` adds to the file
-and prints its tables. ``--tables`` writes the page of experiments/results and figures.
+The file has the command, the code and the machine, the recipe, metrics and costs of
+every model by seed, summary, comparison and tuning trials; no trajectories, no texts of
+the data, of an absolute path its last component. ``--check`` compares a run with what
+is published, exactly, in the seeds and methods that it has; it ends with 1 if any
+differs. ``--attacks`` and ``--budgets`` add to FILE and print its tables.
 """
 
 import dataclasses
@@ -24,7 +20,7 @@ from typing import Annotated
 import tyro
 
 from experiments.config import from_file
-from experiments.publishing import ablations, attacks, page, run
+from experiments.publishing import ablations, attacks, budgets, page, run
 from experiments.report import published
 from experiments.shell import command_line, signals
 from experiments.stages.files import write_json
@@ -50,6 +46,8 @@ class Options:
     ablations: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     # What its attacks found, in place of the run; of other methods FILE may have it.
     attacks: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    # Its methods at the budget that it had, beside those of other runs in FILE.
+    budgets: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     # Write the page of all published files; RUN_DIR and FILE are left out.
     tables: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
@@ -68,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _work(options: Options) -> int:
-    asked = [ablations] * options.ablations + [attacks] * options.attacks
+    kinds = {"ablations": ablations, "attacks": attacks, "budgets": budgets}
+    asked = [kinds[name] for name in kinds if getattr(options, name)]
     if options.tables:
         if options.run_dir or options.check or asked:
             raise ValueError("--tables is of all published files; give it alone.")
@@ -77,15 +76,16 @@ def _work(options: Options) -> int:
     if options.run_dir is None or options.file is None:
         raise ValueError("name the folder of a run and a file of results; see --help.")
     if len(asked) > 1:
-        raise ValueError("--ablations and --attacks are two files; give one.")
-    kind = asked[0] if asked else run
+        raise ValueError(f"--{', --'.join(kinds)}: give one.")
+    kind = (*asked, run)[0]
     found = kind.read(options.run_dir)
     if not options.check:
-        if kind is attacks and options.file.exists():
-            found = attacks.joined(published.load(options.file, kind.SCHEMA), found)
+        grows = attacks if options.attacks else budgets if options.budgets else None
+        if grows and options.file.exists():
+            found = grows.joined(published.load(options.file, kind.SCHEMA), found)
         options.file.parent.mkdir(parents=True, exist_ok=True)
         write_json(options.file, found)
-        print(attacks.section(found) if kind is attacks else options.file)
+        print(grows.section(found) if grows else options.file)
         return 0
     ours = kind.outcomes(found)
     theirs = kind.outcomes(published.load(options.file, kind.SCHEMA))

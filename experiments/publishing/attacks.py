@@ -37,17 +37,11 @@ def distil(content: Row) -> dict[str, Any]:
     found = content.get("attacks")
     if not found:
         raise ValueError("the run was not attacked; run it again with --attacks all.")
-    place = content["environment"]
-    names = ("ofmu_jax", *published.ENVIRONMENT)
-    run = {
-        "methods": [verdict["method"] for verdict in found["verdicts"]],
-        "command": published.without_paths(content["command"]),
-        "environment": {name: place[name] for name in names if name in place},
-    }
+    methods = [verdict["method"] for verdict in found["verdicts"]]
     return {
         "schema": SCHEMA,
         "version": published.VERSIONS[SCHEMA],
-        "runs": [run],
+        "runs": [{"methods": methods, **published.source(content)}],
         "budgets": found["attacks"],
         "rows": [{name: row[name] for name in KEPT} for row in found["rows"]],
     }

@@ -41,7 +41,7 @@ def distil(content: Row, commit: str | None = None) -> dict[str, Any]:
     complete = write.complete(content)
     result = {
         **published.header(SCHEMA, complete, commit),
-        "models": [_model(model) for model in complete["models"]],
+        "models": [distilled(model) for model in complete["models"]],
         "summary": [_summary(row) for row in complete["summary"]],
         "comparison": complete["comparison"],
         "tuning": {
@@ -52,7 +52,8 @@ def distil(content: Row, commit: str | None = None) -> dict[str, Any]:
     return published.cut(result)
 
 
-def _model(model: Row) -> dict[str, Any]:
+def distilled(model: Row) -> dict[str, Any]:
+    """What is published of a model: who it is, its metrics, its costs."""
     names = (*COUNTS, *COSTS, "stopped")
     facts = {k: model[k] for k in names if model.get(k) is not None}
     key = {k: model[k] for k in ("role", "method", "seed")}

@@ -8,9 +8,9 @@ from typing import Any
 
 Outcomes = Mapping[str, Mapping[str, Any]]  # who -> what repeats, by name
 RUN, ABLATIONS = "ofmu_jax.result", "ofmu_jax.ablations"
-ATTACKS = "ofmu_jax.attacks"
+ATTACKS, BUDGETS = "ofmu_jax.attacks", "ofmu_jax.budgets"
 WITH_RECIPE = (RUN, ABLATIONS)
-VERSIONS = {RUN: 1, ABLATIONS: 1, ATTACKS: 1}
+VERSIONS = {RUN: 1, ABLATIONS: 1, ATTACKS: 1, BUDGETS: 1}
 ENVIRONMENT = ("jax", "python", "devices", "cpu", "cores")
 
 
@@ -35,6 +35,16 @@ def header(
         "environment": {k: environment[k] for k in ENVIRONMENT if k in environment},
         "data": content["data"],
         "recipe": content["recipe"],
+    }
+
+
+def source(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Command and machine of one of the runs that a file is made from."""
+    place = content["environment"]
+    names = ("ofmu_jax", *ENVIRONMENT)
+    return {
+        "command": without_paths(content["command"]),
+        "environment": {name: place[name] for name in names if name in place},
     }
 
 
