@@ -100,29 +100,47 @@ def polyak(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def kept(state: PolyakState, retain_loss: jax.Array, harm: float) -> jax.Array:
+    """The share of an update that is kept whose ascents left this retain loss, at most
+    1; shape=().
+
+    Harm grows with the square of a step that is short: where ascents broke more than
+    ``harm``, their way is taken back to where they had broken that much, and the outer
+    steps that followed with it. A loss that is not finite takes nothing back: the run
+    has to see it.
+    """
+    above = jnp.maximum(_above(state, retain_loss), harm)
+    return jnp.where(jnp.isfinite(retain_loss), jnp.sqrt(harm / above), 1)
+
+
 def eased(state: PolyakState, retain_loss: jax.Array, harm: float) -> PolyakState:
     """The state after ascents that left this retain loss: what breaks more than outer
     steps mend is not asked for again.
 
     Where the loss is ``harm`` above its level, the next ascents ask for the same share
-    of the fraction. Else the share changes with the root of harm / what it is above,
-    as harm grows with the square of a step that is short, by a factor of at least a
-    quarter and at most 1.5. The level follows a lower loss by a quarter of the way and
-    a higher one by a 32nd: batches differ, and the least of many is no level.
+    of the fraction. Else the share changes with the root of harm / what it is above, by
+    a factor of at least a quarter and at most 1.5. The level follows a lower loss by a
+    quarter of the way and a higher one by a 32nd: batches differ, and the least of many
+    is no level.
     """
     finite = jnp.isfinite(retain_loss)
-    level = jnp.where(jnp.isfinite(state.retain_loss), state.retain_loss, retain_loss)
-    above = jnp.maximum(retain_loss - level, harm / MORE**2)
-    change = jnp.maximum(jnp.sqrt(harm / above), LESS)
-    share = jnp.clip(state.share * jnp.where(finite, change, LESS), LEAST, 1)
-    towards = jnp.where(retain_loss < level, DOWN, UP)
-    level = jnp.where(
-        finite, level + towards * (retain_loss - level), state.retain_loss
-    )
+    above = _above(state, retain_loss)
+    change = jnp.sqrt(harm / jnp.maximum(above, harm / MORE**2))
+    change = jnp.where(finite, jnp.maximum(change, LESS), LESS)
+    share = jnp.clip(state.share * change, LEAST, 1)
+    level = retain_loss - above
+    level = level + jnp.where(above < 0, DOWN, UP) * above
+    level = jnp.where(finite, level, state.retain_loss)
     cast = lambda x, like: x.astype(like.dtype)
     return PolyakState(
         state.bend, cast(share, state.share), cast(level, state.retain_loss)
     )
+
+
+def _above(state: PolyakState, retain_loss: jax.Array) -> jax.Array:
+    """Nats above the level; 0 of the first loss, which makes it."""
+    known = jnp.isfinite(state.retain_loss)
+    return jnp.where(known, retain_loss - state.retain_loss, 0)
 
 
 def inner_optimizer(

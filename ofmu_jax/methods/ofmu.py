@@ -53,8 +53,9 @@ class OfmuConfig:
     where the parabola of what is found closes η_in of the gap. Other inner optimizers
     do not look."""
     inner_harm: Positive | None = None
-    """Nats of retain loss that the ascent of an update may break: steps that are
-    checked ask for less than η_in after it broke more. Default: not watched."""
+    """Nats of retain loss that the ascent of an update may break: where steps are
+    checked, one that broke more is taken back to where it broke that much, and the next
+    asks for less than η_in. Default: not watched."""
     outer_steps: Count = 3
     outer_learning_rate: Positive = 1e-3
     weight_decay: Term = 0.0
@@ -221,7 +222,8 @@ def ofmu_method(
 ) -> Method:
     """Builds OFMU; ``options`` are those of `ofmu_jax.ofmu`, ``looks`` is how many
     forward passes its inner optimizer takes in an update, and ``harm``, in nats of
-    retain loss, has a checked `polyak` ease off (`inner_optimizers.eased`).
+    retain loss, takes back updates of a checked `polyak` that broke more
+    (`inner_optimizers.kept`) and has it ease off (`inner_optimizers.eased`).
 
     ``forget_loss`` is the one Φ *maximises* (cross-entropy, bounded cross-entropy,
     the negated NPO loss). Each inner and each outer step has a minibatch of its own;
@@ -243,8 +245,9 @@ def ofmu_method(
         )
         updates, state = found
         if harm is not None:
-            eased = inner.eased(state.inner_state, state.retain_loss, harm)
-            state = state._replace(inner_state=eased)
+            left = state.inner_state, state.retain_loss, harm
+            updates = optax.tree.scale(inner.kept(*left), updates)
+            state = state._replace(inner_state=inner.eased(*left))
         metrics = {name: getattr(state, name) for name in transform.METRICS}
         if maximum is not None:
             metrics["gap"] = maximum - metrics["phi"]

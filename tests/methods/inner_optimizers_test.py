@@ -15,6 +15,7 @@ from ofmu_jax.methods.inner_optimizers import (
     PolyakState,
     eased,
     inner_optimizer,
+    kept,
     maximum_of,
     polyak,
 )
@@ -163,20 +164,30 @@ class CheckedTest(chex.TestCase):
 
 
 @pytest.mark.parametrize(
-    ("retain_loss", "share", "level"),
+    ("retain_loss", "share", "level", "left"),
     [
-        (0.2, 0.75, 0.275),  # lower than ever: half as much again
-        (0.5, 0.5 * 2**0.5, 0.30625),  # half of what may break
-        (0.7, 0.5, 0.3125),  # just what may
-        (1.1, 0.5 / 2**0.5, 0.325),  # twice of it
-        (9.0, 0.125, 0.571875),  # no less than a quarter
-        (np.nan, 0.125, 0.3),
+        (0.2, 0.75, 0.275, 1),  # lower than ever: half as much again
+        (0.5, 0.5 * 2**0.5, 0.30625, 1),  # half of what may break
+        (0.7, 0.5, 0.3125, 1),  # just what may
+        (1.1, 0.5 / 2**0.5, 0.325, 0.5**0.5),  # twice of it
+        (10.3, 0.125, 0.6125, 0.2),  # asked for no less than a quarter
+        (np.nan, 0.125, 0.3, 1),
     ],
 )
-def test_what_breaks_too_much_is_not_asked_for_again(retain_loss, share, level):
+def test_what_breaks_too_much_is_taken_back_and_not_asked_for_again(
+    retain_loss, share, level, left
+):
     state = PolyakState(*map(jnp.float32, (1.0, 0.5, 0.3)))
     found = eased(state, jnp.float32(retain_loss), 0.4)
     np.testing.assert_allclose(found, (1.0, share, level), rtol=1e-5)
+    share = kept(state, jnp.float32(retain_loss), 0.4)
+    np.testing.assert_allclose(share, left, rtol=1e-5)
+
+
+def test_the_first_loss_is_the_level():
+    first = polyak(0.5, checked=True, share=0.5).init(jnp.ones(2))
+    assert kept(first, jnp.float32(9.0), 0.4) == 1
+    np.testing.assert_allclose(eased(first, jnp.float32(9.0), 0.4), (0, 0.75, 9.0))
 
 
 def test_a_method_eases_its_ascents_by_the_retain_loss_that_they_left():
@@ -197,6 +208,27 @@ def test_a_method_eases_its_ascents_by_the_retain_loss_that_they_left():
     method = plain.create(lambda p, b: p[0] - 8.0, lambda p, b: p[0], optax.sgd(1.0))
     _, state, _ = method.update(params, method.init(params), batches)
     assert state.inner_state.share == 1
+
+
+def test_an_update_that_broke_too_much_is_taken_back():
+    # L_r = θ² from a level of .25: the way is cut by √(harm / what is above).
+    def updated(harm):
+        config = OfmuConfig(beta=0.0, rho=0.0, inner_check=True, inner_harm=harm)
+        method = config.create(
+            lambda p, b: p[0] - 8.0, lambda p, b: p[0] ** 2, optax.sgd(1e-4)
+        )
+        params = jnp.array([1.0, 1e3])
+        state = method.init(params)
+        inner = state.inner_state._replace(retain_loss=jnp.float32(0.25))
+        batches = {"forget": jnp.zeros(4), "retain": jnp.zeros(4)}
+        new, _, metrics = method.update(
+            params, state._replace(inner_state=inner), batches
+        )
+        return new - params, float(metrics["retain_loss"])
+
+    (whole, left), (part, same) = updated(1e3), updated(0.5)
+    assert left == same > 1.0  # both are told what the whole way broke
+    np.testing.assert_allclose(part, whole * (0.5 / (left - 0.25)) ** 0.5, rtol=1e-5)
 
 
 def test_a_pretrained_model_is_warned_of_steps_that_nobody_checks():
