@@ -13,8 +13,10 @@ from experiments.domains.language import evaluated
 from experiments.domains.language.task import LanguageTask
 from experiments.shell import signals
 from ofmu_jax.data.language import prompts, refusals
+from ofmu_jax.data.language.kinds.choices import Choice, Exam
 from ofmu_jax.data.language.records import QA, UnlearningData
 from ofmu_jax.data.language.tokenizer import build_tokenizer
+from ofmu_jax.evals.language.scores import TokenScores
 from ofmu_jax.losses.tokens import sequence_nll
 from ofmu_jax.methods.base import Carries
 from ofmu_jax.models.llama.model import LlamaConfig
@@ -88,6 +90,26 @@ def test_a_note_counts_the_answers_that_are_cut():
     assert lengths[0] > lengths[1]
     assert "longer in 1 of 2 forget_eval, and theirs" in cut(limits)[0]
     assert not cut(EvalConfig(max_new_tokens=max(lengths)))
+
+
+def test_an_evaluation_tells_of_its_choices_too(monkeypatch):
+    """Forget: two rows to score and to ask, and three and two choices of an exam."""
+    ours = task("correct")
+    one = TokenScores(-np.ones(2), np.ones(2, bool), *np.zeros((2, 2)))
+    fake = lambda _, params, rows, **other: [one] * len(rows)
+    monkeypatch.setattr(LanguageTask, "score", fake)
+    monkeypatch.setattr(LanguageTask, "score_encoded", fake)
+    said = lambda _, params, asked, after_rows: after_rows(len(asked)) or ["x"] * 2
+    monkeypatch.setattr(LanguageTask, "generate", said)
+    rows = tuple(ROWS)
+    exam = Exam(
+        {"forget": (Choice("A?", ("a", "b", "c"), 0), Choice("B?", ("a", "b"), 1))}
+    )
+    data = UnlearningData("x", rows, rows, rows, forget_eval=rows, exam=exam)
+    told = []
+    evaluated.evaluated(ours, None, data, tell=lambda *counts: told.append(counts))
+    assert [done for done, _ in told] == [2, 4, 9]
+    assert {total for _, total in told} == {9}
 
 
 def test_between_batches_of_an_evaluation_a_job_may_end(monkeypatch):

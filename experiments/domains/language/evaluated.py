@@ -1,6 +1,5 @@
 """The evaluation of a language model: what of the library's it is made of."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,12 +31,14 @@ def evaluated(
 
     Args:
       against: the evaluation of the retrained model, to compare with.
-      tell: hears how many texts are scored and questions answered, of those of the
-        evaluation's sets.
+      tell: hears how many texts and choices are scored and questions answered, of
+        those of the evaluation's sets.
     """
     config = task.evaluation
     rows = limited(data, config.max_rows)
-    total, done = num_texts(rows), 0
+    exam = {} if rows.exam is None else rows.exam.sets
+    choices = sum(len(row.choices) for part in exam.values() for row in part)
+    total, done = num_texts(rows) + choices, 0
 
     def more(count: int) -> None:
         nonlocal done
@@ -46,6 +47,11 @@ def evaluated(
 
     def score(pairs: Sequence[tuple[str, str]]) -> list[TokenScores]:
         found = task.score(params, pairs)
+        more(len(pairs))
+        return found
+
+    def follow(pairs: Sequence[tuple[str, str]]) -> list[TokenScores]:
+        found = _followed(task, params, pairs)
         more(len(pairs))
         return found
 
@@ -62,7 +68,7 @@ def evaluated(
         blocks = {name: spaced(part, config.max_rows) for name, part in parts.items()}
         add_documents(evaluation, rows, blocks, score)
     if rows.exam is not None:
-        add_choices(evaluation, rows.exam, functools.partial(_followed, task, params))
+        add_choices(evaluation, rows.exam, follow)
     return evaluation
 
 
