@@ -25,7 +25,8 @@ def read(run_dir: pathlib.Path) -> dict[str, Any]:
 
     Raises:
       OSError: there is none.
-      ValueError: it cannot be read, or no method was compared with a retrained model.
+      ValueError: it cannot be read, its budget is in epochs, or no method was compared
+        with a retrained model.
     """
     return distil(write.load_report(run_dir))
 
@@ -33,9 +34,12 @@ def read(run_dir: pathlib.Path) -> dict[str, Any]:
 def distil(content: Row) -> dict[str, Any]:
     """What is published of the methods of a report."""
     complete = write.complete(content)
-    budget = complete["recipe"]["budget"]["gradient_evaluations"]
+    budget = complete["recipe"].get("budget")
+    if budget is None:
+        raise ValueError("the budget of the run is in epochs, as that of images is.")
+    gradients = budget["gradient_evaluations"]
     models = [
-        {**run.distilled(model), "budget": budget}
+        {**run.distilled(model), "budget": gradients}
         for model in complete["models"]
         if model["role"] == "unlearned" and model["metrics"].get(AGGREGATE) is not None
     ]

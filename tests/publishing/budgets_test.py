@@ -88,6 +88,10 @@ def test_what_does_not_compare_is_refused(tmp_path, capsys):
     alone["models"] = [x for x in alone["models"] if x["role"] != "retrained"]
     assert add(tmp_path, alone)[0] == 2
     assert "compared with a retrained model" in capsys.readouterr().err
+    images = report("npo", 600, [0.25])
+    images["recipe"] = {"unlearn_epochs": 5}
+    assert add(tmp_path, images)[0] == 2
+    assert "in epochs" in capsys.readouterr().err
     assert file.read_text() == before
 
 
