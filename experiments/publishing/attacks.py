@@ -59,14 +59,10 @@ def joined(old: Row, new: Row) -> dict[str, Any]:
             f"the file has other budgets of {', '.join(other)}: write another file."
         )
     again = {method for run in new["runs"] for method in run["methods"]}
-    kept = []
-    for run in old["runs"]:
-        methods = [method for method in run["methods"] if method not in again]
-        kept += [{**run, "methods": methods}] if methods else []
     rows = [row for row in old["rows"] if row["method"] not in again]
     return {
         **old,
-        "runs": [*kept, *new["runs"]],
+        "runs": published.runs_with(old, new, "methods"),
         "budgets": {**old["budgets"], **new["budgets"]},
         "rows": [*rows, *new["rows"]],
     }

@@ -67,14 +67,11 @@ def joined(old: Row, new: Row) -> dict[str, Any]:
             f"the file is of {old['data']}, the run of {new['data']}: write another "
             "file."
         )
-    again = new["runs"][0]["made"]
-    kept = []
-    for source in old["runs"]:
-        made = [key for key in source["made"] if key not in again]
-        kept += [{**source, "made": made}] if made else []
-    others = [x for x in old["models"] if [x[name] for name in KEY] not in again]
-    models = sorted([*others, *new["models"]], key=lambda x: [x[name] for name in KEY])
-    return {**old, "runs": [*kept, *new["runs"]], "models": models}
+    key = lambda model: [model[name] for name in KEY]
+    again = [key(model) for model in new["models"]]
+    others = [model for model in old["models"] if key(model) not in again]
+    models = sorted([*others, *new["models"]], key=key)
+    return {**old, "runs": published.runs_with(old, new, "made"), "models": models}
 
 
 def outcomes(result: Row) -> dict[str, Row]:

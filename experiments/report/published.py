@@ -48,6 +48,22 @@ def source(content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def runs_with(old: Mapping[str, Any], new: Mapping[str, Any], made: str) -> list[Any]:
+    """The runs of a file and those that are added to it.
+
+    Args:
+      made: the field that lists what is of a run. What a new run made again is no
+        longer of an old one; a run of which nothing is left goes.
+
+    >>> runs_with({"runs": [{"a": [1, 2]}, {"a": [3]}]}, {"runs": [{"a": [2, 3]}]}, "a")
+    [{'a': [1]}, {'a': [2, 3]}]
+    """
+    again = [entry for run in new["runs"] for entry in run[made]]
+    left = lambda run: [entry for entry in run[made] if entry not in again]
+    kept = [{**run, made: left(run)} for run in old["runs"] if left(run)]
+    return [*kept, *new["runs"]]
+
+
 def without_paths(command: str) -> str:
     """A command whose absolute paths are cut to their last component.
 

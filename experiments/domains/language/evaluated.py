@@ -1,5 +1,6 @@
 """The evaluation of a language model: what of the library's it is made of."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from ofmu_jax.evals.evaluation import EvalOptions, Evaluation
 from ofmu_jax.evals.language.choices import add_choices
 from ofmu_jax.evals.language.documents import add_documents
 from ofmu_jax.evals.language.scores import TokenScores
-from ofmu_jax.evals.language.tofu import SETS, evaluate_language, num_texts
+from ofmu_jax.evals.language.tofu import SETS, ScoreFn, evaluate_language, num_texts
 
 ASKED = {"forget": 3, "retain": 2}  # questions that a report shows, of each set
 
@@ -45,16 +46,15 @@ def evaluated(
         done += count
         tell(done, max(done, total))
 
-    def score(pairs: Sequence[tuple[str, str]]) -> list[TokenScores]:
-        found = task.score(params, pairs)
-        more(len(pairs))
-        return found
+    def counted(scores: ScoreFn) -> ScoreFn:
+        def told(pairs: Sequence[tuple[str, str]]) -> Sequence[TokenScores]:
+            found = scores(pairs)
+            more(len(pairs))
+            return found
 
-    def follow(pairs: Sequence[tuple[str, str]]) -> list[TokenScores]:
-        found = _followed(task, params, pairs)
-        more(len(pairs))
-        return found
+        return told
 
+    score = counted(functools.partial(task.score, params))
     evaluation = evaluate_language(
         rows,
         score=score,
@@ -68,6 +68,7 @@ def evaluated(
         blocks = {name: spaced(part, config.max_rows) for name, part in parts.items()}
         add_documents(evaluation, rows, blocks, score)
     if rows.exam is not None:
+        follow = counted(functools.partial(_followed, task, params))
         add_choices(evaluation, rows.exam, follow)
     return evaluation
 
