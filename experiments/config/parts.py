@@ -85,7 +85,7 @@ class BudgetConfig:
 def small_models() -> Any:
     """Rates for small models that are trained from scratch; losses as published.
 
-    A layer in the middle takes the place of RMU's, which lies beyond such a model, and
+    No step of theirs is long enough to need a warm-up. A layer in the middle takes the place of RMU's, which lies beyond such a model, and
     AltPO's alternatives are drawn, hot, as such a model follows no instructions.
     """
     fields: dict[str, Any] = {}
@@ -96,7 +96,9 @@ def small_models() -> Any:
         if name == "altpo":
             loss = dataclasses.replace(loss, alternatives="sampled", temperature=1.5)
         rate = 1e-4 if name in UNBOUNDED else 3e-4
-        fields[name] = dataclasses.replace(spec.config, loss=loss, learning_rate=rate)
+        fields[name] = dataclasses.replace(
+            spec.config, loss=loss, learning_rate=rate, warmup_steps=0
+        )
     return Baselines(**fields)
 
 

@@ -55,6 +55,17 @@ def warmup_linear(peak: Any, warmup: Any, updates: Any) -> optax.Schedule:
     return schedule
 
 
+def warmup(peak: Any, steps: int) -> float | optax.Schedule:
+    """To the peak in a line within the first ``steps``; without any the peak itself.
+
+    The first step is the peak / ``steps`` long, and not 0 as transformers' is.
+
+    >>> [round(float(warmup(1.0, 4)(k)), 6) for k in range(5)]
+    [0.25, 0.5, 0.75, 1.0, 1.0]
+    """
+    return (lambda k: peak * jnp.minimum((k + 1) / steps, 1)) if steps else peak
+
+
 def stepwise(start: Any, *steps: Any, factor: float = 0.1) -> optax.Schedule:
     """``start``, times ``factor`` from each of the steps on.
 

@@ -317,6 +317,40 @@ def test_search_space_names_fields_and_holds_the_default(name):
         methods.build(name, SETTING, tuned)
 
 
+def after_one_update(name, batches, **settings):
+    """The table, with the method's own optimizer, AdamW."""
+    config = dataclasses.replace(methods.METHODS[name].config, **settings)
+    method = methods.build(name, SETTING._replace(optimizer=None), config)
+    params, _, _ = jax.jit(method.update)(start(), method.init(start()), batches)
+    return np.asarray(params["table"], np.float64)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_first_step_is_a_quarter_of_four_steps_of_warm_up(name):
+    """In float32, where a step of the published 1e-5 would drown."""
+    after = lambda steps: after_one_update(
+        name, BATCHES, learning_rate=0.1, warmup_steps=steps
+    )
+    whole = after(0) - START
+    assert np.abs(whole).max() > 0.05
+    np.testing.assert_allclose(after(4) - START, whole / 4, rtol=1e-4, atol=1e-6)
+
+
+def test_ofmus_outer_steps_warm_up():
+    """AdamW's first step has the rate in every entry, whatever the gradient is."""
+    rate, settings = 0.1, {"inner_learning_rate": 1e-6, "outer_steps": 1, "rho": 0.0}
+    batches = jax.tree.map(lambda x: jnp.concatenate([x, x]), BATCHES)
+    whole, part = (
+        after_one_update(
+            "ofmu", batches, outer_learning_rate=rate, outer_warmup_steps=n, **settings
+        )
+        for n in (0, 4)
+    )
+    moved = np.abs(whole - START) > rate / 2  # what retain rows have a gradient of
+    assert moved.any()
+    np.testing.assert_allclose(np.abs(whole - part)[moved], 0.75 * rate, rtol=1e-3)
+
+
 def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match=r"is unknown \(did you mean grad"):
         methods.build("gradascent", SETTING)

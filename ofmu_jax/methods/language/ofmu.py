@@ -6,13 +6,18 @@ from typing import Literal
 
 import optax
 
-from ofmu_jax.bounds import Positive
+from ofmu_jax.bounds import NotNegativeInt, Positive
 from ofmu_jax.losses import likelihood
 from ofmu_jax.losses.accumulation import accumulated, answer_tokens, rows
 from ofmu_jax.losses.bounded import ascended_loss
-from ofmu_jax.methods import ofmu
+from ofmu_jax.methods import ofmu, schedules
 from ofmu_jax.methods.base import Carries, Method, Range
-from ofmu_jax.methods.language.setting import LEARNING_RATE, Setting, clipped_adamw
+from ofmu_jax.methods.language.setting import (
+    LEARNING_RATE,
+    WARMUP,
+    Setting,
+    clipped_adamw,
+)
 
 ForgetLoss = Literal["cross_entropy", "target_cross_entropy", "npo", "simnpo"]
 
@@ -30,17 +35,18 @@ class Ofmu(ofmu.OfmuConfig):
     """β of the forget loss simnpo."""
     outer_optimizer: Literal["sgd", "adamw"] = "adamw"
     """sgd: plain steps, the paper's; adamw, on gradients clipped to norm 1."""
+    outer_warmup_steps: NotNegativeInt = 0
+    """Outer steps in which the rate rises to the outer learning rate in a line."""
 
 
 def build(config: Ofmu, setting: Setting) -> Method:
     """OFMU on the losses of a language model, each in micro-batches."""
+    rate = schedules.warmup(config.outer_learning_rate, config.outer_warmup_steps)
     outer = (
         setting.optimizer
         or {
-            "sgd": optax.sgd(config.outer_learning_rate),
-            "adamw": clipped_adamw(
-                config.outer_learning_rate, config.weight_decay, setting.moments_dtype
-            ),
+            "sgd": optax.sgd(rate),
+            "adamw": clipped_adamw(rate, config.weight_decay, setting.moments_dtype),
         }[config.outer_optimizer]
     )
     forget = ascended_loss(
@@ -77,8 +83,11 @@ PRETRAINED = Ofmu(
     inner_harm=0.3,
     lookahead_max_step=2e-5,
     outer_learning_rate=1e-4,
+    outer_warmup_steps=WARMUP,
 )
-paper_setting = functools.partial(ofmu.paper_setting, outer_optimizer="sgd")
+paper_setting = functools.partial(
+    ofmu.paper_setting, outer_optimizer="sgd", outer_warmup_steps=0
+)
 SPEC = ofmu.entry(
     Ofmu(),
     build,
