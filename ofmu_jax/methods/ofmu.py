@@ -8,7 +8,7 @@ import optax
 
 from ofmu_jax import choices, transform
 from ofmu_jax.bilevel import LOOKAHEAD_MAX_STEP, AdaptiveRho, is_static_zero
-from ofmu_jax.bounds import Count, NotNegative, Positive, Term
+from ofmu_jax.bounds import Count, NotNegative, NotNegativeInt, Positive, Term
 from ofmu_jax.methods import inner_optimizers as inner
 from ofmu_jax.methods import ofmu_fit as fit
 from ofmu_jax.methods import schedules
@@ -58,6 +58,8 @@ class OfmuConfig:
     asks for less than η_in. Default: not watched."""
     outer_steps: Count = 3
     outer_learning_rate: Positive = 1e-3
+    outer_warmup_steps: NotNegativeInt = 0
+    """Outer steps in which the rate rises to the outer learning rate in a line."""
     weight_decay: Term = 0.0
     beta: Term = 10.0
     """Weight of the gradient similarity in Φ; 0 leaves it and its cost out."""
@@ -97,6 +99,11 @@ class OfmuConfig:
     step."""
     penalty_clip: Positive | None = 1.0
     """The penalty's norm is at most this multiple of the retain gradient's."""
+
+    @property
+    def outer_rate(self) -> float | optax.Schedule:
+        """The rate of the domain's outer optimizer."""
+        return schedules.warmup(self.outer_learning_rate, self.outer_warmup_steps)
 
     @property
     def _looks(self) -> int:
@@ -173,7 +180,10 @@ def paper_setting(config: Config, **plain: Any) -> Config:
         inner_steps=5,
         inner_optimizer="sgd",
         inner_learning_rate=inner_rate(config, "sgd"),
+        inner_check=False,
+        inner_harm=None,
         outer_steps=1,
+        outer_warmup_steps=0,
         similarity="cosine",
         rho_growth=1.1,
         base="outer",

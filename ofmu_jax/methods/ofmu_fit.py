@@ -43,7 +43,8 @@ def unfit(config: Any, dtype: str) -> Iterator[str]:
 
 
 def cautions(config: Any, dtype: str, given: str | None) -> Iterator[str]:
-    """Noise in the secant penalty; rates and steps too long for a ``given`` model."""
+    """Noise in the secant penalty; what is not watched; rates and steps too long for a
+    ``given`` model."""
     fixed = config.inner_optimizer != "polyak"  # whose steps find their own length
     fast = fixed and config.inner_learning_rate > 0.05
     if given is not None and (fast or config.outer_learning_rate > 1e-4):
@@ -58,6 +59,12 @@ def cautions(config: Any, dtype: str, given: str | None) -> Iterator[str]:
             f"a pretrained model such as {given} can be broken by steps of polyak, "
             f"which go too far where a row is known by heart: --{NAME}.inner-check "
             "looks where a step leads before it is taken."
+        )
+    if config.inner_harm is not None and (fixed or not config.inner_check):
+        yield (
+            f"--{NAME}.inner-harm {config.inner_harm:g} is not watched: it goes with "
+            f"steps that are checked, --{NAME}.inner-optimizer polyak with "
+            f"--{NAME}.inner-check."
         )
     ahead = config.beta and config.curvature == "lookahead"
     if given is not None and ahead and config.lookahead_max_step > FAR:

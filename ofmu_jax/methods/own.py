@@ -11,8 +11,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from ofmu_jax.bounds import NotNegative, Positive, Term
-from ofmu_jax.methods import ofmu
+from ofmu_jax.bounds import NotNegative, NotNegativeInt, Positive, Term
+from ofmu_jax.methods import ofmu, schedules
 from ofmu_jax.methods.base import BatchLoss, Method, Range, Spec
 from ofmu_jax.methods.language.setting import ALPHA, LEARNING_RATE, clipped_adamw
 from ofmu_jax.methods.rules import surgery
@@ -49,6 +49,8 @@ class Ascent:
 
     learning_rate: Positive = 1e-4
     weight_decay: Term = 0.0
+    warmup_steps: NotNegativeInt = 0
+    """Updates in which the rate rises to the learning rate in a line."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +65,7 @@ class Difference(Ascent):
 
 def _ofmu(config: Ofmu, setting: Setting) -> Method:
     loss, target = setting.loss, setting.forget_target
-    optimizer = clipped_adamw(
-        config.outer_learning_rate, config.weight_decay, "float32"
-    )
+    optimizer = clipped_adamw(config.outer_rate, config.weight_decay, "float32")
     if config.forget_loss == "cross_entropy":
         return config.create(loss, loss, optimizer)
     if target is None:
@@ -100,7 +100,8 @@ def _negated(setting: Setting) -> BatchLoss:
 
 
 def _optimizer(config: Ascent) -> Any:
-    return clipped_adamw(config.learning_rate, config.weight_decay, "float32")
+    rate = schedules.warmup(config.learning_rate, config.warmup_steps)
+    return clipped_adamw(rate, config.weight_decay, "float32")
 
 
 def _entry(title: str, source: str, direction: Callable[..., Any]) -> Spec:

@@ -1,6 +1,7 @@
 """The inner optimizers of OFMU: Polyak's step, known on paper, and what is refused."""
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -20,6 +21,7 @@ from ofmu_jax.methods.inner_optimizers import (
     polyak,
 )
 from ofmu_jax.methods.language.of_model import of_model
+from ofmu_jax.methods.language.ofmu import PRETRAINED, paper_setting
 from ofmu_jax.methods.ofmu_fit import cautions
 
 
@@ -241,6 +243,18 @@ def test_a_pretrained_model_is_warned_of_steps_that_nobody_checks():
         assert any("--ofmu.inner-check" in note for note in notes) == noted
         assert not [*cautions(config, "float32", None)]
     assert Request().ofmu.inner_check and Choices().ofmu.inner_check
+
+
+def test_a_harm_that_nobody_watches_is_told_of():
+    other = functools.partial(dataclasses.replace, PRETRAINED)
+    for config, noted in (
+        (PRETRAINED, False),
+        (other(inner_check=False), True),
+        (other(inner_optimizer="adam"), True),
+        (paper_setting(PRETRAINED), False),
+    ):
+        notes = [*cautions(config, "float32", None)]
+        assert any("--ofmu.inner-harm 0.3" in note for note in notes) == noted
 
 
 def test_a_pretrained_model_is_warned_of_a_look_ahead_that_goes_far():

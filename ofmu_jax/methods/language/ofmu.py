@@ -6,11 +6,11 @@ from typing import Literal
 
 import optax
 
-from ofmu_jax.bounds import NotNegativeInt, Positive
+from ofmu_jax.bounds import Positive
 from ofmu_jax.losses import likelihood
 from ofmu_jax.losses.accumulation import accumulated, answer_tokens, rows
 from ofmu_jax.losses.bounded import ascended_loss
-from ofmu_jax.methods import ofmu, schedules
+from ofmu_jax.methods import ofmu
 from ofmu_jax.methods.base import Carries, Method, Range
 from ofmu_jax.methods.language.setting import (
     LEARNING_RATE,
@@ -35,13 +35,11 @@ class Ofmu(ofmu.OfmuConfig):
     """β of the forget loss simnpo."""
     outer_optimizer: Literal["sgd", "adamw"] = "adamw"
     """sgd: plain steps, the paper's; adamw, on gradients clipped to norm 1."""
-    outer_warmup_steps: NotNegativeInt = 0
-    """Outer steps in which the rate rises to the outer learning rate in a line."""
 
 
 def build(config: Ofmu, setting: Setting) -> Method:
     """OFMU on the losses of a language model, each in micro-batches."""
-    rate = schedules.warmup(config.outer_learning_rate, config.outer_warmup_steps)
+    rate = config.outer_rate
     outer = (
         setting.optimizer
         or {
@@ -85,9 +83,7 @@ PRETRAINED = Ofmu(
     outer_learning_rate=1e-4,
     outer_warmup_steps=WARMUP,
 )
-paper_setting = functools.partial(
-    ofmu.paper_setting, outer_optimizer="sgd", outer_warmup_steps=0
-)
+paper_setting = functools.partial(ofmu.paper_setting, outer_optimizer="sgd")
 SPEC = ofmu.entry(
     Ofmu(),
     build,

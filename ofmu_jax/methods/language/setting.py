@@ -49,9 +49,9 @@ class Setting(NamedTuple):
     moments_dtype: Moments = "float32"  # of AdamW, where the optimizer is the config's
 
 
-# AdamW's first steps are as long as the rate allows, whatever the gradient, and break a
-# pretrained model (docs/results/smollm2.md). The authors' warm-up is of one epoch, which
-# is 12 batches of forget10.
+# AdamW's first steps are as long as the rate allows, whatever the gradient: they break
+# a pretrained model (docs/results/smollm2.md). The authors' warm-up is an epoch, about
+# 12 batches of forget10.
 WARMUP = 12
 
 

@@ -60,8 +60,7 @@ def build(config: Ofmu, setting: Setting) -> Plan:
 def _ofmu(numbers: Any, *compiled) -> Method:
     setting, (config, target) = Compiled(*compiled), numbers
     target = None if target is None else config.ceiling * target
-    rate, momentum = config.outer_learning_rate, config.momentum
-    outer = sgd(rate, config.weight_decay, momentum=momentum)
+    outer = sgd(config.outer_rate, config.weight_decay, momentum=config.momentum)
 
     def on_parameters(context: Context) -> Method:
         logits = logits_fn(setting.config, context, config.norm)
