@@ -325,7 +325,7 @@ def after_one_update(name, batches, **settings):
     return np.asarray(params["table"], np.float64)
 
 
-# All baselines have their optimizer from one place: a sum, a frozen model, a multiplier.
+# All have their optimizer from one place: a sum, a frozen model, a multiplier.
 @pytest.mark.parametrize("name", ["npo", "rmu", "saul"])
 def test_the_first_step_is_a_quarter_of_four_steps_of_warm_up(name):
     """In float32, where a step of the published 1e-5 would drown."""

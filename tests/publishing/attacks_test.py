@@ -3,9 +3,12 @@
 import json
 import pathlib
 
+from published_toys import add_attacks as add
+from published_toys import run_report
+
 from experiments import publish
 from experiments.publishing import attacks
-from experiments.report import published, write
+from experiments.report import published
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE, FILE = ROOT / "docs/attacks.md", ROOT / "docs/results/attacks_forget01.json"
@@ -24,33 +27,17 @@ def row(method, attack, share, difference, word):
 
 def report(method, words, budget="10 steps"):
     entry = {"title": "T", "source": "S", "unit": "U", "axis": "", "budget": budget}
-    return {
-        "schema_version": 1,
-        "title": "A run",
-        "created": "2025-01-31T12:00:00+00:00",
-        "command": f"python -m experiments.run tofu --data-dir /m/x --methods {method}",
-        "recipe": {},
-        "environment": {"jax": "0.10.2", "cpu": "A processor", "platform": "not kept"},
-        "data": {"name": "TOFU", "counts": {}},
-        "models": [],
-        "claims": [],
-        "attacks": {
-            "attacks": {"relearn": entry, "mia-loss": entry},
-            "rows": [
-                row(method, "relearn", 0.25, 0.2, words[0]),
-                row(method, "mia-loss", None, -0.125, words[1]),
-            ],
-            "verdicts": [{"method": method, "word": words[0], "text": ""}],
-            "curves": [],
-            "missing": [],
-        },
+    found = {
+        "attacks": {"relearn": entry, "mia-loss": entry},
+        "rows": [
+            row(method, "relearn", 0.25, 0.2, words[0]),
+            row(method, "mia-loss", None, -0.125, words[1]),
+        ],
+        "verdicts": [{"method": method, "word": words[0], "text": ""}],
+        "curves": [],
+        "missing": [],
     }
-
-
-def add(tmp_path, content):
-    file = tmp_path / "attacks.json"
-    write.write_report(tmp_path / "run", content)
-    return publish.main(["--attacks", str(tmp_path / "run"), str(file)]), file
+    return run_report(method, attacks=found)
 
 
 def test_a_file_grows_by_the_methods_of_a_run(tmp_path, capsys):

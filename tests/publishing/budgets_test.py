@@ -2,9 +2,11 @@
 
 import pathlib
 
-from experiments import publish
+from published_toys import add_budgets as add
+from published_toys import run_report
+
 from experiments.publishing import budgets
-from experiments.report import published, write
+from experiments.report import published
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/results/tofu.md"
@@ -25,24 +27,12 @@ def report(method, budget, forget, rows=3):
         model("retrained", "retrained", 0, 0.125),
         model("target", "target", 0, 1),
     ]
-    return {
-        "schema_version": 1,
-        "title": "A run",
-        "created": "2025-01-31T12:00:00+00:00",
-        "command": f"python -m experiments.run tofu --data-dir /m/x --methods {method}",
-        "recipe": {"budget": {"gradient_evaluations": budget}},
-        "environment": {"jax": "0.10.2", "cpu": "A processor", "platform": "not kept"},
-        "data": {"name": "TOFU", "counts": {"forget": rows}},
-        "models": [*trained, *unlearned],
-        "claims": [],
-    }
-
-
-def add(folder, content, *options):
-    file = folder / "budgets.json"
-    write.write_report(folder / "run", content)
-    words = ["--budgets", *options, str(folder / "run"), str(file)]
-    return publish.main(words), file
+    return run_report(
+        method,
+        recipe={"budget": {"gradient_evaluations": budget}},
+        data={"name": "TOFU", "counts": {"forget": rows}},
+        models=[*trained, *unlearned],
+    )
 
 
 def test_a_curve_grows_run_by_run(tmp_path, capsys):
