@@ -18,7 +18,7 @@ test: $(VENV)/.installed-test
 
 # The tests that `make test` leaves out because they take minutes.
 slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q -n 2 -m slow
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
 
 # Every method on a mesh, and whole commands in several variants.
 long: $(VENV)/.installed-test

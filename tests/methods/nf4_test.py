@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from cases import rest_slow
+from cases import rest_long
 from jax.sharding import PartitionSpec
 from losses_toys import FORGET
 from nf4_toys import CONFIG, llama
@@ -64,7 +64,7 @@ def run(method, params, part=PART, updates=2, **options):
     )
 
 
-@pytest.mark.parametrize("name", rest_slow(NAMES, ["npo"]))
+@pytest.mark.parametrize("name", rest_long(NAMES, ["npo"]))
 def test_every_method_does_what_it_does_beside_the_dense_matrices(name):
     method = unlearning(name)
     found, expected = run(method, base()), run(method, dense(base()))

@@ -6,7 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from cases import rest_slow
+from cases import rest_long, rest_slow
 from llamas import init_params
 from losses_toys import FORGET
 from parts_toys import CONFIG, DOWN, LORA, NAMES, batches
@@ -69,7 +69,7 @@ def test_every_method_changes_its_part_alone(name):
     assert changed(params) == ["layers/down_proj/kernel"]
 
 
-@pytest.mark.parametrize("name", rest_slow(NAMES, ["npo"]))
+@pytest.mark.parametrize("name", rest_long(NAMES, ["npo"]))
 def test_every_method_unlearns_in_adapters(name):
     _, params = run(unlearning(name, LORA), LORA)
     names = changed(params)
