@@ -15,6 +15,7 @@ import real_folders
 import yaml
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
 
 from ofmu_jax.data.language.kinds.choices import Exam, read_choices
 from ofmu_jax.data.language.kinds.continuations import continued
@@ -100,7 +101,12 @@ def asked(style, path, model):
     del config["fewshot_split"]
     config.pop("fewshot_config", None)
     found = lm_eval.simple_evaluate(
-        model=model, tasks=[config], num_fewshot=0, bootstrap_iters=0
+        model=model,
+        tasks=[config],
+        num_fewshot=0,
+        bootstrap_iters=0,
+        # It would read the files of all its tasks first, for ten seconds.
+        task_manager=TaskManager(include_defaults=False),
     )
     samples = sorted(found["samples"][config["task"]], key=lambda x: x["doc_id"])
     scores = [[x[0] for x in sample["filtered_resps"]] for sample in samples]
