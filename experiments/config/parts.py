@@ -85,9 +85,9 @@ class BudgetConfig:
 def small_models() -> Any:
     """Rates for small models that are trained from scratch; losses as published.
 
-    No step of theirs is long enough to need a warm-up. A layer in the middle takes the
-    place of RMU's, which lies beyond such a model, and AltPO's alternatives are drawn,
-    hot, as such a model follows no instructions.
+    Their rates have no warm-up, as in the results that are published here. A layer in
+    the middle takes the place of RMU's, which lies beyond such a model, and AltPO's
+    alternatives are drawn, hot, as such a model follows no instructions.
     """
     fields: dict[str, Any] = {}
     for name, spec in BASELINES.items():
