@@ -93,7 +93,7 @@ WRONG = {
     "a field of another place": (
         "run.yaml",
         "npo: {beta: 1}",
-        "no field 'beta', but loss, learning_rate, weight_decay; mend it",
+        "no field 'beta', but loss, learning_rate, weight_decay, warmup_steps; mend it",
     ),
     "a list": ("run.json", "[1, 2]", "holds no options"),
     "not YAML": ("run.yaml", "a: [1", "cannot be read"),

@@ -230,7 +230,7 @@ def test_parameters_and_products_on_paper():
     layer = 32 * (4 * 32 + 3 * 64)
     matrices = 3 * layer + 512 * 32
     assert found.parameters == 4 * (matrices / 8 + norms)
-    assert found.state == 2 * found.parameters + 4  # two moments and a count
+    assert found.state == 2 * found.parameters + 8  # two moments; AdamW and rate count
     # Of the table of embeddings, which is the largest: a slice; all of it and a block.
     assert found.host_load == 4 * 512 * 32 // 8
     assert found.host_export == 2 * 4 * 512 * 32
@@ -253,7 +253,7 @@ def test_moments_in_bfloat16_are_half_of_the_state():
         method, _ = job.num_updates("gradient_ascent", run, task(mesh))
         state = jax.eval_shape(method.init, task(mesh).outline())
         sizes.append(estimate.bytes_per_device(sharding.outline(state, mesh)))
-    assert sizes[0] - 4 == 2 * (sizes[1] - 4)  # but for the count of updates
+    assert sizes[0] - 8 == 2 * (sizes[1] - 8)  # but for the counts of updates
 
 
 def test_less_is_kept_with_chunks():
@@ -283,7 +283,7 @@ def test_bytes_of_a_base_in_nf4_on_paper():
     rest = 512 * 64 + 64 * (2 * 3 + 1)
     adapters = 3 * 7 * 2 * (64 + 64) * 4
     assert found.parameters == kernels * (1 / 2 + 4 / 64) + 2 * rest + adapters
-    assert found.state == 2 * adapters + 4
+    assert found.state == 2 * adapters + 8
     assert found.run == found.step + 2 * adapters
     assert "LoRA of rank 2 beside NF4" in table.title(plan)
 
