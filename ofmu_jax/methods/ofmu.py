@@ -106,7 +106,7 @@ class OfmuConfig:
         return schedules.warmup(self.outer_learning_rate, self.outer_warmup_steps)
 
     @property
-    def _looks(self) -> int:
+    def looks(self) -> int:
         """Forward passes of an update that only check steps."""
         checks = self.inner_check and self.inner_optimizer == "polyak"
         return self.inner_steps if checks else 0
@@ -135,9 +135,9 @@ class OfmuConfig:
         if penalised and maximum is None and self.penalty == "value_gap":
             raise ValueError(NO_GAP)
         highest = maximum
-        if self._looks and self._holds_similarity:  # which is no part of its gap
+        if self.looks and self._holds_similarity:  # which is no part of its gap
             highest = inner.maximum_of(self.forget_loss, 0.0, self.similarity)
-        harm = self.inner_harm if self._looks else None
+        harm = self.inner_harm if self.looks else None
         ascent = inner.inner_optimizer(
             self.inner_optimizer,
             self.inner_learning_rate,
@@ -153,7 +153,7 @@ class OfmuConfig:
             inner_optimizer=ascent,
             rho=rho,
             maximum=maximum,
-            looks=self._looks,
+            looks=self.looks,
             harm=harm,
             **{name: getattr(self, name) for name in PASSED},
             **options,

@@ -60,7 +60,7 @@ def cautions(config: Any, dtype: str, given: str | None) -> Iterator[str]:
             f"which go too far where a row is known by heart: --{NAME}.inner-check "
             "looks where a step leads before it is taken."
         )
-    if config.inner_harm is not None and (fixed or not config.inner_check):
+    if config.inner_harm is not None and not config.looks:
         yield (
             f"--{NAME}.inner-harm {config.inner_harm:g} is not watched: it goes with "
             f"steps that are checked, --{NAME}.inner-optimizer polyak with "

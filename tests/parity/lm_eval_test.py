@@ -105,7 +105,7 @@ def asked(style, path, model):
         tasks=[config],
         num_fewshot=0,
         bootstrap_iters=0,
-        # It would read the files of all its tasks first, for ten seconds.
+        # It would read the files of all its tasks first, for most of the time.
         task_manager=TaskManager(include_defaults=False),
     )
     samples = sorted(found["samples"][config["task"]], key=lambda x: x["doc_id"])

@@ -9,17 +9,16 @@ KINDS = ("grad_diff", "npo", "idk_dpo", "rmu", "hamu", "saul", "ofmu")
 
 def rest_slow(names, kept=KINDS):
     """The cases, those that are not kept marked slow."""
-    return _marked([*names], kept, pytest.mark.slow)
+    return [
+        name if name in kept else pytest.param(name, marks=pytest.mark.slow)
+        for name in names
+    ]
 
 
 def rest_long(names, kept):
-    """The same where a case takes half a minute: one of each other kind is slow, the
-    others are long."""
-    names = [*names]
-    slow = [name for name in names if name in KINDS and name not in kept]
-    rest = [name for name in names if name not in slow]
-    return _marked(slow, (), pytest.mark.slow) + _marked(rest, kept, pytest.mark.long)
-
-
-def _marked(names, kept, mark):
-    return [n if n in kept else pytest.param(n, marks=mark) for n in names]
+    """Where a case takes half a minute: those of `KINDS` as above, the others long."""
+    others = [n for n in names if n not in KINDS]
+    return [
+        *rest_slow([n for n in names if n in KINDS], kept),
+        *(pytest.param(name, marks=pytest.mark.long) for name in others),
+    ]
